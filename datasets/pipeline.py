@@ -1,0 +1,325 @@
+"""Plan to decoded uint8 batch to device, with read-ahead; counts what it has to skip.
+
+A damaged record keeps its place in the batch, masked: replacing it would make the batch depend on which host
+met it. Poses are taken only from records whose labels may be used; those of other subjects never leave the
+record.
+"""
+
+import contextlib
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from datasets import sampling
+from datasets.records import SequenceRow, decode_jpeg
+from mcss_jax.skeleton import NUM_JOINTS
+
+HostBatch = dict[str, dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass
+class Split:
+    """A prepared split: its sequence table and its records by index, kept in memory once read."""
+
+    name: str
+    table: tuple[SequenceRow, ...]
+    views: int
+    fingerprint: str
+    source: Any
+    box_source: str
+    image_size: int
+    sequence_of: Int[np.ndarray, " n"]
+    cache: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def records(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Record `index` as NumPy and bytes; JPEG files stay encoded."""
+        record = self.cache.get(index)
+        if record is None:
+            record = self.cache.setdefault(index, self.source[index])
+        return record
+
+
+def prepared_path(data_dir: str | Path, dataset: str) -> Path:
+    """Folder of the newest prepared version of `name` or `name/config`.
+
+    Raises FileNotFoundError with the command that prepares it.
+    """
+    folder = Path(data_dir).expanduser() / dataset
+    versions = [p.parent for p in folder.glob("*/dataset_info.json") if p.parent.name[:1].isdigit()]
+    if not versions:
+        raise FileNotFoundError(
+            f"the data set {dataset!r} is not prepared in {Path(data_dir).expanduser()}; prepare it with: "
+            f"python -m launch.prepare --dataset={dataset} --data_dir={data_dir}"
+        )
+    return max(versions, key=lambda p: tuple(int(n) for n in p.name.split(".")))
+
+
+def open_split(data_dir: str | Path, dataset: str, split: str) -> Split:
+    """Opens a prepared split.
+
+    Raises FileNotFoundError when the set is not prepared, ValueError when it has no such split or holds no
+    record.
+    """
+    # Here, not above: training on a stream goes without TFDS.
+    import tensorflow_datasets as tfds
+
+    from datasets import tuples
+
+    builder = tfds.builder_from_directory(str(prepared_path(data_dir, dataset)))
+    table = tuples.sequence_table(builder.info, split)
+    if not table:
+        raise ValueError(f"split {split!r} of {builder.info.full_name} holds no record")
+    source = builder.as_data_source(split)
+    first = source[0]
+    lengths = [row.length for row in table]
+    if sum(lengths) != len(source):
+        raise ValueError(
+            f"split {split!r} of {builder.info.full_name} holds {len(source)} records, its sequence table "
+            f"{sum(lengths)}; prepare it again"
+        )
+    return Split(
+        name=f"{builder.info.full_name}:{split}",
+        table=table,
+        views=len(first["images"]),
+        fingerprint=tuples.fingerprint(builder.info),
+        source=source,
+        box_source=first["box_source"].decode(),
+        image_size=_image_size(source, builder.info.full_name),
+        sequence_of=np.repeat(np.arange(len(table)), lengths),
+    )
+
+
+def _image_size(source: Any, name: str) -> int:
+    """Side of the first picture that can be read. Raises ValueError when there is none."""
+    for index in range(len(source)):
+        record = source[index]
+        for image, valid in zip(record["images"], record["view_valid"], strict=True):
+            if valid:
+                with contextlib.suppress(ValueError):
+                    return decode_jpeg(image).shape[0]
+    raise ValueError(f"{name} holds no picture that can be read")
+
+
+def _check_size(picture: UInt8[np.ndarray, "h w 3"], size: int) -> None:
+    if picture.shape != (size, size, 3):
+        raise ValueError(f"a picture of {picture.shape} where {(size, size, 3)} was expected")
+
+
+@dataclasses.dataclass
+class Skipped:
+    """What was masked so far, and the first reason."""
+
+    records: int = 0
+    reason: str = ""
+
+
+class Loader:
+    """Turns plans into host batches.
+
+    `labels` says which records' poses may be read. A record that cannot be read or decoded, or that has too
+    few valid views, keeps its place with `valid` False and is counted in `skipped`.
+    """
+
+    def __init__(self, split: Split, labelled: Int[np.ndarray, " n"], threads: int = 2) -> None:
+        self.split = split
+        self.skipped = Skipped()
+        self._labelled = frozenset(int(i) for i in labelled)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._lock = threading.Lock()
+
+    def _skip(self, record: int, reason: object) -> None:
+        with self._lock:
+            self.skipped.records += 1
+            self.skipped.reason = self.skipped.reason or f"record {record} of {self.split.name}: {reason}"
+
+    def _views(
+        self, index: int, order: np.ndarray, count: int
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray] | None:
+        """The record, the chosen views and their pictures; None when the record cannot give them."""
+        try:
+            record = self.split[index]
+            views = sampling.usable(record["view_valid"], order, count)
+            if views is None:
+                raise ValueError(f"fewer than {count} valid views")
+            pictures = [decode_jpeg(record["images"][v]) for v in views]
+            for picture in pictures:
+                _check_size(picture, self.split.image_size)
+        except Exception as error:  # whatever a damaged record raises, the batch goes on without it
+            self._skip(index, error)
+            return None
+        return record, views, np.stack(pictures)
+
+    def _unlabelled(self, records: np.ndarray, orders: np.ndarray) -> dict[str, np.ndarray]:
+        count, size = len(records), self.split.image_size
+        out: dict[str, np.ndarray] = {
+            "images": np.zeros((count, 2, size, size, 3), np.uint8),
+            "group": np.zeros(count, np.int32),
+            "sequence": np.zeros(count, np.int32),
+            "time": np.zeros(count, np.float32),
+            "valid": np.zeros(count, bool),
+            "sample": np.arange(count, dtype=np.int32),
+            "pose": np.full((count, NUM_JOINTS, 3), np.nan, np.float32),
+        }
+
+        def fill(i: int) -> None:
+            index = int(records[i])
+            sequence = self.split.sequence_of[index]
+            out["group"][i] = self.split.table[sequence].group
+            out["sequence"][i] = sequence
+            got = self._views(index, orders[i], 2)
+            if got is None:
+                return
+            record, views, out["images"][i] = got
+            out["time"][i] = record["time"]
+            out["valid"][i] = True
+            if index in self._labelled:
+                out["pose"][i] = record["pose"][views[0]]
+
+        list(self._pool.map(fill, range(count)))
+        return out
+
+    def _labelled_part(self, records: np.ndarray, orders: np.ndarray) -> dict[str, np.ndarray]:
+        count, size = len(records), self.split.image_size
+        out: dict[str, np.ndarray] = {
+            "images": np.zeros((count, size, size, 3), np.uint8),
+            "pose": np.zeros((count, NUM_JOINTS, 3), np.float32),
+            "intrinsics": np.full((count, 3, 3), np.nan, np.float32),
+            "box": np.full((count, 4), np.nan, np.float32),
+            "valid": np.zeros(count, bool),
+            "sample": np.arange(count, dtype=np.int32),
+        }
+
+        def fill(i: int) -> None:
+            got = self._views(int(records[i]), orders[i], 1)
+            if got is None:
+                return
+            record, views, pictures = got
+            pose = record["pose"][views[0]]
+            if not np.isfinite(pose).all():
+                self._skip(int(records[i]), "no pose in a labelled view")
+                return
+            out["images"][i], out["pose"][i] = pictures[0], pose
+            out["intrinsics"][i], out["box"][i] = record["intrinsics"][views[0]], record["box"][views[0]]
+            out["valid"][i] = True
+
+        list(self._pool.map(fill, range(count)))
+        return out
+
+    def __call__(self, plan: sampling.Plan) -> HostBatch:
+        """The batch of a plan, as `train_step` takes it."""
+        batch: HostBatch = {}
+        if len(plan.labelled):
+            batch["labelled"] = self._labelled_part(plan.labelled, plan.labelled_views)
+        if len(plan.unlabelled):
+            batch["unlabelled"] = self._unlabelled(plan.unlabelled, plan.unlabelled_views)
+        return batch
+
+
+@dataclasses.dataclass
+class Waiting:
+    """Seconds the training loop spent waiting for input."""
+
+    seconds: float = 0.0
+
+
+def read_ahead(
+    make: Callable[[int], HostBatch],
+    steps: Sequence[int] | range,
+    depth: int = 2,
+    waiting: Waiting | None = None,
+) -> Generator[tuple[int, HostBatch], None, None]:
+    """Yields (step, batch) in order, made `depth` steps ahead in a background thread.
+
+    An error in the background is raised here, at its step. Closing the iterator stops the thread.
+    """
+    ready: queue.Queue[tuple[int, HostBatch | BaseException]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: tuple[int, HostBatch | BaseException]) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        for step in steps:
+            try:
+                put((step, make(step)))
+            except BaseException as error:
+                return put((step, error))
+            if stop.is_set():
+                return
+
+    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        for _ in steps:
+            start = time.perf_counter()
+            step, batch = ready.get()
+            if waiting is not None:
+                waiting.seconds += time.perf_counter() - start
+            if isinstance(batch, BaseException):
+                raise batch
+            yield step, batch
+    finally:
+        stop.set()
+        thread.join()
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Single views for evaluation, n pictures in order of record and camera."""
+
+    images: UInt8[np.ndarray, "n s s 3"]
+    record: Int[np.ndarray, " n"]
+    camera: Int[np.ndarray, " n"]
+    sequence: Int[np.ndarray, " n"]
+    time: np.ndarray
+    pose: np.ndarray
+    intrinsics: np.ndarray
+    box: np.ndarray
+
+
+def iterate_views(split: Split, batch: int, stride: int = 1, threads: int = 2) -> Iterator[Views]:
+    """All valid views of every `stride`-th record, in batches of about `batch` pictures (whole records).
+
+    Raises ValueError at a damaged record: an evaluation that silently left some out would not be comparable.
+    """
+    per_chunk = max(1, batch // split.views)
+    chosen = np.arange(0, split.records, stride)
+
+    def read(index: int) -> list[tuple[Any, ...]]:
+        try:
+            record = split[int(index)]
+            rows = [
+                (decode_jpeg(record["images"][v]), index, v, split.sequence_of[index], record["time"],
+                 record["pose"][v], record["intrinsics"][v], record["box"][v])
+                for v in range(split.views)
+                if record["view_valid"][v]
+            ]  # fmt: skip
+            for picture, *_ in rows:
+                _check_size(picture, split.image_size)
+            return rows
+        except Exception as error:
+            raise ValueError(f"record {index} of {split.name} cannot be evaluated: {error}") from error
+
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, len(chosen), per_chunk):
+            rows = [row for rows in pool.map(read, chosen[first : first + per_chunk]) for row in rows]
+            if rows:
+                yield Views(
+                    *(np.stack([np.asarray(x) for x in column]) for column in zip(*rows, strict=True))
+                )
