@@ -1,0 +1,253 @@
+"""Synthetic people in several cameras, as a TFDS builder over the shared tuple."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Float, UInt8
+
+from datasets import tuples
+from datasets.synthetic_multiview import anatomy, motion, scene
+from datasets.synthetic_multiview.render import render
+
+NUM_CAMERAS = 4
+CROP_MARGIN = 0.06
+# Geometry is rounded to this grid: identical on processors whose sines differ in the last bit.
+GRID_MM = 1 / 64
+# Pictures rendered at once, about as many as stay in a core's cache; threads that render (XLA frees the GIL).
+PIXELS_PER_CALL = 16 * 64 * 64
+THREADS = 2
+
+
+@dataclasses.dataclass
+class Config(tfds.core.BuilderConfig):
+    """One synthetic set. Subjects are numbered through; a subject is in one split only.
+
+    Attributes:
+      size: side of the crops, pixels.
+      subjects: subject numbers by split.
+      takes: sequences per subject and action.
+      instants: records per sequence.
+      seconds_per_record: their spacing.
+      wild: rig, room, light and clothes vary by sequence; otherwise all share one room and rig, and a subject
+        keeps their clothes.
+      samples: rays per pixel and side.
+    """
+
+    size: int = 64
+    subjects: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    takes: int = 1
+    instants: int = 8
+    seconds_per_record: float = 0.2
+    wild: bool = False
+    samples: int = 1
+    seed: int = 0
+
+
+_SPLITS = {"train": (1, 2, 3, 4, 5), "validation": (6,), "test": (7, 8)}
+_DEMO = {"train": (1, 2, 3, 4, 5), "validation": (6,), "test": (7, 8)}
+
+
+def _config(name: str, description: str, **kwargs: Any) -> Config:
+    return Config(name=name, version=tfds.core.Version("1.0.0"), description=description, **kwargs)
+
+
+class Builder(tuples.TupleBuilder):
+    """Articulated people, rendered; nothing is downloaded."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    BUILDER_CONFIGS = [
+        _config(
+            "tiny",
+            "For tests: two people for training, one each for validation and test, 64 px.",
+            subjects={"train": (1, 2), "validation": (6,), "test": (7,)},
+            instants=6,
+            seconds_per_record=0.5,
+        ),
+        _config(
+            "demo",
+            "For launch/demo.sh: 64 px, one room and rig.",
+            subjects=_DEMO,
+            takes=2,
+            instants=24,
+            seconds_per_record=0.25,
+        ),
+        _config(
+            "studio",
+            "224 px, one room and rig as in a motion-capture studio; about 205,000 views.",
+            size=224,
+            subjects=_SPLITS,
+            takes=2,
+            instants=400,
+            seconds_per_record=0.1,
+            samples=1,
+        ),
+        _config(
+            "wild",
+            "224 px; rig, room, light and clothes change with every sequence; about 205,000 views.",
+            size=224,
+            subjects=_SPLITS,
+            takes=8,
+            instants=100,
+            seconds_per_record=0.1,
+            wild=True,
+        ),
+    ]
+
+    @property
+    def views(self) -> int:
+        return NUM_CAMERAS
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        return tuple(self.builder_config.subjects)
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        return {
+            name: getattr(self.builder_config, name)
+            for name in ("size", "takes", "instants", "seconds_per_record", "wild", "samples", "seed")
+        }
+
+    def expected_records(self) -> int:
+        config = self.builder_config
+        people = sum(len(subjects) for subjects in config.subjects.values())
+        return people * len(motion.ACTIONS) * config.takes * config.instants
+
+    def recordings(self, split: str) -> Iterator[tuples.Recording]:
+        config = self.builder_config
+        takes = list(product(config.subjects[split], range(len(motion.ACTIONS)), range(config.takes)))
+        stop = threading.Event()
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="render")
+        try:
+            # A few sequences ahead keep the threads busy without holding the whole split.
+            ahead = [pool.submit(_sequence, config, *take, stop) for take in takes[: 2 * THREADS]]
+            for i, (subject, action, take) in enumerate(takes):
+                instants = ahead.pop(0).result()
+                if i + 2 * THREADS < len(takes):
+                    ahead.append(pool.submit(_sequence, config, *takes[i + 2 * THREADS], stop))
+                yield tuples.Recording(
+                    subject=f"S{subject}",
+                    action=motion.ACTIONS[action],
+                    subaction=str(take + 1),
+                    group=_sequence_id(config, subject, action, take) if config.wild else subject,
+                    seconds_per_record=config.seconds_per_record,
+                    instants=instants,
+                )
+        finally:  # also when nobody wants the rest: an interrupted program ends at once
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _sequence_id(config: Config, subject: int, action: int, take: int) -> int:
+    """A number for every sequence there can be, the same whatever else the configuration holds."""
+    return (subject * len(motion.ACTIONS) + action) * 100 + take
+
+
+def _rounded(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    return np.round(values / GRID_MM) * GRID_MM
+
+
+def _sequence(
+    config: Config, subject: int, action: int, take: int, stop: threading.Event | None = None
+) -> list[tuples.Instant]:
+    """All instants of one sequence: geometry in NumPy float64 on a fixed grid, pictures by the renderer.
+
+    Raises CancelledError when `stop` is set meanwhile.
+    """
+    number = _sequence_id(config, subject, action, take)
+    place = number if config.wild else 0
+
+    def exact(draws: jax.Array) -> Float[np.ndarray, "..."]:
+        return np.asarray(draws, np.float64)
+
+    person = anatomy.person(exact(anatomy.person_draws(config.seed, subject, place)), np)
+    room = scene.room(exact(scene.room_draws(config.seed, place)), np)
+    rig = scene.rig(exact(scene.rig_draws(config.seed, place, NUM_CAMERAS)), np)
+    times = np.arange(config.instants) * config.seconds_per_record
+    draws = exact(motion.motion_draws(config.seed, number))
+    body = motion.pose(action, draws, times, person, np)
+    body = anatomy.Body(*(_rounded(field) for field in body))
+    points, radii = anatomy.outline(anatomy.flesh(body, person, np), np)
+
+    cameras = [scene.Camera(*(field[v] for field in rig)) for v in range(NUM_CAMERAS)]
+    boxes = np.stack([scene.crop_box(points, radii, c, CROP_MARGIN, np) for c in cameras], axis=1)
+    poses = np.stack([_rounded(scene.to_camera(body.joints, c)) for c in cameras], axis=1)
+    extrinsics = np.concatenate([rig.rotation, rig.translation[:, :, None]], axis=-1)
+    pictures = _render(config, body, person, room, rig, boxes, stop)
+    return [
+        tuples.Instant(
+            images=[tuples.encode_jpeg(picture) for picture in pictures[i]],
+            view_valid=np.ones(NUM_CAMERAS, bool),
+            camera=[f"camera{v}" for v in range(NUM_CAMERAS)],
+            pose=poses[i].astype(np.float32),
+            intrinsics=rig.intrinsics,
+            extrinsics=extrinsics,
+            distortion=np.zeros((NUM_CAMERAS, 5)),
+            box=boxes[i].astype(np.float32),
+            box_source="mask",
+            frame=i,
+            time=float(times[i]),
+        )
+        for i in range(config.instants)
+    ]
+
+
+@partial(jax.jit, static_argnames=("size", "samples"))
+def _pictures(
+    body: anatomy.Body,
+    person: anatomy.Person,
+    room: scene.Room,
+    camera: scene.Camera,
+    size: int,
+    samples: int,
+) -> jax.Array:
+    """Pictures [i, v, size, size, 3] of i poses in v cameras; the intrinsics [i, v, 3, 3] are the crops'."""
+
+    def one(body: anatomy.Body, rotation: jax.Array, translation: jax.Array, crop: jax.Array) -> jax.Array:
+        return render(body, person, room, scene.Camera(rotation, translation, crop), size, samples)[0]
+
+    per_view = jax.vmap(one, in_axes=(None, 0, 0, 0))
+    return jax.vmap(per_view, in_axes=(0, None, None, 0))(
+        body, camera.rotation, camera.translation, camera.intrinsics
+    )
+
+
+def _render(
+    config: Config,
+    body: anatomy.Body,
+    person: anatomy.Person,
+    room: scene.Room,
+    rig: scene.Camera,
+    boxes: Float[np.ndarray, "i v 4"],
+    stop: threading.Event | None = None,
+) -> UInt8[np.ndarray, "i v s s 3"]:
+    instants = boxes.shape[0]
+    crops = scene.crop_intrinsics(rig.intrinsics[None], boxes, config.size, np)
+    single = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (person, room))
+    step = max(1, PIXELS_PER_CALL // (config.size**2 * NUM_CAMERAS))
+    out = []
+    for first in range(0, instants, step):
+        if stop is not None and stop.is_set():
+            raise CancelledError
+        # The last chunk is shifted back instead of shortened: one compiled shape.
+        low = max(0, min(first, instants - step))
+        window = slice(low, low + step)
+        chunk = jax.tree.map(lambda x, w=window: jnp.asarray(x[w], jnp.float32), body)
+        camera = scene.Camera(
+            jnp.asarray(rig.rotation, jnp.float32),
+            jnp.asarray(rig.translation, jnp.float32),
+            jnp.asarray(crops[window], jnp.float32),
+        )
+        pictures = _pictures(chunk, *single, camera, config.size, config.samples)
+        out.append(np.asarray(pictures)[first - low :])
+    return np.concatenate(out)

@@ -1,0 +1,1 @@
+"""Programs: absl flags, one frozen dataclass, a library call."""

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Makes the environment, then prepares synthetic people, trains, evaluates and reports: see launch/demo.py.
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+prepare_environment requirements.txt
+cd -- "$ROOT"
+exec "$VENV/bin/python" -m launch.demo "$@"

@@ -1,0 +1,148 @@
+"""A trained state on a prepared split: embeddings and poses of every view, and the figures they give."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from datasets import pipeline
+from launch import progress
+from mcss_jax import geometry, metrics, parallel, skeleton
+from mcss_jax.train_step import PoseStatistics, Prediction, TrainState
+
+Embed = Callable[[TrainState, np.ndarray], Prediction]
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """n single views of a split: where each comes from, its embedding, and true and predicted poses (mm).
+
+    `canonical` poses are in the body's frame, `camera` poses root-relative in the real camera's frame. True poses are
+    NaN where there are none.
+    """
+
+    record: Int[np.ndarray, " n"]
+    camera: Int[np.ndarray, " n"]
+    sequence: Int[np.ndarray, " n"]
+    time: Float[np.ndarray, " n"]
+    embedding: Float[np.ndarray, "n d"]
+    canonical: Float[np.ndarray, "n 17 3"]
+    in_camera: Float[np.ndarray, "n 17 3"]
+    true_canonical: Float[np.ndarray, "n 17 3"]
+    true_in_camera: Float[np.ndarray, "n 17 3"]
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+    def of(self, chosen: np.ndarray) -> "Views":
+        """The views that a mask or index chooses."""
+        return Views(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether every view has a true pose."""
+        return bool(np.isfinite(self.true_canonical).all())
+
+
+@jax.jit
+def _to_camera(canonical: jax.Array, rotation: jax.Array, intrinsics: jax.Array, box: jax.Array) -> jax.Array:
+    turn = geometry.look_through(intrinsics, box)
+    return skeleton.restore(canonical, jnp.matmul(turn, rotation, precision="highest"))
+
+
+def predict(
+    state: TrainState,
+    batches: Iterable[pipeline.Views],
+    *,
+    size: int,
+    total: int | None = None,
+    name: str = "views",
+    embed: Embed | None = None,
+    quiet: bool = False,
+) -> Views:
+    """Runs the network over batches of at most `size` views, `total` in all, with a progress bar unless `quiet`."""
+    embed = embed or parallel.pmap_embed()
+    columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Views)}
+    with contextlib.ExitStack() as stack:
+        shown = None if quiet else stack.enter_context(progress.bar(total or 0, f"predict {name}", "view"))
+        for views in batches:
+            count = len(views.images)
+
+            def padded(x: np.ndarray, n: int = count) -> np.ndarray:
+                return np.pad(x, [(0, size - n)] + [(0, 0)] * (x.ndim - 1))
+
+            out = embed(state, padded(views.images))
+            camera = _to_camera(
+                out.canonical,
+                out.rotation,
+                padded(views.intrinsics.astype(np.float32)),
+                padded(views.box.astype(np.float32)),
+            )
+            true = views.pose - views.pose[:, :1]
+            found = {
+                "record": views.record,
+                "camera": views.camera,
+                "sequence": views.sequence,
+                "time": views.time,
+                "embedding": out.embedding[:count],
+                "canonical": out.canonical[:count],
+                "in_camera": np.asarray(camera)[:count],
+                "true_in_camera": true,
+                "true_canonical": np.asarray(canonical_of(padded(true)))[:count],
+            }
+            for column, values in found.items():
+                columns[column].append(values)
+            if shown is not None:
+                shown.update(count)
+    return Views(**{column: np.concatenate(values) for column, values in columns.items()})
+
+
+def predict_split(
+    state: TrainState, split: pipeline.Split, *, batch: int = 256, stride: int = 1, **options: Any
+) -> Views:
+    """`predict` over every view of every `stride`-th record of a prepared split."""
+    size = max(split.views, batch // split.views * split.views)
+    total = -(-split.records // stride) * split.views
+    views = pipeline.iterate_views(split, size, stride)
+    return predict(state, views, size=size, total=total, name=split.name, **options)
+
+
+canonical_of = jax.jit(lambda pose: skeleton.canonicalise(pose)[0])
+
+
+def pose_figures(views: Views) -> dict[str, float]:
+    """Mean errors in millimetres, shares in percent, of predicted against true poses.
+
+    `mpjpe` and `n_mpjpe` are in the camera's frame (root-relative), `*_canonical` in the body's; `pa_mpjpe` is the same
+    in both. Raises ValueError when the split has no poses.
+    """
+    if not views.has_pose:
+        raise ValueError("the split has no true poses to compare with")
+
+    def mean(values: Any) -> float:
+        return float(np.mean(np.asarray(values, np.float64)))
+
+    return {
+        "mpjpe": mean(metrics.mpjpe(views.in_camera, views.true_in_camera)),
+        "n_mpjpe": mean(metrics.n_mpjpe(views.in_camera, views.true_in_camera)),
+        "pa_mpjpe": mean(metrics.pa_mpjpe(views.in_camera, views.true_in_camera)),
+        "mpjpe_canonical": mean(metrics.mpjpe(views.canonical, views.true_canonical)),
+        "n_mpjpe_canonical": mean(metrics.n_mpjpe(views.canonical, views.true_canonical)),
+        "pck_150mm": 100 * mean(metrics.pck(views.in_camera, views.true_in_camera)),
+        "auc": 100 * mean(metrics.auc(views.in_camera, views.true_in_camera)),
+    }
+
+
+def mean_pose(views: Views, statistics: PoseStatistics, camera_mean: Float[np.ndarray, "17 3"]) -> Views:
+    """The same views as a constant predictor would see them: always the labelled mean pose of each frame."""
+    shape = views.canonical.shape
+    return dataclasses.replace(
+        views,
+        canonical=np.broadcast_to(np.asarray(statistics.mean), shape),
+        in_camera=np.broadcast_to(np.asarray(camera_mean), shape),
+    )

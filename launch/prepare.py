@@ -1,0 +1,225 @@
+"""Prepares a data set of multi-view tuples: synthetic people, or your own synchronised recordings.
+
+    python -m launch.prepare --dataset=synthetic_multiview/demo --data_dir=data
+    python -m launch.prepare --dataset=multiview_video --source=DIR --data_dir=data
+
+A set that is there already is named and left alone. Ctrl-C leaves nothing behind.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import io
+import re
+import shutil
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from datasets import contact_sheet, pipeline, tuples
+from launch import flags, progress
+from launch.prepare_jobs import Job, Prepare, Recordings, job_of
+from launch.staging import install, staging
+
+# A stored view, measured on synthetic people at 64 px (2.9 kB) and 224 px (13.4 kB); photographs take more.
+BYTES_PER_VIEW, BYTES_PER_PIXEL = 2000, 0.23
+RECORDS_SHEET = "contact_sheet.jpg"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A prepared set: how `--dataset` names it, where it lies, and whether this call made it."""
+
+    dataset: str
+    path: Path
+    fingerprint: str
+    fresh: bool
+
+
+def prepare(config: Prepare) -> Prepared:
+    """Prepares the set that `config` names, unless it is there already, and prints what it holds.
+
+    Raises:
+        ValueError, FileNotFoundError: unknown names, settings other than a prepared set's, bad recordings.
+        OSError: a folder that cannot be written to, a full disk. In every case nothing is left behind.
+    """
+    job, data_dir = job_of(config), Path(config.data_dir).expanduser()
+    path = data_dir / job.dataset / job.version
+    if (path / "dataset_info.json").is_file() and not config.overwrite:
+        info = tfds.builder_from_directory(str(path)).info
+        differences = job.differences(path, info.metadata["specification"])
+        if differences:
+            raise ValueError(
+                f"{path} was prepared otherwise ({'; '.join(differences)}); add --overwrite to replace it"
+                + (", or choose another --name" if isinstance(job, Recordings) else "")
+            )
+        prepared = Prepared(job.dataset, path, tuples.fingerprint(info), fresh=False)
+        progress.say(f"{job.dataset} is prepared already; --overwrite would prepare it again")
+    else:
+        with staging(data_dir) as staged:
+            made = _build(job, staged, data_dir)
+            install(staged / job.dataset / job.version, path, staged)
+        prepared = Prepared(job.dataset, path, made, fresh=True)
+    _describe(prepared, data_dir)
+    return prepared
+
+
+def _build(job: Job, staged: Path, data_dir: Path) -> str:
+    """Builds the set and its pictures in `staged`; its fingerprint."""
+    builder = job.builder(staged)
+    records, pictures = job.records(builder), 0
+    _check_space(data_dir, records * builder.views, int(builder.specification["size"]))
+    start = time.perf_counter()
+    with progress.bar(records, f"prepare {job.dataset}", "instant") as bar:
+
+        def count(valid: int) -> None:
+            nonlocal pictures
+            pictures += valid
+            bar.update()
+
+        builder.on_record = count
+        with _quiet(), _full_disk_in_words(data_dir):
+            builder.download_and_prepare()
+    seconds = time.perf_counter() - start
+    folder = staged / job.dataset / job.version
+    splits = [pipeline.open_split(staged, job.dataset, name) for name in builder.split_names]
+    with _full_disk_in_words(data_dir):
+        for name, sheet in job.sheets(builder):
+            contact_sheet.save(sheet, folder / name)
+        contact_sheet.save(contact_sheet.records_sheet(splits), folder / RECORDS_SHEET)
+    progress.say(f"{pictures:,} pictures in {seconds:.1f} s, {pictures / seconds:.0f} images/s")
+    return tuples.fingerprint(builder.info)
+
+
+def _check_space(data_dir: Path, views: int, size: int) -> None:
+    needed = int(views * (BYTES_PER_VIEW + BYTES_PER_PIXEL * size**2))
+    free = shutil.disk_usage(data_dir).free
+    if free < needed:
+        raise OSError(
+            f"--data_dir={data_dir} has {_size(free)} free, but this set takes about {_size(needed)}; "
+            "make room or choose another folder"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS prints and draws bars of its own."""
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
+def _full_disk_in_words(data_dir: Path) -> Iterator[None]:
+    """ArrayRecord tells of a failed write by a RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # Suspended generators in the frames would render on until the program ends.
+        traceback.clear_frames(error.__traceback__)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or re.search("No space left on device|Disk quota exceeded", str(error)):
+            raise OSError(
+                f"the disk of --data_dir={data_dir} is full; make room or choose another folder "
+                "(nothing was left there)"
+            ) from error
+        if isinstance(error, RuntimeError) and "Failed to finalize writing" in str(error):
+            raise OSError(f"writing to --data_dir={data_dir} failed: {error}") from error
+        raise
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
+
+
+def _describe(prepared: Prepared, data_dir: Path) -> None:
+    """Prints the sequence tables in short, size, fingerprint, pictures, folder and how to name the set."""
+    info = tfds.builder_from_directory(str(prepared.path)).info
+    views = info.features["view_valid"].shape[0]
+    for name in info.metadata["tables"]:
+        table = tuples.sequence_table(info, name)
+        instants = sum(row.length for row in table)
+        subjects = list(dict.fromkeys(row.subject for row in table))
+        actions = len({row.action for row in table})
+        seconds = sum(row.length * row.seconds_per_record for row in table)
+        posed = sum(row.has_pose for row in table)
+        poses = {0: "without poses", len(table): "with poses"}.get(posed, f"{posed} with poses")
+        progress.say(
+            f"  {name}: {_names('subject', subjects)}, {_count(actions, 'action')}, "
+            f"{_count(len(table), 'sequence')} {poses}, {_count(instants, 'instant')} x {views} views, "
+            f"{seconds:,.1f} s"
+        )
+    files = [file for file in prepared.path.rglob("*") if file.is_file()]
+    sheets = sorted(file for file in files if file.suffix == ".jpg")
+    progress.say(f"  disk: {_size(sum(file.stat().st_size for file in files))}")
+    progress.say(f"  fingerprint: {prepared.fingerprint}")
+    for sheet in sheets[:5]:
+        progress.say(f"  look at: {sheet}")
+    if len(sheets) > 5:
+        progress.say(f"  and {len(sheets) - 5} more pictures there")
+    progress.say(f"  folder: {prepared.path}")
+    progress.say(f"use it with: --dataset={prepared.dataset} --data_dir={data_dir}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _names(noun: str, names: list[str], most: int = 8) -> str:
+    shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return f"{_count(len(names), noun)} ({shown})"
+
+
+def inspect(config: Prepare) -> list[Path]:
+    """Looks through the recordings, prints what was found and draws the boxes; the pictures' paths.
+
+    They lie beside the prepared versions of the set, in a folder `inspection`. Raises as `prepare`.
+    """
+    job, data_dir = job_of(config), Path(config.data_dir).expanduser()
+    with staging(data_dir) as staged, _full_disk_in_words(data_dir):
+        drawn = staged / "inspection"
+        for name, sheet in job.sheets(job.builder(staged)):
+            contact_sheet.save(sheet, drawn / name)
+        target = data_dir / job.dataset / "inspection"
+        install(drawn, target, staged)
+    paths = sorted(target.iterdir())
+    for path in paths:
+        progress.say(f"look at: {path}")
+    return paths
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Warnings as sentences, without the line of code that gave them."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: progress.say(f"warning: {message}", sys.stderr)
+        yield
+
+
+def main(config: Prepare) -> None:
+    """Prepares or inspects; SIGTERM is taken like Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with _warnings_in_a_line():
+            inspect(config) if config.inspect else prepare(config)
+    except KeyboardInterrupt:
+        progress.say("stopped; nothing was left behind", sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    flags.run(Prepare, "launch.prepare", __doc__ or "", main)

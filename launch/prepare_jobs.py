@@ -1,0 +1,246 @@
+"""What can be prepared, and what differs between synthetic people and recordings: flags, names, builders."""
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from datasets import tuples
+from datasets.multiview_video import inspection, manifest, multiview_video_dataset_builder
+from datasets.synthetic_multiview import synthetic_multiview_dataset_builder
+from launch import progress
+from launch.flags import option
+
+# Every data set by name. A builder with BUILDER_CONFIGS offers those; the other cuts what --source holds.
+BUILDERS: dict[str, type[tuples.TupleBuilder]] = {
+    "synthetic_multiview": synthetic_multiview_dataset_builder.Builder,
+    "multiview_video": multiview_video_dataset_builder.Builder,
+}
+
+
+RECORDINGS = "Recordings (--dataset=multiview_video)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """See `python -m launch.prepare --help`."""
+
+    dataset: str = option(
+        "synthetic_multiview/demo",
+        "What to prepare: synthetic_multiview/tiny, demo, studio or wild; or multiview_video: your own "
+        "recordings.",
+        "Data",
+    )
+    data_dir: str = option("data", "Folder of prepared data sets.", "Data")
+
+    source: str = option(
+        "",
+        "Folder of one session (a file per camera), folder of such folders, or a manifest.toml.",
+        RECORDINGS,
+    )
+    name: str = option(
+        "",
+        "What the prepared recordings are called, so that --dataset=multiview_video/NAME finds them; the "
+        "source folder's name unless given.",
+        RECORDINGS,
+    )
+    fps: str = option(
+        "10",
+        "Instants per second, or native: those of the slowest camera.",
+        RECORDINGS,
+    )
+    crop_size: int = option(256, "Side of the person's pictures, pixels.", RECORDINGS)
+    margin: float = option(
+        0.1,
+        "Added to the person's box at every side, as a share of its longer side.",
+        RECORDINGS,
+    )
+    max_offset: float = option(
+        5.0,
+        "Offsets between cameras are looked for this far, seconds.",
+        RECORDINGS,
+    )
+    inspect: bool = option(
+        False,
+        "Only look: report on the files and draw the boxes; prepare nothing.",
+        RECORDINGS,
+    )
+
+    overwrite: bool = option(False, "Prepare again what is prepared already.", "Run")
+
+
+class Job(Protocol):
+    """What differs between synthetic people and recordings. Nothing is decoded before `builder`."""
+
+    dataset: str
+    version: str
+
+    def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
+        """How a prepared set with the `stored` specification differs from what is asked for."""
+
+    def builder(self, data_dir: Path) -> tuples.TupleBuilder:
+        """The builder that makes the set in `data_dir`."""
+
+    def records(self, builder: Any) -> int:
+        """How many instants it will store."""
+
+    def sheets(self, builder: Any) -> Iterator[tuple[str, Image.Image]]:
+        """Pictures to put beside the shards, by file name."""
+
+
+class Configured:
+    """A builder with configurations of its own."""
+
+    def __init__(self, config: Prepare, name: str, wanted: str) -> None:
+        self._builder, self._config = BUILDERS[name], wanted
+        configs = self._builder.builder_configs
+        if wanted not in configs:
+            found = f"has no configuration {wanted!r}" if wanted else "needs a configuration"
+            raise ValueError(f"--dataset={config.dataset}: {name} {found}; there are: {_available()}")
+        for flag in ("source", "name", "inspect"):
+            if getattr(config, flag):
+                raise ValueError(f"--{flag} is for multiview_video; {config.dataset} takes no recordings")
+        self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
+
+    def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
+        return _differing(stored, self.builder(prepared.parents[2]).specification)
+
+    def builder(self, data_dir: Path) -> tuples.TupleBuilder:
+        return self._builder(config=self._config, data_dir=str(data_dir))
+
+    def records(self, builder: tuples.TupleBuilder) -> int:
+        return builder.expected_records() or 0
+
+    def sheets(self, builder: tuples.TupleBuilder) -> Iterator[tuple[str, Image.Image]]:
+        del builder
+        return iter(())
+
+
+class Recordings:
+    """The user's own recordings; a prepared set is named by its configuration."""
+
+    def __init__(self, config: Prepare, name: str, wanted: str) -> None:
+        if config.name and wanted and config.name != wanted:
+            raise ValueError(f"--name={config.name}, but --dataset={config.dataset} says {wanted}; give one")
+        if not (config.source or config.name or wanted):
+            raise ValueError("--source is missing; name the folder of your recordings")
+        self._config = config
+        self._name = config.name or wanted or multiview_video_dataset_builder.config_name(config.source)
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self._name):
+            raise ValueError(f"--name={self._name}; letters, digits, '_', '-' and '.' were expected")
+        self._fps = _fps(config.fps)
+        self.dataset = f"{name}/{self._name}"
+        self.version = str(multiview_video_dataset_builder.Builder.VERSION)
+
+    def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
+        if not self._config.source:
+            return []
+        sessions = manifest.load(self._config.source)
+        asked = {
+            "fps": self._fps,
+            "size": self._config.crop_size,
+            "margin": self._config.margin,
+            "sessions": {session.name: _files(session) for session in sessions},
+        }
+        known = {
+            name: {
+                "labels": session["labels"],
+                "boxes": any(source == "csv" for *_, source in session["files"]),
+                "files": [file[:3] for file in session["files"]],
+            }
+            for name, session in stored["sessions"].items()
+        }
+        found = _differing({**stored, "sessions": known}, asked)
+        # Their content is not in the specification, only that they are there.
+        since = (prepared / "dataset_info.json").stat().st_mtime
+        beside = [s.boxes for s in sessions] + [s.labels for s in sessions]
+        beside += [camera.boxes for s in sessions for camera in s.cameras]
+        return found + [
+            f"{path} was changed since" for path in beside if path and path.stat().st_mtime > since
+        ]
+
+    def look(self) -> tuple[inspection.SessionReport, ...]:
+        """Looks through every file, prints what was found."""
+        if not self._config.source:
+            raise ValueError(
+                f"--source is missing: {self.dataset} is not prepared yet; name the folder of its recordings"
+            )
+        reports = inspection.inspect(
+            self._config.source, self._fps, self._config.max_offset, sys.stderr.isatty()
+        )
+        for report in reports:
+            progress.say(str(report))
+        return reports
+
+    def builder(self, data_dir: Path) -> multiview_video_dataset_builder.Builder:
+        return multiview_video_dataset_builder.Builder(
+            source=self._config.source,
+            fps=self._fps,
+            size=self._config.crop_size,
+            margin=self._config.margin,
+            max_offset=self._config.max_offset,
+            name=self._name,
+            progress=False,
+            reports=self.look(),
+            data_dir=str(data_dir),
+        )
+
+    def records(self, builder: multiview_video_dataset_builder.Builder) -> int:
+        return sum(len(report.ticks) for report in builder.reports)
+
+    def sheets(self, builder: multiview_video_dataset_builder.Builder) -> Iterator[tuple[str, Image.Image]]:
+        for report in builder.reports:
+            name = multiview_video_dataset_builder.config_name(report.session.name)
+            yield f"boxes_{name}.jpg", builder.contact_sheet(report)
+
+
+def _available() -> str:
+    return ", ".join(
+        f"{name}/{config}"
+        for name, builder in BUILDERS.items()
+        for config in builder.builder_configs or ("NAME (with --source)",)
+    )
+
+
+def job_of(config: Prepare) -> Job:
+    """What the flags ask for.
+
+    Raises ValueError for a data set or configuration that does not exist, and for flags that do not agree.
+    """
+    name, _, wanted = config.dataset.partition("/")
+    if name not in BUILDERS:
+        raise ValueError(f"--dataset={config.dataset} is unknown; there are: {_available()}")
+    return (Configured if BUILDERS[name].builder_configs else Recordings)(config, name, wanted)
+
+
+def _fps(text: str) -> float | str:
+    if text == "native":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--fps={text}; a number of instants per second, or native, was expected") from None
+
+
+def _files(session: manifest.Session) -> dict[str, Any]:
+    return {
+        "labels": session.labels is not None,
+        "boxes": bool(session.boxes or any(camera.boxes for camera in session.cameras)),
+        "files": [[c.file.name, c.file.stat().st_size, c.offset] for c in session.cameras],
+    }
+
+
+def _differing(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    asked = json.loads(json.dumps(asked))
+    return [
+        f"{key} differs"
+        if isinstance(value, dict) or key not in stored
+        else f"{key} {stored[key]!r}, now {value!r}"
+        for key, value in asked.items()
+        if stored.get(key) != value
+    ]

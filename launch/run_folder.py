@@ -1,0 +1,103 @@
+"""What a run leaves in its folder, and how other programs open it again."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from launch import flags, settings
+from mcss_jax import checkpoint, skeleton, train_step
+
+CONFIG, CARD, CHECKPOINTS = "config.json", "card.json", "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """An opened run: its settings, its protocol card, its newest whole state and that state's step."""
+
+    config: settings.Train
+    card: dict[str, Any]
+    state: train_step.TrainState
+    step: int
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises ValueError naming the file when it is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object")
+    return content
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file in one piece: complete, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def initial_state(
+    config: settings.Train, image_size: int, statistics: train_step.PoseStatistics
+) -> train_step.TrainState:
+    """The state before the first update."""
+    method = settings.method_of(config)
+    init = jax.jit(lambda key, stats: train_step.init_state(method, key, image_size, stats))
+    return init(jax.random.key(config.seed), statistics)
+
+
+def open_run(workdir: str | Path, step: int | None = None) -> Run:
+    """Opens a run's newest whole checkpoint, or that of `step`.
+
+    Raises FileNotFoundError when the folder is not a run or has no checkpoint, ValueError when a file is
+    damaged or of another version of the settings.
+    """
+    folder = Path(workdir).expanduser()
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder} is not the folder of a run (it has no {CONFIG}); train one with "
+            f"python -m launch.train --workdir={workdir}"
+        )
+    stored = read_json(folder / CONFIG)
+    known = {field.name for field in dataclasses.fields(settings.Train)}
+    if set(stored) != known:
+        differing = sorted(set(stored) ^ known)
+        raise ValueError(
+            f"{folder / CONFIG} is of another version of this program; settings that differ: {differing}"
+        )
+    config = settings.Train(**stored)
+    card = read_json(folder / CARD)
+    statistics = train_step.PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
+    fresh = initial_state(config, card["image_size"], statistics)
+    restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
+    return Run(config, card, restored.state, restored.step)
+
+
+def claim(config: settings.Train, card: dict[str, Any]) -> Path:
+    """Makes the run's folder and writes settings and card, or checks that those there are the same.
+
+    Raises ValueError listing the differences, OSError when the folder cannot be written.
+    """
+    folder = Path(config.workdir).expanduser()
+    if (folder / CONFIG).exists():
+        flags.refuse_differences(config, folder / CONFIG)
+        before = read_json(folder / CARD)
+        if before["fingerprint"] != card["fingerprint"]:
+            raise ValueError(
+                f"{folder} was trained on data with fingerprint {before['fingerprint']}; {config.dataset} in "
+                f"{config.data_dir} now has {card['fingerprint']}. Use another --workdir, or the "
+                "data it began with."
+            )
+    write_text(folder / CARD, json.dumps(card, indent=2, sort_keys=True) + "\n")
+    write_text(folder / CONFIG, flags.to_json(config))
+    return folder

@@ -1,0 +1,57 @@
+"""The contact sheet: its size, what it draws where, and how it is saved."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.contact_sheet import BOX, contact_sheet, save
+
+
+def example() -> Image.Image:
+    def picture(view: int, instant: int) -> np.ndarray | None:
+        return None if (view, instant) == (1, 2) else np.full((200, 120 + 20 * view, 3), 120, np.uint8)
+
+    boxes = np.tile(np.array([30.0, 40, 90, 160]), (2, 3, 1))
+    boxes[0, 1] = np.nan
+    boxes[1, 0] = [-50, -50, 500, 500]  # leaves the picture on every side
+    return contact_sheet(
+        ["left", "right"], np.array([0.0, 0.5, 1.0]), picture, boxes, "monday", ["csv", ""], tile=100
+    )
+
+
+def test_boxes_are_drawn_where_they_are_and_nowhere_else() -> None:
+    pixels = np.asarray(example())
+    drawn = (pixels == BOX).all(-1)
+    rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
+    assert 0 < rows[0] and rows[-1] < pixels.shape[0] - 1 and columns[-1] < pixels.shape[1] - 1
+    # The first row's first tile: the box is 30 x 60 there, and drawn once in that row (NaN in the middle,
+    # then again).
+    first = drawn[92:192]
+    assert np.flatnonzero(first.any(1))[[0, -1]].tolist() == [20, 79]
+    starts = np.flatnonzero(np.diff(np.flatnonzero(first.any(0))) > 40)
+    assert len(starts) == 1
+
+
+def test_outside_of_the_box_is_dimmed() -> None:
+    pixels = np.asarray(example()).astype(int)
+    tile = pixels[92:192]
+    column = np.flatnonzero((tile == BOX).all(-1).any(0))[0] + 15
+    assert abs(tile[50, column, 0] - 120) <= 2  # inside, as filmed
+    assert tile[5, column, 0] < 90  # above the box
+
+
+@pytest.mark.parametrize("name", ["a.png", "deep/b.jpg", "c.JPEG"])
+def test_saves_by_the_ending(tmp_path: Path, name: str) -> None:
+    path = save(example(), tmp_path / name)
+    with Image.open(path) as again:
+        assert again.size == example().size
+        assert again.format == ("PNG" if name.endswith("png") else "JPEG")
+
+
+def test_other_endings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"a\.bmp: a contact sheet is written as \.png, \.jpg, \.jpeg; found '\.bmp'"
+    ):
+        save(example(), tmp_path / "a.bmp")
