@@ -1,6 +1,6 @@
 """Evaluates a trained run on people it never saw: MPJPE, N-MPJPE, PA-MPJPE, PCK and AUC, beside the mean pose.
 
-    python -m launch.evaluate --workdir=runs/mcss --split=test
+python -m launch.evaluate --workdir=runs/mcss --split=test
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import numpy as np
 from datasets import pipeline, tuples
 from launch import flags, inference, progress, run_folder
 from launch.flags import option
+from mcss_jax import metrics
 
 NAMES = {
     "mpjpe": "MPJPE, camera frame (mm)",
@@ -92,19 +93,21 @@ def protocol(run: run_folder.Run, split: pipeline.Split, views: inference.Views)
 
 def by_action(views: inference.Views, table: tuple[tuples.SequenceRow, ...]) -> dict[str, float]:
     """Mean PA-MPJPE of each action."""
-    from mcss_jax import metrics
-
     actions = np.asarray([row.action for row in table])[views.sequence]
-    errors = np.asarray(metrics.pa_mpjpe(views.in_camera, views.true_in_camera))
+    errors = np.asarray(metrics.pa_mpjpe(views.canonical, views.true_canonical))
     return {str(action): float(errors[actions == action].mean()) for action in dict.fromkeys(actions)}
 
 
 def evaluate(run: run_folder.Run, split: pipeline.Split, *, batch: int = 256, stride: int = 1) -> Evaluated:
     """Predicts every view of a split and compares with the truth. Raises ValueError when it has no poses."""
     if not all(row.has_pose for row in split.table):
-        raise ValueError(f"{split.name} has instants without poses; it can be retrieved from, but not evaluated")
+        raise ValueError(
+            f"{split.name} has instants without poses; it can be retrieved from, but not evaluated"
+        )
     views = inference.predict_split(run.state, split, batch=batch, stride=stride)
-    constant = inference.mean_pose(views, run.state.statistics, np.asarray(run.card["mean_in_camera"], np.float32))
+    constant = inference.mean_pose(
+        views, run.state.statistics, np.asarray(run.card["mean_in_camera"], np.float32)
+    )
     return Evaluated(
         figures=inference.pose_figures(views),
         mean_pose=inference.pose_figures(constant),

@@ -62,6 +62,23 @@ def parsed(config: type[Config], values: flags.FlagValues = flags.FLAGS) -> Conf
     return config(**found)
 
 
+def from_file(config: type[Config], file: Path, **overrides: Any) -> Config:
+    """The configuration of a flag file, as `--flagfile` would give it, with some settings replaced.
+
+    Raises FileNotFoundError when there is no such file, ValueError for a flag that does not exist or a bad value.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no flag file {file}")
+    values = flags.FlagValues()
+    define(config, values)
+    flags.DEFINE_string("flagfile", "", "", flag_values=values)
+    try:
+        values(["", f"--flagfile={file}"])
+    except flags.Error as error:
+        raise ValueError(f"{file}: {error}") from error
+    return dataclasses.replace(parsed(config, values), **overrides)  # type: ignore[type-var]
+
+
 def help_text(config: type, program: str, description: str) -> str:
     """What `--help` prints: the description, then every flag under its group, with choices and default."""
     groups: dict[str, list[str]] = {}

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
+from absl import logging
 
 from datasets import contact_sheet, pipeline, tuples
 from launch import flags, progress
@@ -120,16 +121,17 @@ def _full_disk_in_words(data_dir: Path) -> Iterator[None]:
     """ArrayRecord tells of a failed write by a RuntimeError."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        # Suspended generators in the frames would render on until the program ends.
+    except BaseException as error:
+        # Generators suspended in the frames would render on until the program ends.
         traceback.clear_frames(error.__traceback__)
+        words = str(error) if isinstance(error, RuntimeError) else ""
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or re.search("No space left on device|Disk quota exceeded", str(error)):
+        if full or re.search("No space left on device|Disk quota exceeded", words):
             raise OSError(
                 f"the disk of --data_dir={data_dir} is full; make room or choose another folder "
                 "(nothing was left there)"
             ) from error
-        if isinstance(error, RuntimeError) and "Failed to finalize writing" in str(error):
+        if "Failed to finalize writing" in words:
             raise OSError(f"writing to --data_dir={data_dir} failed: {error}") from error
         raise
 
@@ -199,22 +201,26 @@ def inspect(config: Prepare) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _warnings_in_a_line() -> Iterator[None]:
-    """Warnings as sentences, without the line of code that gave them."""
+def _sentences() -> Iterator[None]:
+    """Warnings without the line of code that gave them; of the libraries' logs, errors only.
+
+    TFDS logs every step, and warns of each data set that it does not know.
+    """
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: progress.say(f"warning: {message}", sys.stderr)
+        logging.set_verbosity(logging.ERROR)
         yield
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def main(config: Prepare) -> None:
     """Prepares or inspects; SIGTERM is taken like Ctrl-C."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with _warnings_in_a_line():
+        with _sentences():
             inspect(config) if config.inspect else prepare(config)
     except KeyboardInterrupt:
         progress.say("stopped; nothing was left behind", sys.stderr)

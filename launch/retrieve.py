@@ -36,7 +36,9 @@ class Retrieve:
     stride: int = option(1, "Use every n-th instant.", "Data")
     batch: int = option(256, "Pictures at a time.", "Data")
     same_instant: bool = option(
-        False, "Keep the query's own instant in the gallery (the oracle is then zero by construction).", "Protocol"
+        False,
+        "Keep the query's own instant in the gallery (the oracle is then zero by construction).",
+        "Protocol",
     )
     min_gap: float = option(
         0.5, "Exclude other instants of the query's sequence that are nearer than this, seconds.", "Protocol"
@@ -81,7 +83,9 @@ def bounds(views: inference.Views, rule: retrieval.ViewRule) -> tuple[dict[str, 
     return scores(views, best), chance | {f"hit@{k}": 100 * random[f"hit@{k}"] for k in KS if k != 5}
 
 
-def by_camera_pair(views: inference.Views, features: Float[np.ndarray, "n d"], rule: retrieval.ViewRule) -> np.ndarray:
+def by_camera_pair(
+    views: inference.Views, features: Float[np.ndarray, "n d"], rule: retrieval.ViewRule
+) -> np.ndarray:
     """Mean PA-MPJPE@1 [query camera, gallery camera]; NaN on the diagonal."""
     cameras = np.unique(views.camera)
     out = np.full((len(cameras), len(cameras)), np.nan)
@@ -103,7 +107,9 @@ def by_camera_pair(views: inference.Views, features: Float[np.ndarray, "n d"], r
     return out
 
 
-def alignment(views: inference.Views, features: Float[np.ndarray, "n d"] | None, seed: int = 0) -> dict[str, float]:
+def alignment(
+    views: inference.Views, features: Float[np.ndarray, "n d"] | None, seed: int = 0
+) -> dict[str, float]:
     """Temporal alignment error in seconds over all ordered camera pairs of every sequence: median and mean.
 
     `features=None` is chance: a uniformly random frame of the other camera instead of the nearest.
@@ -140,7 +146,10 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     width = max(len(name) for name in rows)
     head = " " * width + "".join(f"{name:>14}" for name in names)
     return "\n".join(
-        [head, *(f"{name:<{width}}" + "".join(f"{row[n]:14.3f}" for n in names) for name, row in rows.items())]
+        [
+            head,
+            *(f"{name:<{width}}" + "".join(f"{row[n]:14.3f}" for n in names) for name, row in rows.items()),
+        ]
     )
 
 

@@ -132,7 +132,7 @@ class Streamed:
     """Synthetic people rendered step by step: no TFDS, no disk. Subjects as in `synthetic_multiview/studio`.
 
     Labels are the poses of the labelled subjects' own stream, so fractions have no meaning here. Raises
-    ValueError for them.
+    ValueError for them and for `--mix_groups`.
     """
 
     TRAINING, VALIDATION = (1, 2, 3, 4, 5), (6,)
@@ -142,6 +142,8 @@ class Streamed:
     def __init__(self, config: settings.Train) -> None:
         from datasets.synthetic_multiview import stream
 
+        if config.mix_groups:
+            raise ValueError("--mix_groups has no meaning with --stream: its blocks are made, not drawn")
         self._stream, self._config = stream, config
         self._labelled = self._subjects(config.labelled)
         self._blocks = settings.blocks_of(config)

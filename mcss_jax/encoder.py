@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from mcss_jax.convolution import Conv, max_pool_3x3_stride_2, space_to_depth
@@ -99,11 +100,11 @@ class Encoder(nn.Module):
     Raises ValueError for an unknown depth or stem.
     """
 
-    depth: Depth = 18
+    depth: int = 18
     width: int = 64
     embedding_dim: int = 128
-    stem: Stem = "conv"
-    dtype: jnp.dtype = jnp.float32
+    stem: str = "conv"
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -112,14 +113,15 @@ class Encoder(nn.Module):
     ) -> tuple[Float[Array, "b f"], Float[Array, "b d"]]:
         if self.depth not in STAGES:
             raise ValueError(f"encoder depth {self.depth} is unknown; choose from {sorted(STAGES)}")
-        x = images.astype(self.dtype)
+        dtype = jnp.dtype(self.dtype)
+        x = images.astype(dtype)
         if self.stem == "conv":
-            x = Conv(self.width, 7, 2, self.dtype, name="conv1")(x)
-            x = nn.relu(_Norm(self.axis_name, self.dtype, name="bn1")(x, train))
+            x = Conv(self.width, 7, 2, dtype, name="conv1")(x)
+            x = nn.relu(_Norm(self.axis_name, dtype, name="bn1")(x, train))
             x = max_pool_3x3_stride_2(x)
         elif self.stem in ("patch4", "patch8"):
-            x = Conv(self.width, 1, 1, self.dtype, name="conv1")(space_to_depth(x, int(self.stem[-1])))
-            x = nn.relu(_Norm(self.axis_name, self.dtype, name="bn1")(x, train))
+            x = Conv(self.width, 1, 1, dtype, name="conv1")(space_to_depth(x, int(self.stem[-1])))
+            x = nn.relu(_Norm(self.axis_name, dtype, name="bn1")(x, train))
         else:
             raise ValueError(f"encoder stem {self.stem!r} is unknown; choose from {get_args(Stem)}")
         for stage, blocks in enumerate(STAGES[self.depth]):
@@ -129,7 +131,7 @@ class Encoder(nn.Module):
                     stride=2 if stage > 0 and block == 0 else 1,
                     bottleneck=self.depth == 50,
                     axis_name=self.axis_name,
-                    dtype=self.dtype,
+                    dtype=dtype,
                     name=f"layer{stage + 1}_{block}",
                 )(x, train)
         features = jnp.mean(x.astype(jnp.float32), axis=(1, 2))

@@ -135,13 +135,6 @@ class Similarity(NamedTuple):
     translation: Float[Array, "*b 3"]
 
 
-def _rotate(
-    rotation: Float[Array, "3 3 n"], points: Float[Array, "joints 3 n"]
-) -> Float[Array, "joints 3 n"]:
-    rows = [sum(rotation[i, j][None] * points[:, j] for j in range(3)) for i in range(3)]
-    return jnp.stack(rows, axis=1)  # type: ignore[arg-type]
-
-
 def _flat(points: Float[AnyArray, "*b joints 3"]) -> Float[Array, "n joints 3"]:
     return jnp.asarray(points).reshape(math.prod(points.shape[:-2]), *points.shape[-2:])
 
@@ -161,7 +154,7 @@ def procrustes(pred: Float[AnyArray, "*b joints 3"], target: Float[AnyArray, "*b
     rotation = kabsch.best_rotation(m)
     known = p.norm > 0
     scale = jnp.sum(rotation * m, axis=(0, 1)) * jnp.where(known, g.norm / jnp.where(known, p.norm, 1.0), 0.0)
-    translation = g.mean - scale[None] * _rotate(rotation, p.mean[None])[0]
+    translation = g.mean - scale[None] * kabsch.rotate(rotation, p.mean[None])[0]
     return Similarity(
         scale.reshape(batch),
         jnp.moveaxis(rotation, -1, 0).reshape(*batch, 3, 3),
@@ -178,7 +171,7 @@ def procrustes_residual(
     m = kabsch.correlation(p.unit, g.unit)
     rotation = kabsch.best_rotation(m)
     scale = jnp.sum(rotation * m, axis=(0, 1))
-    residual = (scale[None, None] * _rotate(rotation, p.unit) - g.unit) * g.norm[None, None]
+    residual = (scale[None, None] * kabsch.rotate(rotation, p.unit) - g.unit) * g.norm[None, None]
     return jnp.moveaxis(residual, -1, 0).reshape(pred.shape)
 
 

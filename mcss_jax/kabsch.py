@@ -5,7 +5,6 @@ No LAPACK call per pose: everything is arithmetic on arrays that run along the b
 
 import math
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -52,33 +51,17 @@ def normalise(points: Float[AnyArray, "n joints 3"]) -> Normalised:
     Safe over the range of float32: shrunk values cannot overflow when subtracted, the first joint goes off
     before anything is rounded, and the largest entry is divided out before anything is squared.
     """
-    x = jnp.moveaxis(jnp.asarray(points), 0, -1)
-    relative = x * _SHRINK - x[:1] * _SHRINK
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(relative), axis=(0, 1)))
+    x = jnp.asarray(points)
+    relative = x * _SHRINK - x[:, :1] * _SHRINK
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(relative), axis=(1, 2)))
     largest = jnp.where(largest > 0, largest, 1.0)
-    scaled = relative / largest[None, None]
-    mean = jnp.mean(scaled, axis=0)
-    centred = scaled - mean[None]
-    norm = safe_sqrt(jnp.sum(centred * centred, axis=(0, 1)))
-    unit = centred / jnp.where(norm > 0, norm, 1.0)[None, None]
-    return Normalised(unit, norm * (largest / _SHRINK), mean * (largest[None] / _SHRINK) + x[0])
-
-
-def _unit_rows(points: Float[Array, "n joints 3"]) -> tuple[Points, Any]:
-    """`normalise` without the mean, written out joint by joint: fused into what follows it is many times faster.
-
-    (Not for results that are kept: XLA would work all of it out again for each of the arrays.)
-    """
-    rows = [[points[:, j, i] for i in range(3)] for j in range(points.shape[1])]
-    relative = [[x * _SHRINK - x0 * _SHRINK for x, x0 in zip(row, rows[0], strict=True)] for row in rows]
-    largest = reduce(jnp.maximum, [jnp.abs(x) for row in relative for x in row])
-    largest = jnp.where(largest > 0, largest, 1.0)
-    scaled = [[x / largest for x in row] for row in relative]
-    mean = [sum(row[i] for row in scaled) / len(scaled) for i in range(3)]
-    centred = [[x - m for x, m in zip(row, mean, strict=True)] for row in scaled]
-    norm = jnp.sqrt(sum(x * x for row in centred for x in row))
-    divisor = jnp.where(norm > 0, norm, 1.0)
-    return [[x / divisor for x in row] for row in centred], norm * (largest / _SHRINK)
+    scaled = relative / largest[:, None, None]
+    mean = jnp.mean(scaled, axis=1)
+    centred = scaled - mean[:, None]
+    norm = safe_sqrt(jnp.sum(centred * centred, axis=(1, 2)))
+    unit = centred / jnp.where(norm > 0, norm, 1.0)[:, None, None]
+    back = largest / _SHRINK
+    return Normalised(jnp.moveaxis(unit, 0, -1), norm * back, (mean * back[:, None] + x[:, 0]).T)
 
 
 def matrix(entry: Callable[[int, int], Any]) -> Matrix:
@@ -234,6 +217,15 @@ def correlation(
     return _stack(matrix(lambda i, j: sum(target[k, i] * pred[k, j] for k in joints)))
 
 
+def rotate(rotation: Float[Array, "3 3 n"], points: Float[Array, "joints 3 n"]) -> Float[Array, "joints 3 n"]:
+    rows = [sum(rotation[i, j][None] * points[:, j] for j in range(3)) for i in range(3)]
+    return jnp.stack(rows, axis=1)  # type: ignore[arg-type]
+
+
+def rows(points: Float[Array, "joints 3 *b"]) -> Points:
+    return [[points[j, i] for i in range(3)] for j in range(points.shape[0])]
+
+
 def mean_residual(rotation: Matrix, m: Matrix, pred: Points, target: Points) -> Any:
     """Mean joint distance of <rotation, m> * rotation * pred - target, for unit points."""
     scale = sum(rotation[i][j] * m[i][j] for i in range(3) for j in range(3))
@@ -247,21 +239,13 @@ def mean_residual(rotation: Matrix, m: Matrix, pred: Points, target: Points) -> 
 
 def aligned_error(pred: Float[Array, "n joints 3"], target: Float[Array, "n joints 3"]) -> Float[Array, " n"]:
     """Mean joint distance after similarity Procrustes, in the unit of `target`; not to be differentiated."""
-
-    def prepared(pred: Array, target: Array) -> tuple[Points, Points, Any, Matrix]:
-        p, _ = _unit_rows(pred)
-        g, size = _unit_rows(target)
-        return p, g, size, matrix(lambda i, j: sum(b[i] * a[j] for a, b in zip(p, g, strict=True)))
-
-    p, g, size, m = prepared(pred, target)
+    p, g = normalise(pred), normalise(target)
+    m = _unstack(correlation(p.unit, g.unit))
+    p_rows, g_rows = rows(p.unit), rows(g.unit)
     rotation, degenerate = polar_rotation(m)
-    errors = mean_residual(rotation, m, p, g) * size
+    errors = mean_residual(rotation, m, p_rows, g_rows)
 
-    def robust(pred: Array, target: Array) -> Array:
-        m = correlation(normalise(pred).unit, normalise(target).unit)
-        r = horn_rotation(_unstack(m))
-        p, g, size, _ = prepared(pred, target)
-        return jnp.where(degenerate, mean_residual(r, _unstack(m), p, g) * size, errors)
+    def robust() -> Array:
+        return jnp.where(degenerate, mean_residual(horn_rotation(m), m, p_rows, g_rows), errors)
 
-    # The robust form starts anew from the poses: handing it what is at hand would break the fusion above.
-    return jax.lax.cond(jnp.any(degenerate), robust, lambda *_: errors, pred, target)
+    return jax.lax.cond(jnp.any(degenerate), robust, lambda: errors) * g.norm

@@ -104,4 +104,5 @@ def mirror(pose: Float[Array, "*b 17 3"]) -> Float[Array, "*b 17 3"]:
 
     Right for camera-frame poses (the picture flipped left to right) and for canonical ones alike.
     """
-    return pose[..., list(MIRROR), :] * jnp.asarray([-1.0, 1.0, 1.0], pose.dtype)
+    sign = jnp.asarray([-1.0, 1.0, 1.0], pose.dtype)
+    return pose[..., list(MIRROR), :] * jnp.broadcast_to(sign, pose.shape)

@@ -49,7 +49,7 @@ class PoseStatistics(NamedTuple):
 class TrainState:
     """Everything that training changes, plus the statistics and the (static) method it belongs to."""
 
-    step: Int[Array, ""]
+    step: Any  # int32 scalar; like all leaves on devices or, for `parallel.replicate`, on the host
     params: Any
     batch_stats: Any
     opt_state: Any
@@ -87,7 +87,7 @@ def pose_statistics(poses: Float[Array, "n 17 3"]) -> PoseStatistics:
         return PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
     canonical, _ = skeleton.canonicalise(poses)
     mean = jnp.mean(canonical, axis=0)
-    return PoseStatistics(mean, jnp.maximum(jnp.std(canonical - mean), 1.0))
+    return PoseStatistics(mean, jnp.maximum(jnp.std(canonical - mean[None]), 1.0))
 
 
 def _sum_over(tree: Any, axis_name: str | None) -> Any:

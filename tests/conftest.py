@@ -87,3 +87,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not there: this test needs its real recordings")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def prepared_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data_dir that holds `synthetic_multiview/tiny`, prepared once for all tests: only read it."""
+    from launch import prepare
+
+    data_dir = tmp_path_factory.mktemp("prepared_tiny")
+    prepare.prepare(prepare.Prepare(dataset="synthetic_multiview/tiny", data_dir=str(data_dir)))
+    return data_dir

@@ -192,12 +192,12 @@ _ANGLES: dict[str, Callable[[Draws], Angles]] = {
 
 
 def _settled(values: Any, xp: ModuleType) -> Any:
-    """The same values, worked out once: XLA would repeat a chain of rotations for every joint that hangs on it."""
+    """The same values, worked out once: XLA would repeat a chain of rotations for every joint on it."""
     return values if xp is np else jax.lax.optimization_barrier(values)
 
 
 def _wander(draws: Arrays, time: Arrays, xp: ModuleType) -> Arrays:
-    """One slow curve in [0, 1] per freedom, `[_FREEDOMS, ...]`: two sines about a level of the sequence's own."""
+    """One slow curve in [0, 1] per freedom, `[_FREEDOMS, ...]`: two sines about the sequence's level."""
     level, tempo, first, second = (
         draws[_COMMON_DRAWS:].reshape(_FREEDOMS, _DRAWS_PER_FREEDOM, *(1,) * time.ndim).swapaxes(0, 1)
     )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.contact_sheet import BOX, contact_sheet, save
+from datasets import pipeline, tuples
+from datasets.contact_sheet import BOX, _spread, contact_sheet, records_sheet, save
 
 
 def example() -> Image.Image:
@@ -55,3 +56,42 @@ def test_other_endings_are_refused(tmp_path: Path) -> None:
         ValueError, match=r"a\.bmp: a contact sheet is written as \.png, \.jpg, \.jpeg; found '\.bmp'"
     ):
         save(example(), tmp_path / "a.bmp")
+
+
+def split(name: str, *sequences: tuple[str, str], length: int = 6) -> pipeline.Split:
+    """A split that never was on disk: (subject, action) by sequence; view 2 of record 0 is invalid."""
+    table = tuple(
+        tuples.SequenceRow(subject, action, "", 0, length * n, length, 0.5)
+        for n, (subject, action) in enumerate(sequences)
+    )
+    picture = tuples.encode_jpeg(np.full((32, 32, 3), (200, 40, 40), np.uint8))
+    records = [
+        {
+            "images": [picture, picture if k else b""],
+            "view_valid": np.array([True, k > 0]),
+            "camera": [b"left", b"right"],
+            "time": 0.5 * (k % length),
+        }
+        for k in range(length * len(table))
+    ]
+    sequence_of = np.repeat(np.arange(len(table)), length)
+    return pipeline.Split(f"set/1.0.0:{name}", table, 2, "", records, "frame", 32, sequence_of)
+
+
+def test_records_are_spread_over_people_and_actions() -> None:
+    train = split("train", *[(f"S{s}", a) for s in (1, 2) for a in ("walk", "sit", "kick")])
+    test = split("test", ("S7", "walk"), ("S7", "sit"), ("S7", "kick"))
+    shown = [(part.table[n].subject, part.table[n].action, k) for part, n, k in _spread([train, test], 3)]
+    # Everybody once, every action once, each in the middle of its sequence.
+    assert {subject for subject, _, _ in shown} == {"S1", "S2", "S7"}
+    assert {action for _, action, _ in shown} == {"walk", "sit", "kick"}
+    assert [k % 6 for _, _, k in shown] == [3, 3, 3]
+    (only,) = {n for _, n, _ in _spread([split("train", ("S1", "walk"))], 4)}
+    assert only == 0
+    assert [k for *_, k in _spread([split("train", ("S1", "walk"))], 3)] == [1, 3, 5]
+
+
+def test_records_sheet_draws_every_valid_view() -> None:
+    sheet = np.asarray(records_sheet([split("train", ("S1", "walk"), length=2)], rows=2, tile=40)).astype(int)
+    red = (np.abs(sheet - (200, 40, 40)) < 12).all(-1)
+    assert red.sum() == 3 * 40 * 40  # of four views one is invalid

@@ -1,9 +1,10 @@
 """The triplet loss against explicit triplets in loops, blocks against one piece, and the pose losses."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from mcss_jax import losses
 
 GAP = 0.5
 mine = jax.jit(losses.mine, static_argnames=("min_gap", "across_groups", "block"))
+triplet = jax.jit(losses.triplet, static_argnums=1)
 
 
 def batch(seed: int, n: int = 9, dim: int = 6) -> tuple[np.ndarray, losses.Instants]:
@@ -61,18 +63,20 @@ def loss_by_loops(
 @given(
     st.integers(0, 2**31 - 1), st.sampled_from([0.1, 0.3, 2.0]), st.booleans(), st.sampled_from([0.0, 0.1])
 )
-def test_triplet_against_explicit_triplets(seed: int, margin: float, across: bool, temperature: float) -> None:
+def test_triplet_against_explicit_triplets(
+    seed: int, margin: float, across: bool, temperature: float
+) -> None:
     embedding, instants = batch(seed)
     triplets = mine(
         embedding, instants, embedding, instants, min_gap=GAP, across_groups=across, temperature=temperature
     )
-    total, count = losses.triplet(triplets, margin)
+    total, count = triplet(triplets, margin)
     expected = loss_by_loops(embedding, instants, margin, across, temperature)
     assert (float(total), float(count)) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_a_line_of_embeddings() -> None:
-    """Instants on a line at 0, 1, 2, 10, half a second apart: the nearest one that the gap allows is known."""
+    """Instants on a line at 0, 1, 2, 10, half a second apart: the nearest that the gap allows is known."""
     at = np.asarray([0.0, 1.0, 2.0, 10.0], np.float32)
     embedding = np.stack([np.stack([at, 0 * at], -1), np.stack([at, 0 * at + 0.25], -1)], axis=1)
     same = np.zeros(4, np.int32)
@@ -83,26 +87,28 @@ def test_a_line_of_embeddings() -> None:
     # The hardest is the same view of the neighbour; of the equal ones at 0 and 2 the first.
     np.testing.assert_array_equal(near.mined, [2, 3, 0, 1, 2, 3, 4, 5])
     np.testing.assert_allclose(near.negative, [1, 1, 1, 1, 1, 1, 8, 8], rtol=1e-6)
-    total, count = losses.triplet(near, 1.0)
+    total, count = triplet(near, 1.0)
     assert (float(total), float(count)) == pytest.approx((6 * 0.25, 8))
     far = mine(embedding, instants, embedding, instants, min_gap=1.0, **options)
     np.testing.assert_array_equal(far.mined, [4, 5, 6, 7, 0, 1, 2, 3])
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.1])
-@pytest.mark.parametrize("block", [1, 4, 7, 18])
-def test_blocks_change_nothing(block: int, temperature: float) -> None:
-    embedding, instants = batch(5)
-
-    def loss(x: jax.Array, block: int) -> tuple[jax.Array, losses.Triplets]:
-        triplets = losses.mine(
-            x, instants, x, instants, min_gap=GAP, across_groups=True, temperature=temperature, block=block
-        )
+@pytest.fixture(scope="module")
+def loss_and_slope() -> Callable:
+    def loss(x: jax.Array, of: losses.Instants, temperature: float, block: int) -> tuple[jax.Array, Any]:
+        options = {"min_gap": GAP, "across_groups": True, "temperature": temperature}
+        triplets = losses.mine(x, of, x, of, **options, block=block)
         return losses.triplet(triplets, 0.5)[0], triplets
 
-    slope = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
-    (whole, expected), of_whole = slope(jnp.asarray(embedding), 2048)
-    (blocked, found), of_blocked = slope(jnp.asarray(embedding), block)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnames="block")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.1])
+@pytest.mark.parametrize("block", [1, 7, 18])
+def test_blocks_change_nothing(loss_and_slope: Callable, block: int, temperature: float) -> None:
+    embedding, instants = batch(5)
+    (whole, expected), of_whole = loss_and_slope(embedding, instants, temperature, block=2048)
+    (blocked, found), of_blocked = loss_and_slope(embedding, instants, temperature, block=block)
     assert float(blocked) == pytest.approx(float(whole), rel=1e-6)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
     np.testing.assert_allclose(of_blocked, of_whole, atol=1e-6)
@@ -123,13 +129,15 @@ def test_nothing_to_learn_from_is_zero_of_zero() -> None:
     embedding, instants = batch(7)
     nobody = instants._replace(valid=np.zeros(9, bool))
     alone = losses.Instants(*(x[:1] for x in instants))
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def loss(x: jax.Array, of: losses.Instants) -> tuple[jax.Array, jax.Array]:
+        options = {"min_gap": GAP, "across_groups": True, "temperature": 0.1}
+        return losses.triplet(losses.mine(x, of, x, of, **options), 0.3)
+
     for x, of in ((embedding, nobody), (embedding[:1], alone)):
-
-        def total(x: jax.Array, of: losses.Instants = of) -> tuple[jax.Array, jax.Array]:
-            options = {"min_gap": GAP, "across_groups": True, "temperature": 0.1}
-            return losses.triplet(losses.mine(x, of, x, of, **options), 0.3)
-
-        (value, count), slope = jax.value_and_grad(total, has_aux=True)(jnp.asarray(x))
+        (value, count), slope = loss(x, of)
         assert (float(value), float(count)) == (0.0, 0.0)
         assert not np.asarray(slope).any()
 
@@ -141,13 +149,13 @@ def test_invalid_instants_are_neither_anchors_nor_negatives() -> None:
     garbage = np.where(instants.valid[:, None, None], embedding, 1e3).astype(np.float32)
     for margin in (0.3, 2.0):
         clean, dirty = (
-            losses.triplet(mine(x, instants, x, instants, **options), margin) for x in (embedding, garbage)
+            triplet(mine(x, instants, x, instants, **options), margin) for x in (embedding, garbage)
         )
         assert float(clean[0]) == pytest.approx(float(dirty[0]), rel=1e-6) and clean[1] == dirty[1]
     keep = instants.valid
     kept = losses.Instants(*(x[keep] for x in instants))
-    without = losses.triplet(mine(embedding[keep], kept, embedding[keep], kept, **options), 0.3)
-    clean = losses.triplet(mine(embedding, instants, embedding, instants, **options), 0.3)
+    without = triplet(mine(embedding[keep], kept, embedding[keep], kept, **options), 0.3)
+    clean = triplet(mine(embedding, instants, embedding, instants, **options), 0.3)
     assert float(without[0]) == pytest.approx(float(clean[0]), rel=1e-5) and without[1] == clean[1]
 
 
@@ -156,10 +164,9 @@ def test_pose_loss() -> None:
     predicted, target = rng.normal(size=(2, 4, 17, 3)).astype(np.float32)
     valid = np.asarray([True, False, True, False])
     target[1] = np.nan
-    total, count = losses.pose(predicted, target, valid)
+    (total, count), slope = jax.jit(jax.value_and_grad(losses.pose, has_aux=True))(predicted, target, valid)
     expected = sum(np.abs(predicted[i] - target[i]).mean() for i in (0, 2))
     assert (float(total), float(count)) == pytest.approx((expected, 2.0))
-    slope = jax.grad(lambda p: losses.pose(p, target, valid)[0])(jnp.asarray(predicted))
     assert np.isfinite(slope).all() and not np.asarray(slope)[~valid].any()
 
 
@@ -169,7 +176,8 @@ def test_rotation_loss() -> None:
     same = np.eye(3, dtype=np.float32)
     predicted = np.stack([half_turn, quarter, same, same])
     target = np.stack([same, same, same, np.full((3, 3), np.nan, np.float32)])
-    single = [float(losses.rotation(predicted[i : i + 1], target[i : i + 1], np.ones(1, bool))[0]) for i in range(3)]
+    loss = jax.jit(losses.rotation)
+    single = [float(loss(predicted, target, np.arange(4) == i)[0]) for i in range(3)]
     assert single == pytest.approx([1.0, 0.5, 0.0])
-    total, count = losses.rotation(predicted, target, np.asarray([True, True, True, False]))
+    total, count = loss(predicted, target, np.asarray([True, True, True, False]))
     assert (float(total), float(count)) == pytest.approx((1.5, 3.0))

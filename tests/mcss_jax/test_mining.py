@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from mcss_jax import mining
 
-negative_mask = jax.jit(mining.negative_mask, static_argnames="across_groups")
+negative_mask = jax.jit(mining.negative_mask, static_argnames=("min_gap", "across_groups"))
 hardest = jax.jit(mining.hardest)
+slope_of_hardest = jax.jit(jax.grad(lambda *given: jnp.sum(mining.hardest(*given)[0])))
 
-INSTANTS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 6)), min_size=6, max_size=6)
+INSTANTS = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 6)), min_size=6, max_size=6
+)
 
 
 def mask_by_loops(rows: list, columns: list, gap: float, across: bool) -> np.ndarray:
@@ -122,7 +125,7 @@ def test_rows_without_negatives_and_ties(temperature: float) -> None:
     np.testing.assert_array_equal(found, [False, True, True])
     np.testing.assert_array_equal(index, [0, 1, 0])
     assert value[0] == 0.0 and value[2] == pytest.approx(0.0, abs=1e-6)
-    slope = jax.grad(lambda d: jnp.sum(mining.hardest(d, mask, temperature)[0]))(distances)
+    slope = slope_of_hardest(distances, mask, temperature)
     assert np.isfinite(slope).all() and not np.asarray(slope)[~np.asarray(mask)].any()
     np.testing.assert_allclose(jnp.sum(slope, axis=1), [0, 1, 1], atol=1e-5)
 
@@ -131,7 +134,7 @@ def test_rows_without_negatives_and_ties(temperature: float) -> None:
 def test_gradient_is_the_softmax_over_negatives(temperature: float) -> None:
     rng = np.random.default_rng(1)
     distances, mask = rng.uniform(0, 2, (3, 6)).astype(np.float32), rng.uniform(size=(3, 6)) < 0.8
-    slope = jax.grad(lambda d: jnp.sum(mining.hardest(d, mask, temperature)[0]))(jnp.asarray(distances))
+    slope = slope_of_hardest(distances, mask, temperature)
     for i in range(3):
         row = np.where(mask[i], distances[i].astype(np.float64), np.inf)
         weight = np.exp(-(row - row.min()) / max(temperature, 1e-9))

@@ -9,7 +9,7 @@ from datasets.synthetic_multiview import anatomy, motion
 from mcss_jax import skeleton
 
 ALL = range(len(motion.ACTIONS))
-DRAWS = np.random.default_rng(0).uniform(size=(64, motion.NUM_MOTION_DRAWS))
+DRAWS = np.random.default_rng(0).uniform(size=(40, motion.NUM_MOTION_DRAWS))
 
 
 @pytest.fixture(scope="module")

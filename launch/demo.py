@@ -1,0 +1,84 @@
+"""The whole path on synthetic people, in minutes on a CPU: prepare, train, evaluate, retrieve, report.
+
+    bash launch/demo.sh
+
+Leaves runs/demo/report.html and the same figures as runs/demo/results.json. Interrupted, the same command continues.
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+from launch import evaluate, flags, prepare, progress, report, retrieve, settings, train
+from launch.flags import option
+
+EXPERIMENTS = Path(__file__).parent / "experiments"
+METHODS = ("baseline", "mcss")
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """See `python -m launch.demo --help`."""
+
+    output: str = option("runs/demo", "Folder of the two runs, the report and the figures.", "Demo")
+    data_dir: str = option("data", "Folder of prepared data sets.", "Demo")
+    seed: int = option(0, "Seed of weights, batches and augmentation.", "Demo")
+
+
+def _seconds_before(output: Path) -> float:
+    """What an interrupted call had used already."""
+    try:
+        return float(json.loads((output / "seconds.json").read_text())["seconds"])
+    except (OSError, ValueError, KeyError):
+        return 0.0
+
+
+def demo(config: Demo) -> Path:
+    """Runs what is not done yet and returns the report's path."""
+    output = Path(config.output).expanduser()
+    start = time.perf_counter() - _seconds_before(output)
+    configs = {
+        method: flags.from_file(
+            settings.Train,
+            EXPERIMENTS / f"demo_{method}.flags",
+            workdir=str(output / method),
+            data_dir=config.data_dir,
+            seed=config.seed,
+        )
+        for method in METHODS
+    }
+    dataset = configs["mcss"].dataset
+    progress.say(f"[1/4] synthetic people: {dataset} in {config.data_dir}")
+    prepare.prepare(prepare.Prepare(dataset=dataset, data_dir=config.data_dir))
+    for number, (method, settings_of_run) in enumerate(configs.items(), start=2):
+        progress.say(
+            f"[{number}/4] train {method}: {settings_of_run.steps} updates, labels {settings_of_run.labelled}"
+        )
+        trained = train.train(settings_of_run)
+        (output / "seconds.json").write_text(json.dumps({"seconds": time.perf_counter() - start}) + "\n")
+        if not trained.finished:
+            raise KeyboardInterrupt
+    progress.say("[4/4] evaluate, retrieve and report on people never seen")
+    compared = report.compare([str(output / method) for method in METHODS], "", config.data_dir, "test")
+    first = compared.evaluated["baseline"]
+    progress.say(
+        evaluate.table({"mean pose": first.mean_pose} | {n: r.figures for n, r in compared.evaluated.items()})
+    )
+    progress.say(retrieve.table(compared.retrieval))
+    page = output / "report.html"
+    report.write(compared, page, "MCSS demo", {"seconds": time.perf_counter() - start, "seed": config.seed})
+    return page.resolve()
+
+
+def main(config: Demo) -> None:
+    """Runs the demo and prints where its report is."""
+    page = demo(config)
+    seconds = json.loads((page.parent / "results.json").read_text())["seconds"]
+    progress.say(
+        f"done in {seconds / 60:.1f} minutes\nreport: {page}\nfigures: {page.parent / 'results.json'}"
+    )
+
+
+if __name__ == "__main__":
+    flags.run(Demo, "launch.demo", __doc__ or "", main)

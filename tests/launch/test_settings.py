@@ -1,0 +1,96 @@
+"""What `check` refuses, and what reaches the library."""
+
+import dataclasses
+
+import pytest
+
+from launch import settings
+from launch.settings import Train
+
+GOOD = Train(workdir="x")
+
+
+def test_defaults_are_good() -> None:
+    settings.check(GOOD)
+    with pytest.raises(ValueError, match="--workdir is missing"):
+        settings.check(Train())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        *((name, 0, "expected at least 1") for name in (
+            "steps", "log_every", "save_every", "keep", "validation_stride", "decode_threads", "width",
+            "embedding_dim", "hidden", "blocks", "sequences", "instants",
+        )),
+        *((name, -1, "expected at least 0") for name in (
+            "labelled_batch", "warmup_steps", "validate_every", "stop_after", "seed",
+        )),
+        *((name, value, "expected a finite number of at least 0") for value in (-0.1, float("nan"), float("inf"))
+          for name in ("min_negative_gap", "temperature_start", "temperature_end", "metric_weight",
+                       "rotation_weight", "weight_decay")),
+        *((name, value, "expected a finite number above 0") for value in (0.0, float("nan"), float("inf"))
+          for name in ("learning_rate", "clip_norm")),
+        *((name, value, "expected a number from 0 to 1") for value in (-0.1, 1.1, float("nan"))
+          for name in ("augment_scale", "augment_shift", "augment_colour", "augment_occlusion")),
+        *(("margin", value, r"expected a number in \(0, 2\]") for value in (0.0, 2.1, float("nan"))),
+    ],
+)  # fmt: skip
+def test_check_names_the_flag(name: str, value: float, expected: str) -> None:
+    with pytest.raises(ValueError, match=rf"--{name}={value}; {expected}"):
+        settings.check(dataclasses.replace(GOOD, **{name: value}))
+
+
+@pytest.mark.parametrize("method", ["baseline", "batchnorm"])
+def test_supervised_methods_need_labels(method: str) -> None:
+    with pytest.raises(ValueError, match=f"--method={method} learns from labels alone, but --labelled=none"):
+        settings.check(dataclasses.replace(GOOD, method=method, labelled="none"))
+    with pytest.raises(
+        ValueError, match=f"--method={method} learns .* --labelled_batch=0; expected at least 1"
+    ):
+        settings.check(dataclasses.replace(GOOD, method=method, labelled_batch=0))
+
+
+def test_batches_must_divide() -> None:
+    config = dataclasses.replace(GOOD, labelled_batch=6, blocks=1, sequences=3, instants=3)
+    settings.check_devices(config, 1)
+    with pytest.raises(ValueError, match="--labelled_batch is 6; expected a multiple of the 4 devices"):
+        settings.check_devices(config, 4)
+    with pytest.raises(
+        ValueError, match="--blocks x --sequences x --instants is 9; expected a multiple of the 2"
+    ):
+        settings.check_devices(config, 2)
+    settings.check_devices(dataclasses.replace(config, method="baseline"), 2)
+    settings.check_devices(dataclasses.replace(config, labelled="none"), 3)
+
+
+def test_every_setting_of_the_method_reaches_it() -> None:
+    """Each flag changes the method, except those of data, batch and run."""
+    base = settings.method_of(GOOD)
+    changes = {
+        "margin": 0.7, "metric_weight": 2.0, "rotation_weight": 2.0, "across_groups": False, "temperature_start": 0.5,
+        "temperature_end": 0.5, "temperature_steps": 7, "depth": 34, "width": 8, "stem": "patch8",
+        "embedding_dim": 9, "hidden": 9, "precision": "bfloat16", "steps": 9, "learning_rate": 0.1,
+        "warmup_steps": 9, "weight_decay": 0.5, "clip_norm": 9.0, "augment_scale": 0.9, "augment_shift": 0.9,
+        "augment_colour": 0.9, "augment_occlusion": 0.9, "augment_flip": False, "min_negative_gap": 9.0,
+        "method": "batchnorm",
+    }  # fmt: skip
+    for name, value in changes.items():
+        assert settings.method_of(dataclasses.replace(GOOD, **{name: value})) != base, name
+    others = {"dataset", "data_dir", "labelled", "train_split", "validation_split", "stream", "stream_size",
+              "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "workdir", "seed", "log_every",
+              "validate_every", "validation_stride", "save_every", "keep", "stop_after", "decode_threads"}  # fmt: skip
+    assert set(changes) | others == {field.name for field in dataclasses.fields(Train)}
+    assert base.objective.temperature_steps == GOOD.steps
+    assert settings.method_of(dataclasses.replace(GOOD, method="batchnorm")).objective.metric_weight == 0.0
+
+
+def test_blocks_of() -> None:
+    config = dataclasses.replace(
+        GOOD, blocks=3, sequences=2, instants=5, min_negative_gap=0.7, mix_groups=True
+    )
+    blocks = settings.blocks_of(config)
+    assert blocks is not None and blocks.size == 30
+    assert (blocks.min_gap, blocks.mix_groups) == (0.7, True)
+    assert settings.blocks_of(dataclasses.replace(config, method="batchnorm")) == blocks
+    assert settings.blocks_of(dataclasses.replace(config, method="baseline")) is None

@@ -1,0 +1,90 @@
+"""A tiny method, state and batch for tests of the training step."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mcss_jax import train_step
+from mcss_jax.augment import Augmentation
+from mcss_jax.method import Method, Network, Objective, Optimiser
+
+SIZE = 32
+TINY = Method(
+    network=Network(width=8, embedding_dim=8, stem="patch8", hidden=8, layers=1),
+    objective=Objective(margin=0.5, temperature_start=0.2),
+    # Warm-up would make the first update zero; a small epsilon-like step would hide differences.
+    optimiser=Optimiser(learning_rate=1e-3, warmup_steps=0, steps=100),
+    augmentation=Augmentation(),
+)
+
+
+def poses(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Camera-frame poses in millimetres with hips and spine where a person has them."""
+    pose = rng.normal(0, 250, (n, 17, 3))
+    pose[:, 0], pose[:, 1], pose[:, 4], pose[:, 8] = 0, (-130, 0, 20), (130, 0, -20), (0, -500, 30)
+    return (pose + (300, 100, 4000)).astype(np.float32)
+
+
+def make_batch(seed: int = 0, labelled: int = 8, unlabelled: int = 8) -> dict[str, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    batch: dict[str, dict[str, np.ndarray]] = {}
+    if labelled:
+        corner = rng.uniform(200, 600, (labelled, 2))
+        batch["labelled"] = {
+            "images": rng.integers(0, 256, (labelled, SIZE, SIZE, 3)).astype(np.uint8),
+            "pose": poses(rng, labelled),
+            "intrinsics": np.tile(
+                np.asarray([[1100, 0, 500], [0, 1100, 500], [0, 0, 1]], np.float32), (labelled, 1, 1)
+            ),
+            "box": np.concatenate([corner, corner + 250], axis=1).astype(np.float32),
+            "valid": np.arange(labelled) != 1,
+            "sample": np.arange(labelled, dtype=np.int32),
+        }
+    if unlabelled:
+        group = np.arange(unlabelled) // 4
+        pose = poses(rng, unlabelled)
+        pose[1::2] = np.nan
+        batch["unlabelled"] = {
+            "images": rng.integers(0, 256, (unlabelled, 2, SIZE, SIZE, 3)).astype(np.uint8),
+            "group": group.astype(np.int32),
+            "sequence": (2 * group + np.arange(unlabelled) % 4 // 2).astype(np.int32),
+            "time": (0.5 * (np.arange(unlabelled) % 2)).astype(np.float32),
+            "valid": np.arange(unlabelled) != 2,
+            "sample": np.arange(unlabelled, dtype=np.int32),
+            "pose": pose,
+        }
+    return batch
+
+
+def make_state(method: Method = TINY) -> train_step.TrainState:
+    """A state on the host, so that a donated call cannot take it from the next test.
+
+    Filled by NumPy, which compiles nothing; no scale is zero, so that every parameter has a gradient.
+    """
+    rng = np.random.default_rng(3)
+    statistics = train_step.pose_statistics(jnp.asarray(poses(np.random.default_rng(9), 20)))
+    shapes = jax.eval_shape(
+        lambda: train_step.init_state(method, jax.random.key(0), SIZE, train_step.PoseStatistics(*statistics))
+    )
+
+    def fill(path: Any, leaf: Any) -> np.ndarray:
+        name = jax.tree_util.keystr(path)
+        if name.startswith(".opt_state") or leaf.dtype == jnp.int32:
+            return np.zeros(leaf.shape, leaf.dtype)
+        if "kernel" in name:
+            return rng.normal(0, np.sqrt(2 / np.prod(leaf.shape[:-1])), leaf.shape).astype(np.float32)
+        return np.full(leaf.shape, 1.0 if "scale" in name or "var" in name else 0.0, np.float32)
+
+    filled = jax.tree_util.tree_map_with_path(fill, shapes)
+    return dataclasses.replace(filled, statistics=jax.tree.map(np.asarray, statistics))
+
+
+def leaves(tree: Any) -> dict[str, np.ndarray]:
+    """Leaves by name, for messages that say where two trees differ."""
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
