@@ -22,12 +22,18 @@ from datasets import sampling
 from datasets.records import SequenceRow, decode_jpeg
 from mcss_jax.skeleton import NUM_JOINTS
 
+# Encoded pictures kept in memory at most, per split.
+CACHE_BYTES = 2 << 30
+
 HostBatch = dict[str, dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass
 class Split:
-    """A prepared split: its sequence table and its records by index, kept in memory once read."""
+    """A prepared split: its sequence table and its records by index, kept in memory while there is room.
+
+    `image_size` is the side of the pictures that are given out, `stored_size` that of those in the records.
+    """
 
     name: str
     table: tuple[SequenceRow, ...]
@@ -35,9 +41,11 @@ class Split:
     fingerprint: str
     source: Any
     box_source: str
+    stored_size: int
     image_size: int
     sequence_of: Int[np.ndarray, " n"]
     cache: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    cached_bytes: int = 0
 
     @property
     def records(self) -> int:
@@ -47,8 +55,24 @@ class Split:
         """Record `index` as NumPy and bytes; JPEG files stay encoded."""
         record = self.cache.get(index)
         if record is None:
-            record = self.cache.setdefault(index, self.source[index])
+            record = self.source[index]
+            # Access is uniform, so which records stay does not matter: the first that fit.
+            if self.cached_bytes < CACHE_BYTES:
+                self.cached_bytes += sum(len(image) for image in record["images"])
+                self.cache[index] = record
         return record
+
+    def picture(self, record: dict[str, Any], view: int) -> UInt8[np.ndarray, "s s 3"]:
+        """One view of a record, `image_size` pixels wide. Raises ValueError when it is damaged."""
+        data = record["images"][view]
+        if self.image_size != self.stored_size:
+            return decode_jpeg(data, self.image_size)
+        picture = decode_jpeg(data)
+        if picture.shape != (self.image_size, self.image_size, 3):
+            raise ValueError(
+                f"a picture of {picture.shape} where {(self.image_size,) * 2 + (3,)} was expected"
+            )
+        return picture
 
 
 def prepared_path(data_dir: str | Path, dataset: str) -> Path:
@@ -66,11 +90,11 @@ def prepared_path(data_dir: str | Path, dataset: str) -> Path:
     return max(versions, key=lambda p: tuple(int(n) for n in p.name.split(".")))
 
 
-def open_split(data_dir: str | Path, dataset: str, split: str) -> Split:
-    """Opens a prepared split.
+def open_split(data_dir: str | Path, dataset: str, split: str, image_size: int = 0) -> Split:
+    """Opens a prepared split; pictures are given out as stored, or resized to `image_size` pixels.
 
     Raises FileNotFoundError when the set is not prepared, ValueError when it has no such split or holds no
-    record.
+    record, and for an `image_size` beyond the stored one.
     """
     # Here, not above: training on a stream goes without TFDS.
     import tensorflow_datasets as tfds
@@ -89,6 +113,12 @@ def open_split(data_dir: str | Path, dataset: str, split: str) -> Split:
             f"split {split!r} of {builder.info.full_name} holds {len(source)} records, its sequence table "
             f"{sum(lengths)}; prepare it again"
         )
+    stored = _image_size(source, builder.info.full_name)
+    if not 0 <= image_size <= stored:
+        raise ValueError(
+            f"--image_size={image_size}; {builder.info.full_name} holds pictures of {stored} px, which can only be "
+            "made smaller (0 keeps them)"
+        )
     return Split(
         name=f"{builder.info.full_name}:{split}",
         table=table,
@@ -96,7 +126,8 @@ def open_split(data_dir: str | Path, dataset: str, split: str) -> Split:
         fingerprint=tuples.fingerprint(builder.info),
         source=source,
         box_source=first["box_source"].decode(),
-        image_size=_image_size(source, builder.info.full_name),
+        stored_size=stored,
+        image_size=image_size or stored,
         sequence_of=np.repeat(np.arange(len(table)), lengths),
     )
 
@@ -110,11 +141,6 @@ def _image_size(source: Any, name: str) -> int:
                 with contextlib.suppress(ValueError):
                     return decode_jpeg(image).shape[0]
     raise ValueError(f"{name} holds no picture that can be read")
-
-
-def _check_size(picture: UInt8[np.ndarray, "h w 3"], size: int) -> None:
-    if picture.shape != (size, size, 3):
-        raise ValueError(f"a picture of {picture.shape} where {(size, size, 3)} was expected")
 
 
 @dataclasses.dataclass
@@ -153,9 +179,7 @@ class Loader:
             views = sampling.usable(record["view_valid"], order, count)
             if views is None:
                 raise ValueError(f"fewer than {count} valid views")
-            pictures = [decode_jpeg(record["images"][v]) for v in views]
-            for picture in pictures:
-                _check_size(picture, self.split.image_size)
+            pictures = [self.split.picture(record, v) for v in views]
         except Exception as error:  # whatever a damaged record raises, the batch goes on without it
             self._skip(index, error)
             return None
@@ -304,15 +328,12 @@ def iterate_views(split: Split, batch: int, stride: int = 1, threads: int = 2) -
     def read(index: int) -> list[tuple[Any, ...]]:
         try:
             record = split[int(index)]
-            rows = [
-                (decode_jpeg(record["images"][v]), index, v, split.sequence_of[index], record["time"],
+            return [
+                (split.picture(record, v), index, v, split.sequence_of[index], record["time"],
                  record["pose"][v], record["intrinsics"][v], record["box"][v])
                 for v in range(split.views)
                 if record["view_valid"][v]
             ]  # fmt: skip
-            for picture, *_ in rows:
-                _check_size(picture, split.image_size)
-            return rows
         except Exception as error:
             raise ValueError(f"record {index} of {split.name} cannot be evaluated: {error}") from error
 

@@ -135,7 +135,7 @@ def _example(recording: Recording, instant: Instant, sequence: int) -> dict[str,
     }
 
 
-class TupleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class TupleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of all builders here: a subclass says which recordings each split holds, this class stores them.
 
     A subclass defines `VERSION`, `RELEASE_NOTES`, `views`, `split_names` and `recordings(split)`;

@@ -53,16 +53,13 @@ class Evaluated:
 def open_data(run: run_folder.Run, dataset: str, data_dir: str, split: str) -> pipeline.Split:
     """The split to judge a run on.
 
-    Raises ValueError for another picture size than the run's, or when a streamed run names no data set.
+    Pictures are resized to the run's. Raises ValueError when they are smaller, or a streamed run names no data set.
     """
     if run.config.stream and not dataset:
         raise ValueError("the run was trained on a stream; name a prepared data set with --dataset")
-    opened = pipeline.open_split(data_dir or run.config.data_dir, dataset or run.config.dataset, split)
-    if opened.image_size != run.card["image_size"]:
-        raise ValueError(
-            f"{opened.name} has pictures of {opened.image_size} px, the run was trained on {run.card['image_size']} px"
-        )
-    return opened
+    return pipeline.open_split(
+        data_dir or run.config.data_dir, dataset or run.config.dataset, split, run.card["image_size"]
+    )
 
 
 def protocol(run: run_folder.Run, split: pipeline.Split, views: inference.Views) -> dict[str, Any]:

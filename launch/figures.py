@@ -1,6 +1,6 @@
 """Pictures of results: bars, curves, skeletons and retrieval grids, as matplotlib figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -35,7 +35,7 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def bars(groups: Sequence[str], series: dict[str, Sequence[float]], ylabel: str) -> Figure:
+def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], ylabel: str) -> Figure:
     """One group of bars for each label, one bar of it for each series, its value on top."""
     figure, axes = _figure(max(6.0, 1.1 * len(groups) * len(series) ** 0.5 + 1), 3.4)
     ax = axes[0, 0]

@@ -62,7 +62,7 @@ class Compared:
 
 def names_of(runs: list[run_folder.Run], folders: list[str]) -> list[str]:
     """Short, distinct names: the method where that is enough, the folder's name where it is not."""
-    methods = [run.config.method for run in runs]
+    methods: list[str] = [run.config.method for run in runs]
     return methods if len(set(methods)) == len(methods) else [Path(folder).name for folder in folders]
 
 
@@ -78,7 +78,7 @@ def compare(folders: list[str], dataset: str, data_dir: str, split_name: str, st
     for name, run, folder in zip(names_of(runs, folders), runs, folders, strict=True):
         if run.card["image_size"] != split.image_size:
             raise ValueError(
-                f"{folder} was trained on {run.card['image_size']} px, {split.name} has {split.image_size}"
+                f"{folder} was trained on pictures of {run.card['image_size']} px, {folders[0]} on {split.image_size}"
             )
         result = evaluate.evaluate(run, split, stride=stride)
         evaluated[name] = result

@@ -158,12 +158,9 @@ def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> di
     options = {"batch": config.batch, "stride": config.stride}
     views = inference.predict_split(run.state, split, **options)
     before = untrained(run, split, **options)
-    card = evaluate.protocol(run, split, views) | {
-        "query": "every view; gallery: the other cameras' views of all subjects of the split",
-        "same instant": "kept" if config.same_instant else "excluded",
-        "near in time": f"other instants of the sequence nearer than {config.min_gap} s are excluded",
-    }
+    card = evaluate.protocol(run, split, views)
     if not views.has_pose:
+        card["query"] = "every view; gallery: each other camera's views of the same sequence, its own instant kept"
         return {
             "temporal_alignment": {
                 "trained": alignment(views, views.embedding),
@@ -172,6 +169,11 @@ def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> di
             },
             "protocol": card,
         }
+    card |= {
+        "query": "every view; gallery: the other cameras' views of all subjects of the split",
+        "same instant": "kept" if config.same_instant else "excluded",
+        "near in time": f"other instants of the sequence nearer than {config.min_gap} s are excluded",
+    }
     rule = rule_of(config.same_instant, config.min_gap)
     oracle, chance = bounds(views, rule)
     rows = {

@@ -27,6 +27,7 @@ class Train:
     validation_split: str = option(
         "validation", "Split of people whose poses judge the run while it trains; empty for none.", DATA
     )
+    image_size: int = option(0, "Side of the network's input, pixels; 0 for the stored size.", DATA)
     stream: bool = option(
         False,
         "Render an endless stream of synthetic people on the accelerator instead of reading --dataset.",
@@ -112,7 +113,7 @@ def check(config: Train) -> None:
     for name in (*positive, "embedding_dim", "hidden", "blocks", "sequences", "instants"):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name}={getattr(config, name)}; expected at least 1")
-    for name in ("labelled_batch", "warmup_steps", "validate_every", "stop_after", "seed"):
+    for name in ("image_size", "labelled_batch", "warmup_steps", "validate_every", "stop_after", "seed"):
         if getattr(config, name) < 0:
             raise ValueError(f"--{name}={getattr(config, name)}; expected at least 0")
     finite = ("min_negative_gap", "temperature_start", "temperature_end", "metric_weight", "rotation_weight")

@@ -41,7 +41,9 @@ class Prepared:
 
     def __init__(self, config: settings.Train) -> None:
         self._config = config
-        self._split = pipeline.open_split(config.data_dir, config.dataset, config.train_split)
+        self._split = pipeline.open_split(
+            config.data_dir, config.dataset, config.train_split, config.image_size
+        )
         labels = sampling.parse_labelled(config.labelled, self._split.table)
         self._labelled = sampling.labelled_records(self._split.table, labels)
         self._blocks = settings.blocks_of(config)
@@ -78,10 +80,13 @@ class Prepared:
             return None
         try:
             split = pipeline.open_split(
-                self._config.data_dir, self._config.dataset, self._config.validation_split
+                self._config.data_dir,
+                self._config.dataset,
+                self._config.validation_split,
+                self._config.image_size,
             )
         except ValueError as error:
-            raise ValueError(f"{error}; choose --validation_split, or leave it empty") from error
+            raise ValueError(f"{error} (set --validation_split, or leave it empty)") from error
         if not all(row.has_pose for row in split.table):
             raise ValueError(
                 f"split {split.name} has instants without poses and cannot judge a run; set "

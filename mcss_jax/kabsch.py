@@ -37,12 +37,24 @@ def safe_sqrt(square: Float[Array, "*b"]) -> Float[Array, "*b"]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
 
 
+# Fewer poses than this are filled up: XLA's CPU compiler unrolls short loops, which for these long bodies takes
+# minutes instead of seconds.
+MIN_BATCH = 64
+
+
 class Normalised(NamedTuple):
     """Poses along the last axis: `unit` is centred and of norm 1 (or 0); `norm` and `mean` bring it back."""
 
     unit: Float[Array, "joints 3 n"]
     norm: Float[Array, " n"]
     mean: Float[Array, "3 n"]
+
+
+def fill_up(points: Float[AnyArray, "n joints 3"], multiple: int) -> Float[Array, "m joints 3"]:
+    """Repeats the last pose until their number is a multiple; results beyond n are the caller's to drop."""
+    points = jnp.asarray(points)
+    missing = -len(points) % multiple
+    return jnp.concatenate([points, jnp.broadcast_to(points[-1:], (missing, *points.shape[1:]))])
 
 
 def normalise(points: Float[AnyArray, "n joints 3"]) -> Normalised:

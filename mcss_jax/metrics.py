@@ -38,11 +38,11 @@ def _per_pose(
     if n == 0:
         return jnp.zeros(batch)
     p, g = (jnp.asarray(x).reshape(n, *x.shape[-2:]) for x in (pred, target))
+    width = _CHUNK if n > _CHUNK else kabsch.MIN_BATCH
+    p, g = kabsch.fill_up(p, width), kabsch.fill_up(g, width)
     if n <= _CHUNK:
-        return one_chunk(p, g).reshape(batch)
-    missing = -n % _CHUNK  # filled up with the last pose, whose value is then dropped
-    filled = [jnp.concatenate([x, jnp.broadcast_to(x[-1:], (missing, *x.shape[1:]))]) for x in (p, g)]
-    chunks = tuple(x.reshape(-1, _CHUNK, *x.shape[1:]) for x in filled)
+        return one_chunk(p, g)[:n].reshape(batch)
+    chunks = tuple(x.reshape(-1, _CHUNK, *x.shape[1:]) for x in (p, g))
     return jax.lax.map(lambda pair: one_chunk(*pair), chunks).reshape(-1)[:n].reshape(batch)
 
 

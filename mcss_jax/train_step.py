@@ -233,7 +233,7 @@ def train_step(
         name: jnp.where(n > 0, s / jnp.where(n > 0, n, 1.0), jnp.nan) for name, (s, n) in totals.items()
     }
     report["loss"] = loss
-    report["gradient_norm"] = optax.global_norm(gradients)
+    report["gradient_norm"] = optax.tree.norm(gradients)
     report["learning_rate"] = jnp.asarray(schedule(optimiser)(state.step), jnp.float32)
     return (
         dataclasses.replace(

@@ -183,5 +183,5 @@ def test_embed_step_uses_the_running_statistics(state: TrainState) -> None:
         lambda a, b: partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)(a[0], b[0]), together, apart
     )
     # An untrained head predicts about the mean pose: standardisation is undone.
-    assert np.abs(together.canonical - state.statistics.mean).mean() < 0.2 * float(state.statistics.scale)
+    assert np.abs(np.asarray(together.canonical) - state.statistics.mean).mean() < 0.2 * float(state.statistics.scale)
     assert images.shape[1] == SIZE
