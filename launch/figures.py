@@ -57,7 +57,7 @@ def curves(logs: dict[str, list[dict[str, Any]]]) -> Figure:
     wanted = (
         ("validation PA-MPJPE (mm)", {"validation/pa_mpjpe": "-"}),
         ("training pose loss", {"train/loss_pose": "-"}),
-        ("distance of pairs (solid: positive, dashed: mined negative)",
+        ("pair distance (solid: same instant, dashed: mined)",
          {"train/positive_distance": "-", "train/negative_distance": "--"}),
     )  # fmt: skip
     for ax, (title, keys) in zip(axes[0], wanted, strict=True):

@@ -120,14 +120,15 @@ def refuse_differences(config: Any, file: Path) -> None:
         stored = dict(json.loads(file.read_text()))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file} is not readable as a configuration: {error}") from error
-    changeable = {field.name for field in dataclasses.fields(config) if field.metadata.get("changeable")}
+    fields = dataclasses.fields(config)
+    changeable = {field.name for field in fields if field.metadata.get("changeable")}
+    # A setting that is younger than the file had, in effect, its default.
+    before = {field.name: field.default for field in fields} | stored
     now = dataclasses.asdict(config)
-    names = sorted((set(stored) | set(now)) - changeable)
-    absent = object()
     differences = [
-        f"--{name}: {stored.get(name, 'absent')!r} before, {now.get(name, 'absent')!r} now"
-        for name in names
-        if stored.get(name, absent) != now.get(name, absent)
+        f"--{name}: {before[name]!r} before, {now.get(name, 'unknown')!r} now"
+        for name in sorted(set(before) - changeable)
+        if name not in now or before[name] != now[name]
     ]
     if differences:
         raise ValueError(

@@ -70,11 +70,12 @@ def open_run(workdir: str | Path, step: int | None = None) -> Run:
         )
     stored = read_json(folder / CONFIG)
     known = {field.name for field in dataclasses.fields(settings.Train)}
-    if set(stored) != known:
-        differing = sorted(set(stored) ^ known)
+    if not set(stored) <= known:
         raise ValueError(
-            f"{folder / CONFIG} is of another version of this program; settings that differ: {differing}"
+            f"{folder / CONFIG} is of another version of this program: it has settings {sorted(set(stored) - known)}, "
+            "which are unknown here"
         )
+    # A setting that is younger than the run had, in effect, its default.
     config = settings.Train(**stored)
     card = read_json(folder / CARD)
     statistics = train_step.PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))

@@ -135,15 +135,8 @@ class Similarity(NamedTuple):
     translation: Float[Array, "*b 3"]
 
 
-def _flat(points: Float[AnyArray, "*b joints 3"]) -> Float[Array, "m joints 3"]:
-    """[..., joints, 3] -> [m, joints, 3], filled up to `kabsch.MIN_BATCH`."""
-    flat = points.reshape(math.prod(points.shape[:-2]), *points.shape[-2:])
-    return kabsch.fill_up(flat, kabsch.MIN_BATCH)
-
-
-def _unflat(values: Float[Array, "m *rest"], batch: tuple[int, ...]) -> Float[Array, "*shape"]:
-    """Undoes `_flat`."""
-    return values[: math.prod(batch)].reshape(*batch, *values.shape[1:])
+def _flat(points: Float[AnyArray, "*b joints 3"]) -> Float[Array, "n joints 3"]:
+    return jnp.asarray(points).reshape(math.prod(points.shape[:-2]), *points.shape[-2:])
 
 
 @jax.jit
@@ -163,9 +156,9 @@ def procrustes(pred: Float[AnyArray, "*b joints 3"], target: Float[AnyArray, "*b
     scale = jnp.sum(rotation * m, axis=(0, 1)) * jnp.where(known, g.norm / jnp.where(known, p.norm, 1.0), 0.0)
     translation = g.mean - scale[None] * kabsch.rotate(rotation, p.mean[None])[0]
     return Similarity(
-        _unflat(scale, batch),
-        _unflat(jnp.moveaxis(rotation, -1, 0), batch),
-        _unflat(translation.T, batch),
+        scale.reshape(batch),
+        jnp.moveaxis(rotation, -1, 0).reshape(*batch, 3, 3),
+        translation.T.reshape(*batch, 3),
     )
 
 
@@ -179,7 +172,7 @@ def procrustes_residual(
     rotation = kabsch.best_rotation(m)
     scale = jnp.sum(rotation * m, axis=(0, 1))
     residual = (scale[None, None] * kabsch.rotate(rotation, p.unit) - g.unit) * g.norm[None, None]
-    return _unflat(jnp.moveaxis(residual, -1, 0), pred.shape[:-2])
+    return jnp.moveaxis(residual, -1, 0).reshape(pred.shape)
 
 
 @jax.jit

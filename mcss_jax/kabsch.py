@@ -37,11 +37,6 @@ def safe_sqrt(square: Float[Array, "*b"]) -> Float[Array, "*b"]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
 
 
-# Fewer poses than this are filled up: XLA's CPU compiler unrolls short loops, which for these long bodies takes
-# minutes instead of seconds.
-MIN_BATCH = 64
-
-
 class Normalised(NamedTuple):
     """Poses along the last axis: `unit` is centred and of norm 1 (or 0); `norm` and `mean` bring it back."""
 

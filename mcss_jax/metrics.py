@@ -7,8 +7,9 @@ in chunks.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,26 +25,39 @@ JOINTS_3DHP: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 15, 16)
 AUC_THRESHOLDS: tuple[float, ...] = tuple(float(t) for t in range(0, 151, 5))
 """Millimetres; zero is among them, so that a perfect pose scores 30/31 (specs/data_formats.md, section 3)."""
 
+_SMALL = 64
 _CHUNK = 1024  # the intermediate arrays of one chunk stay in the cache
 # Exact, as a power of two; keeps differences of the largest floats, and their reciprocals, within range.
 _SHRINK = 1 / 64
 
 
+@partial(jax.jit, static_argnames=("one_chunk", "settings"))
+def _map(
+    one_chunk: Callable[..., Array],
+    settings: tuple[Any, ...],
+    p: Float[Array, "c n 17 3"],
+    g: Float[Array, "c n 17 3"],
+) -> Float[Array, "c n"]:
+    if len(p) == 1:
+        return one_chunk(p[0], g[0], *settings)[None]
+    return jax.lax.map(lambda pair: one_chunk(*pair, *settings), (p, g))
+
+
 def _per_pose(
-    one_chunk: Callable[[Array, Array], Array], pred: Array | np.ndarray, target: Array | np.ndarray
+    one_chunk: Callable[..., Array], pred: Array | np.ndarray, target: Array | np.ndarray, *settings: Any
 ) -> Float[Array, "*b"]:
-    """Maps a function of [n, 17, 3] pairs over any leading shape, at most `_CHUNK` poses at a time."""
+    """Maps `one_chunk` of [n, 17, 3] pairs over any leading shape, in chunks of one of two sizes.
+
+    Other sizes are filled up with the last pose: one compilation serves all batches of up to `_CHUNK` poses.
+    """
     batch = target.shape[:-2]
     n = math.prod(batch)
     if n == 0:
         return jnp.zeros(batch)
-    p, g = (jnp.asarray(x).reshape(n, *x.shape[-2:]) for x in (pred, target))
-    width = _CHUNK if n > _CHUNK else kabsch.MIN_BATCH
-    p, g = kabsch.fill_up(p, width), kabsch.fill_up(g, width)
-    if n <= _CHUNK:
-        return one_chunk(p, g)[:n].reshape(batch)
-    chunks = tuple(x.reshape(-1, _CHUNK, *x.shape[1:]) for x in (p, g))
-    return jax.lax.map(lambda pair: one_chunk(*pair), chunks).reshape(-1)[:n].reshape(batch)
+    width = _CHUNK if n > _SMALL else _SMALL
+    p, g = (kabsch.fill_up(jnp.asarray(x).reshape(n, *x.shape[-2:]), width) for x in (pred, target))
+    p, g = (x.reshape(-1, width, *x.shape[1:]) for x in (p, g))
+    return _map(one_chunk, settings, p, g).reshape(-1)[:n].reshape(batch)
 
 
 def _root_relative(poses: Float[Array, "n j 3"]) -> Float[Array, "n j 3"]:
@@ -69,76 +83,75 @@ def _mean_length(vectors: Float[Array, "n j 3"]) -> Float[Array, " n"]:
     return jnp.mean(_lengths(vectors), axis=-1)
 
 
-@jax.jit
+def _mpjpe(p: Array, g: Array) -> Float[Array, " n"]:
+    return _mean_length(_root_relative(p) - _root_relative(g)) / _SHRINK
+
+
+def _n_mpjpe(p: Array, g: Array) -> Float[Array, " n"]:
+    p, g = _root_relative(p), _root_relative(g)
+    size = _largest(g)
+    p, g = p / _largest(p), g / size
+    square = jnp.sum(p * p, axis=(1, 2), keepdims=True)
+    scale = jnp.sum(p * g, axis=(1, 2), keepdims=True) / jnp.where(square > 0, square, 1.0)
+    return _mean_length(scale * p - g) * size[:, 0, 0] / _SHRINK
+
+
+@jax.custom_jvp
+def _pa_mpjpe(p: Float[Array, "n 17 3"], g: Float[Array, "n 17 3"]) -> Float[Array, " n"]:
+    return kabsch.aligned_error(p, g)
+
+
+@_pa_mpjpe.defjvp
+def _pa_mpjpe_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Through the residuals, whose derivative is finite everywhere."""
+    return jax.jvp(lambda p, g: _mean_length(geometry.procrustes_residual(p, g)), primals, tangents)
+
+
+def _joint_errors(p: Array, g: Array, joints: tuple[int, ...]) -> Float[Array, "n k"]:
+    return _lengths((_root_relative(p) - _root_relative(g))[:, jnp.array(joints)]) / _SHRINK
+
+
+def _pck(p: Array, g: Array, threshold: float, joints: tuple[int, ...]) -> Float[Array, " n"]:
+    return jnp.mean((_joint_errors(p, g, joints) < threshold).astype(jnp.float32), axis=-1)
+
+
+def _auc(p: Array, g: Array, joints: tuple[int, ...]) -> Float[Array, " n"]:
+    below = _joint_errors(p, g, joints)[:, :, None] < jnp.array(AUC_THRESHOLDS)[None, None]
+    return jnp.mean(below.astype(jnp.float32), axis=(1, 2))
+
+
 def mpjpe(pred: Poses, target: Poses) -> Float[Array, "*b"]:
     """Mean distance of the 17 joints, in the input's unit, with each pose's root (joint 0) at the origin.
 
     The root counts with its error of zero.
     """
-    return _per_pose(lambda p, g: _mean_length(_root_relative(p) - _root_relative(g)) / _SHRINK, pred, target)
+    return _per_pose(_mpjpe, pred, target)
 
 
-@jax.jit
 def n_mpjpe(pred: Poses, target: Poses) -> Float[Array, "*b"]:
     """MPJPE after the root-relative prediction is scaled by s = <p, g> / <p, p>, in the input's unit.
 
     s is the least-squares scale (it may be negative). A prediction whose joints coincide is left as it is.
     """
-
-    def one_chunk(p: Array, g: Array) -> Array:
-        p, g = _root_relative(p), _root_relative(g)
-        size = _largest(g)
-        p, g = p / _largest(p), g / size
-        square = jnp.sum(p * p, axis=(1, 2), keepdims=True)
-        scale = jnp.sum(p * g, axis=(1, 2), keepdims=True) / jnp.where(square > 0, square, 1.0)
-        return _mean_length(scale * p - g) * size[:, 0, 0] / _SHRINK
-
-    return _per_pose(one_chunk, pred, target)
+    return _per_pose(_n_mpjpe, pred, target)
 
 
-@jax.custom_jvp
-def _aligned_error(p: Float[Array, "n 17 3"], g: Float[Array, "n 17 3"]) -> Float[Array, " n"]:
-    return kabsch.aligned_error(p, g)
-
-
-@_aligned_error.defjvp
-def _aligned_error_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Through the residuals, whose derivative is finite everywhere."""
-    return jax.jvp(lambda p, g: _mean_length(geometry.procrustes_residual(p, g)), primals, tangents)
-
-
-@jax.jit
 def pa_mpjpe(pred: Poses, target: Poses) -> Float[Array, "*b"]:
     """Mean joint distance after similarity Procrustes with a proper rotation, in the unit of `target`.
 
-    Where several rotations are equally good (`geometry.procrustes`) the mean distance may depend on which
-    one is taken. A prediction whose joints coincide is brought to the mean of `target`.
+    Where several rotations are equally good (`geometry.procrustes`) the mean distance may depend on which one is
+    taken. A prediction whose joints coincide is brought to the mean of `target`.
     """
-    return _per_pose(_aligned_error, pred, target)
+    return _per_pose(_pa_mpjpe, pred, target)
 
 
-def _joint_errors(p: Array, g: Array, joints: Sequence[int]) -> Float[Array, "n k"]:
-    return _lengths((_root_relative(p) - _root_relative(g))[:, jnp.array(joints)]) / _SHRINK
-
-
-@partial(jax.jit, static_argnames=("threshold", "joints"))
 def pck(
     pred: Poses, target: Poses, threshold: float = 150.0, joints: tuple[int, ...] = JOINTS_3DHP
 ) -> Float[Array, "*b"]:
     """Share, in [0, 1], of `joints` whose root-relative error is strictly below `threshold` (millimetres)."""
-
-    def one_chunk(p: Array, g: Array) -> Array:
-        return jnp.mean((_joint_errors(p, g, joints) < threshold).astype(jnp.float32), axis=-1)
-
-    return _per_pose(one_chunk, pred, target)
+    return _per_pose(_pck, pred, target, threshold, joints)
 
 
-@partial(jax.jit, static_argnames=("joints",))
 def auc(pred: Poses, target: Poses, joints: tuple[int, ...] = JOINTS_3DHP) -> Float[Array, "*b"]:
     """Mean of `pck` over the 31 thresholds 0, 5, ..., 150 mm, in [0, 30/31]."""
-
-    def one_chunk(p: Array, g: Array) -> Array:
-        errors = _joint_errors(p, g, joints)[:, :, None]
-        return jnp.mean((errors < jnp.array(AUC_THRESHOLDS)[None, None]).astype(jnp.float32), axis=(1, 2))
-
-    return _per_pose(one_chunk, pred, target)
+    return _per_pose(_auc, pred, target, joints)

@@ -18,6 +18,7 @@ import pytest
 from launch import metric_log, run_folder, sources, train
 from launch.settings import Train
 from mcss_jax import checkpoint
+from tests.mcss_jax.steps import two_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Train(
@@ -25,6 +26,12 @@ TINY = Train(
     width=8, embedding_dim=8, hidden=8, stem="patch8", steps=10, warmup_steps=2, log_every=2, save_every=4,
     validate_every=0, validation_stride=12,
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with two_blocks():
+        yield
 
 
 @pytest.fixture
@@ -262,6 +269,8 @@ def test_a_stream_trains_without_tfds_and_touches_no_data_folder(tmp_path: Path)
 import sys
 from launch import train
 from launch.settings import Train
+from mcss_jax import encoder
+encoder.STAGES[18] = (1, 1)
 done = train.train(Train(
     stream=True, stream_size=16, labelled="S1", labelled_batch=2, blocks=1, sequences=1, instants=2, width=8,
     embedding_dim=8, hidden=8, stem="patch8", steps=2, validate_every=0, data_dir="{tmp_path}/data",

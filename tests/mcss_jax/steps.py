@@ -1,13 +1,16 @@
-"""A tiny method, state and batch for tests of the training step."""
+"""A tiny method, state and batch for tests of the training step, and a network that compiles fast."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from mcss_jax import train_step
+from mcss_jax import encoder, train_step
 from mcss_jax.augment import Augmentation
 from mcss_jax.method import Method, Network, Objective, Optimiser
 
@@ -19,6 +22,14 @@ TINY = Method(
     optimiser=Optimiser(learning_rate=1e-3, warmup_steps=0, steps=100),
     augmentation=Augmentation(),
 )
+
+
+@contextlib.contextmanager
+def two_blocks() -> Iterator[None]:
+    """Within it a ResNet-18 has two blocks in two stages: a training step compiles in a fraction of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(encoder.STAGES, 18, (1, 1))
+        yield
 
 
 def poses(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """One body on 1, 2 and 4 devices, by pmap and by shard_map: the same training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from mcss_jax import parallel, train_step
 from mcss_jax.train_step import TrainState
-from tests.mcss_jax.steps import leaves, make_batch, make_state
+from tests.mcss_jax.steps import leaves, make_batch, make_state, two_blocks
 
 KEY = jax.random.key(1)
 UPDATES = 3
@@ -33,6 +33,12 @@ def run(step: Callable, state: TrainState) -> list[tuple[TrainState, dict]]:
         assert_replicated((state, report))
         found.append((jax.tree.map(np.asarray, state), jax.tree.map(np.asarray, report)))
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with two_blocks():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """What may move the parameters and what may not, on one device."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -11,9 +11,15 @@ import pytest
 
 from mcss_jax import skeleton, train_step
 from mcss_jax.train_step import TrainState
-from tests.mcss_jax.steps import SIZE, TINY, leaves, make_batch, make_state, poses
+from tests.mcss_jax.steps import SIZE, TINY, leaves, make_batch, make_state, poses, two_blocks
 
 KEY = jax.random.key(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with two_blocks():
+        yield
 
 
 @pytest.fixture(scope="module")
