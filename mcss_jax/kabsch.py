@@ -67,8 +67,11 @@ def normalise(points: Float[AnyArray, "n joints 3"]) -> Normalised:
     centred = scaled - mean[:, None]
     norm = safe_sqrt(jnp.sum(centred * centred, axis=(1, 2)))
     unit = centred / jnp.where(norm > 0, norm, 1.0)[:, None, None]
-    back = largest / _SHRINK
-    return Normalised(jnp.moveaxis(unit, 0, -1), norm * back, (mean * back[:, None] + x[:, 0]).T)
+    # A size beyond float32 stays its largest number: times an error of zero it is zero, where inf would give NaN.
+    most = jnp.finfo(x.dtype).max
+    back = jnp.minimum(largest / _SHRINK, most)
+    size = jnp.minimum(norm * back, most)
+    return Normalised(jnp.moveaxis(unit, 0, -1), size, (mean * back[:, None] + x[:, 0]).T)
 
 
 def matrix(entry: Callable[[int, int], Any]) -> Matrix:

@@ -113,26 +113,27 @@ def test_mined_indices_are_the_same(state: TrainState) -> None:
 
     expected = jax.jit(mined)(state, batch)
     assert len(np.unique(expected)) > 3
-    for count in (2, 4):
-        found = jax.pmap(
-            lambda s, b: mined(s, b, parallel.AXIS),
-            axis_name=parallel.AXIS,
-            in_axes=(None, 0),
-            devices=jax.local_devices()[:count],
-        )(state, parallel.split(batch, count))
-        np.testing.assert_array_equal(np.asarray(found).reshape(-1), expected)
+    on_four = jax.pmap(lambda s, b: mined(s, b, parallel.AXIS), axis_name=parallel.AXIS, in_axes=(None, 0))
+    found = on_four(state, parallel.split(batch, 4))
+    np.testing.assert_array_equal(np.asarray(found).reshape(-1), expected)
 
 
 def test_no_recompilation_after_the_first_step(state: TrainState, caplog: pytest.LogCaptureFixture) -> None:
     """The state that comes out of a step has the types and the places of the one that went in."""
+
+    def compilations() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "ompil" in record.getMessage()]
+
     step = parallel.pmap_step(jax.local_devices()[:2])
-    now, _ = step(parallel.replicate(state), make_batch(0), KEY)
-    now, _ = step(now, make_batch(1), KEY)
     with jax.log_compiles(), caplog.at_level("WARNING"):
+        now, _ = step(parallel.replicate(state), make_batch(0), KEY)
+        assert compilations(), "the log shows compilations"
+        now, _ = step(now, make_batch(1), KEY)
+        caplog.clear()
         for number in (2, 3):
             now, _ = step(now, make_batch(number), KEY)
     jax.block_until_ready(now)
-    assert [record.getMessage() for record in caplog.records if "ompil" in record.getMessage()] == []
+    assert compilations() == []
 
 
 def test_a_batch_that_does_not_divide() -> None:

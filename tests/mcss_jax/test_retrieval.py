@@ -182,7 +182,7 @@ class TestOracleAndChance:
             found.mean(), abs=2e-3
         )
 
-    def test_oracle_with_a_rule_and_too_few(self, pairs):
+    def test_oracle_with_a_rule_and_too_few(self, pairs, small_blocks):
         queries, gallery, errors = pairs
         q, g = np.arange(20), np.arange(70) % 35
         indices, found = retrieval.oracle(
@@ -206,10 +206,10 @@ class TestOracleAndChance:
         )
         np.testing.assert_allclose(errors, expected, atol=2e-3)
 
-    def test_oracle_ties_and_empty(self, pairs):
+    def test_oracle_ties_and_empty(self, pairs, small_blocks):
         queries, gallery, _ = pairs
-        indices, _ = retrieval.oracle(queries, np.repeat(gallery[:1], 10, axis=0), 4)
-        np.testing.assert_array_equal(indices, np.broadcast_to(np.arange(4), (20, 4)))
+        indices, _ = retrieval.oracle(queries, np.repeat(gallery[:1], 70, axis=0), 5)
+        np.testing.assert_array_equal(indices, np.broadcast_to(np.arange(5), (20, 5)))
         assert (retrieval.oracle(queries, gallery[:0], 2)[0] == -1).all()
 
     def test_chance_by_enumeration(self, pairs, small_blocks):
@@ -232,19 +232,31 @@ class TestOracleAndChance:
         for k in (1, 3):
             assert found[f"hit@{k}"] == pytest.approx(np.mean(hits[k]), abs=1e-9)
 
-    def test_chance_draws_all_and_samples(self, pairs):
+    def test_chance_draws_all_and_samples(self, pairs, small_blocks):
         queries, gallery, errors = pairs
-        found = retrieval.chance(queries, gallery, ks=(100,), max_pairs=700)
+        found = retrieval.chance(
+            queries,
+            gallery,
+            ks=(100,),
+            max_pairs=700,
+            allowed=_same_number,
+            query_keys=np.zeros(20, int),
+            gallery_keys=np.zeros(70, int),
+        )
         assert found["queries"] == 10
         assert found["pa_mpjpe"] == pytest.approx(errors[::2].mean(), abs=2e-3)
         match = errors[::2] <= 0.1 * retrieval.pose_scale(queries[::2])[:, None]
         assert found["hit@100"] == pytest.approx(match.any(1).mean())
 
-    def test_chance_without_any_pair(self, pairs):
+    def test_chance_without_any_pair(self, pairs, small_blocks):
         queries, gallery, _ = pairs
         with pytest.raises(ValueError, match="No query may retrieve any gallery entry"):
             retrieval.chance(
-                queries, gallery, allowed=_same_number, query_keys=np.zeros(20), gallery_keys=np.ones(70)
+                queries,
+                gallery,
+                allowed=_same_number,
+                query_keys=np.zeros(20, int),
+                gallery_keys=np.ones(70, int),
             )
 
 
