@@ -179,7 +179,7 @@ class Loader:
             views = sampling.usable(record["view_valid"], order, count)
             if views is None:
                 raise ValueError(f"fewer than {count} valid views")
-            pictures = [self.split.picture(record, v) for v in views]
+            pictures = [self.split.picture(record, int(v)) for v in views]
         except Exception as error:  # whatever a damaged record raises, the batch goes on without it
             self._skip(index, error)
             return None
@@ -323,11 +323,11 @@ def iterate_views(split: Split, batch: int, stride: int = 1, threads: int = 2) -
     Raises ValueError at a damaged record: an evaluation that silently left some out would not be comparable.
     """
     per_chunk = max(1, batch // split.views)
-    chosen = np.arange(0, split.records, stride)
+    chosen = range(0, split.records, stride)
 
     def read(index: int) -> list[tuple[Any, ...]]:
         try:
-            record = split[int(index)]
+            record = split[index]
             return [
                 (split.picture(record, v), index, v, split.sequence_of[index], record["time"],
                  record["pose"][v], record["intrinsics"][v], record["box"][v])

@@ -77,7 +77,8 @@ def curves(logs: dict[str, list[dict[str, Any]]]) -> Figure:
         ax.set_title(title, fontsize=9)
         ax.set_xlabel("step")
         _plain(ax)
-    axes[0, 0].legend(frameon=False)
+    if axes[0, 0].lines:
+        axes[0, 0].legend(frameon=False)
     return figure
 
 

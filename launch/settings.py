@@ -54,14 +54,14 @@ class Train:
         "pictures pass through BatchNorm and nothing else.",
         METHOD,
     )
-    margin: float = option(0.3, "Margin of the triplet loss (not public: our choice).", METHOD)
+    margin: float = option(0.5, "Margin of the triplet loss (not public: our choice).", METHOD)
     metric_weight: float = option(1.0, "Weight of the triplet loss (not public: our choice).", METHOD)
     rotation_weight: float = option(1.0, "Weight of the rotation loss.", METHOD)
     across_groups: bool = option(True, "Instants of other people are negatives too.", METHOD)
     temperature_start: float = option(
-        0.1, "Softness of the hardest negative at the start; 0 is the hardest.", METHOD
+        0.3, "Softness of the hardest negative at the start; 0 is the hardest.", METHOD
     )
-    temperature_end: float = option(0.1, "Softness at the end of the schedule.", METHOD)
+    temperature_end: float = option(0.3, "Softness at the end of the schedule.", METHOD)
     temperature_steps: int = option(0, "Steps from the first to the second; 0 for the whole run.", METHOD)
 
     depth: Literal[18, 34, 50] = option(18, "ResNet depth.", NETWORK)

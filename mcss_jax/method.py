@@ -40,11 +40,11 @@ class Objective:
       rotation_weight: of the rotation head.
     """
 
-    margin: float = 0.3
+    margin: float = 0.5
     min_negative_gap: float = 0.5
     across_groups: bool = True
-    temperature_start: float = 0.1
-    temperature_end: float = 0.1
+    temperature_start: float = 0.3
+    temperature_end: float = 0.3
     temperature_steps: int = 1
     metric_weight: float = 1.0
     rotation_weight: float = 1.0
