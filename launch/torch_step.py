@@ -152,10 +152,13 @@ def _resampling(start: Tensor, side: Tensor, output: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, views: int, config: Augmentation) -> Tensor:
-    """`mcss_jax.augment.augment` with PyTorch's own draws: uint8 [b * views, s, s, 3] to float [b * views, 3, s, s]."""
+    """`mcss_jax.augment.augment` with PyTorch's own draws: uint8 [b * views, s, s, 3] to float [b * views, 3, s, s].
+
+    Rows of all channels side by side, [n, s, 3, s], make the crop two batched products: half the time of planes.
+    """
     n, size = images.shape[:2]
     pixel = torch.arange(size, dtype=torch.float32)
-    x = images.permute(0, 3, 1, 2).float().contiguous()
+    x = images.permute(0, 1, 3, 2).contiguous().float()
     if config.colour:
         angle, saturation, contrast, brightness = config.colour * (2 * torch.rand(4, n, 1, 1) - 1)
         angle, saturation, contrast, brightness = (
@@ -169,19 +172,21 @@ def augment(images: Tensor, views: int, config: Augmentation) -> Tensor:
         turn = angle.cos() * (torch.eye(3) - grey) + angle.sin() * cross
         matrix = contrast * (grey + saturation * turn)
         offset = 128 * (1 - contrast) + brightness
-        x = torch.baddbmm(offset, matrix, x.view(n, 3, -1)).clamp_(0, 255).view_as(x)
+        x = (matrix[:, None] @ x).add_(offset[:, None]).clamp_(0, 255)
     if config.occlusion:
         extent = size * (0.1 + 0.3 * torch.rand(2, n, 1))
         low = torch.rand(2, n, 1) * (size - extent)
         rows, columns = (pixel >= low) & (pixel < low + extent)
         rows = rows & (torch.rand(n, 1) < config.occlusion)
-        x = torch.where(rows[:, None, :, None] & columns[:, None, None, :], 255 * torch.rand(n, 3, 1, 1), x)
+        x = torch.where(rows[:, :, None, None] & columns[:, None, None, :], 255 * torch.rand(n, 1, 3, 1), x)
+    flipped = ((torch.rand(n // views) < 0.5) & config.flip).repeat_interleave(views)
+    column = torch.where(flipped[:, None], pixel.flip(0), pixel)
     side = size * (1 + config.scale * (2 * torch.rand(n) - 1))
     corner = (size - side) / 2 + size * config.shift * (2 * torch.rand(2, n) - 1)
-    flipped = ((torch.rand(n // views) < 0.5) & config.flip).repeat_interleave(views)
-    rows = _resampling(corner[1], side, pixel.expand(n, size))
-    columns = _resampling(corner[0], side, torch.where(flipped[:, None], pixel.flip(0), pixel))
-    return rows[:, None] @ x @ columns.transpose(1, 2)[:, None]
+    if config.scale or config.shift:
+        x = _resampling(corner[1], side, pixel.expand(n, size)) @ x.view(n, size, -1)
+    x = x.view(n, -1, size) @ _resampling(corner[0], side, column).transpose(1, 2)
+    return x.view(n, size, 3, size).transpose(1, 2)
 
 
 def triplet(embedding: Tensor, part: Mapping[str, Tensor], objective: Objective) -> Tensor:

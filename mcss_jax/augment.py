@@ -119,7 +119,7 @@ def _change(
     return change, box
 
 
-def _apply(images: UInt8[Array, "n s s 3"], change: _Change) -> Float[Array, "n s s 3"]:
+def _apply(images: UInt8[Array, "n s s 3"], change: _Change, cropped: bool) -> Float[Array, "n s s 3"]:
     planes = [images[..., i].astype(jnp.float32) for i in range(3)]
     covered = change.covered_rows[:, :, None] & change.covered_columns[:, None, :]
 
@@ -127,7 +127,9 @@ def _apply(images: UInt8[Array, "n s s 3"], change: _Change) -> Float[Array, "n 
         weights = change.matrix[:, channel, :, None, None]
         x = sum(weights[:, i] * planes[i] for i in range(3)) + change.offset[:, None, None]
         x = jnp.where(covered, change.cover[:, channel, None, None], jnp.clip(x, 0.0, 255.0))
-        return jnp.einsum("nai,nij,nbj->nab", change.rows, x, change.columns)
+        if cropped:
+            x = jnp.einsum("nai,nij->naj", change.rows, x)
+        return jnp.einsum("naj,nbj->nab", x, change.columns)
 
     return jnp.stack([plane(channel) for channel in range(3)], axis=-1)
 
@@ -152,4 +154,5 @@ def augment(
 
     change, box, flipped = jax.vmap(instant)(keys, box)
     change = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), change)
-    return _apply(images.reshape(-1, *images.shape[2:]), change).reshape(images.shape), box, flipped
+    pixels = _apply(images.reshape(-1, *images.shape[2:]), change, cropped=bool(config.scale or config.shift))
+    return pixels.reshape(images.shape), box, flipped

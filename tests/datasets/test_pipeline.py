@@ -40,7 +40,7 @@ def split(prepared_tiny: Path) -> Split:
 
 
 def altered(split: Split, changes: dict[int, Any]) -> Split:
-    return dataclasses.replace(split, source=Records(split.source, changes), cache={})
+    return dataclasses.replace(split, source=Records(split.source, changes), cache={}, cached_bytes=0)
 
 
 def plan(
@@ -209,6 +209,27 @@ def test_what_is_not_prepared_is_answered_with_the_command(tmp_path: Path, prepa
     assert str(found.value).endswith(command)
     with pytest.raises(ValueError, match="has no split 'nobody'; it has .*train"):
         pipeline.open_split(prepared_tiny, DATASET, "nobody")
+
+
+def test_smaller_pictures(prepared_tiny: Path, split: Split) -> None:
+    small = pipeline.open_split(prepared_tiny, DATASET, "train", image_size=16)
+    assert (small.image_size, small.stored_size) == (16, 64)
+    record = small[0]
+    found = small.picture(record, 0).astype(float)
+    means = tuples.decode_jpeg(record["images"][0]).reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
+    assert np.abs(found - means).mean() < 2.0
+    with pytest.raises(
+        ValueError, match="--image_size=65; .* holds pictures of 64 px, which can only be made smaller"
+    ):
+        pipeline.open_split(prepared_tiny, DATASET, "train", image_size=65)
+
+
+def test_the_cache_is_bounded(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "CACHE_BYTES", 1)
+    fresh = altered(split, {})
+    first, second = fresh[0], fresh[1]
+    assert fresh[0] is first and fresh[1] is not second
+    np.testing.assert_array_equal(fresh[1]["pose"], second["pose"])
 
 
 def test_the_newest_version_is_opened(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_programs_run_in_turn_after_one_untimed_call() -> None:
 
 def test_rows_say_median_spread_and_rate() -> None:
     fast, slow = timing.Timing((0.1, 0.3, 0.2), 5.0), timing.Timing((0.4, 0.3, 0.6), 1.0)
-    assert fast.ratio_to(slow) == 3.0
+    assert fast.ratio_to(slow) == pytest.approx(3.0)
     row = timing.Row("fast", fast, 10, "images", {"other": 2.0})
     assert row.figures_of() == {
         "name": "fast", "median_s": 0.2, "min_s": 0.1, "max_s": 0.3, "repeats": 3, "first_s": 5.0,
@@ -86,7 +86,7 @@ def torch_step() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("depth", "stem", "train"), [(18, "conv", True), (50, "patch8", True), (18, "patch4", False)]
+    ("depth", "stem", "train"), [(18, "conv", True), (50, "patch8", False), (18, "patch4", True)]
 )
 def test_the_networks_agree(torch_step: Any, depth: int, stem: str, train: bool) -> None:
     import torch
@@ -119,6 +119,6 @@ def test_the_losses_agree(torch_step: Any) -> None:
         _, report = jax.jit(train_step.train_step)(state, batch, jax.random.key(0))
         step = torch_step.Step(config, batch, statistics)
     torch_step.load(step.network, {"params": state.params, "batch_stats": state.batch_stats})
-    assert float(step.loss()) == pytest.approx(float(report["loss"]), abs=1e-4)
+    assert step.loss().item() == pytest.approx(float(report["loss"]), abs=1e-4)
     before = [step() for _ in range(8)]
     assert before[-1] < before[0]

@@ -24,7 +24,7 @@ def test_defaults_are_good() -> None:
             "embedding_dim", "hidden", "blocks", "sequences", "instants",
         )),
         *((name, -1, "expected at least 0") for name in (
-            "labelled_batch", "warmup_steps", "validate_every", "stop_after", "seed",
+            "image_size", "labelled_batch", "warmup_steps", "validate_every", "stop_after", "seed",
         )),
         *((name, value, "expected a finite number of at least 0") for value in (-0.1, float("nan"), float("inf"))
           for name in ("min_negative_gap", "temperature_start", "temperature_end", "metric_weight",
@@ -68,7 +68,7 @@ def test_every_setting_of_the_method_reaches_it() -> None:
     """Each flag changes the method, except those of data, batch and run."""
     base = settings.method_of(GOOD)
     changes = {
-        "margin": 0.7, "metric_weight": 2.0, "rotation_weight": 2.0, "across_groups": False, "temperature_start": 0.5,
+        "margin": 0.77, "metric_weight": 2.0, "rotation_weight": 2.0, "across_groups": False, "temperature_start": 0.5,
         "temperature_end": 0.5, "temperature_steps": 7, "depth": 34, "width": 8, "stem": "patch8",
         "embedding_dim": 9, "hidden": 9, "precision": "bfloat16", "steps": 9, "learning_rate": 0.1,
         "warmup_steps": 9, "weight_decay": 0.5, "clip_norm": 9.0, "augment_scale": 0.9, "augment_shift": 0.9,
@@ -77,7 +77,7 @@ def test_every_setting_of_the_method_reaches_it() -> None:
     }  # fmt: skip
     for name, value in changes.items():
         assert settings.method_of(dataclasses.replace(GOOD, **{name: value})) != base, name
-    others = {"dataset", "data_dir", "labelled", "train_split", "validation_split", "stream", "stream_size",
+    others = {"dataset", "image_size", "data_dir", "labelled", "train_split", "validation_split", "stream", "stream_size",
               "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "workdir", "seed", "log_every",
               "validate_every", "validation_stride", "save_every", "keep", "stop_after", "decode_threads"}  # fmt: skip
     assert set(changes) | others == {field.name for field in dataclasses.fields(Train)}

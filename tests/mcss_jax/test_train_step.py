@@ -11,7 +11,7 @@ import pytest
 
 from mcss_jax import skeleton, train_step
 from mcss_jax.train_step import TrainState
-from tests.mcss_jax.steps import SIZE, TINY, leaves, make_batch, make_state, poses, two_blocks
+from tests.mcss_jax.steps import TINY, leaves, make_batch, make_state, poses, two_blocks
 
 KEY = jax.random.key(1)
 
