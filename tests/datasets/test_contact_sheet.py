@@ -75,7 +75,7 @@ def split(name: str, *sequences: tuple[str, str], length: int = 6) -> pipeline.S
         for k in range(length * len(table))
     ]
     sequence_of = np.repeat(np.arange(len(table)), length)
-    return pipeline.Split(f"set/1.0.0:{name}", table, 2, "", records, "frame", 32, sequence_of)
+    return pipeline.Split(f"set/1.0.0:{name}", table, 2, "", records, "frame", 32, 32, sequence_of)
 
 
 def test_records_are_spread_over_people_and_actions() -> None:
