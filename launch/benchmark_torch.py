@@ -1,6 +1,6 @@
 """The training step beside the same step in PyTorch, in one process, in turn; prints both rates and their ratio.
 
-    python -m launch.benchmark_torch --stem=patch8 --width=32 --image_size=64
+    python -m launch.benchmark_torch --flagfile=launch/experiments/demo_mcss.flags
 
 PyTorch is an extra of this program alone. Both use every core. PyTorch is given the pose targets ready-made and reports
 no metrics; the JAX step computes both, as in training.

@@ -86,7 +86,7 @@ class Prepared:
                 self._config.image_size,
             )
         except ValueError as error:
-            raise ValueError(f"{error}; choose --validation_split, or leave it empty") from error
+            raise ValueError(f"{error} (set --validation_split, or leave it empty)") from error
         if not all(row.has_pose for row in split.table):
             raise ValueError(
                 f"split {split.name} has instants without poses and cannot judge a run; set "

@@ -47,7 +47,13 @@ def plan(
     split: Split, labelled: np.ndarray, step: int = 0, blocks: sampling.Blocks | None = BLOCKS
 ) -> sampling.Plan:
     return sampling.plan(
-        split.table, split.views, seed=0, step=step, blocks=blocks, labelled=labelled, labelled_size=6
+        split.table,
+        split.views,
+        seed=0,
+        step=step,
+        blocks=blocks,
+        labelled=labelled,
+        labelled_size=6 if len(labelled) else 0,
     )
 
 
@@ -165,18 +171,19 @@ def test_evaluation_refuses_damaged_records(split: Split, damage: Any, reason: s
 
 
 def test_the_reasons_of_skipping(split: Split, labelled: np.ndarray) -> None:
-    batch_plan = plan(split, labelled)
+    unlabelled_only = plan(split, labelled[:0])
+    record = int(unlabelled_only.unlabelled[0])
     for damage, reason in (
         ({"view_valid": np.zeros(4, bool)}, "fewer than 2 valid views"),
         ({"images": [tuples.encode_jpeg(np.zeros((8, 8, 3), np.uint8))] * 4}, "a picture of"),
     ):
-        loader = Loader(altered(split, {int(batch_plan.unlabelled[0]): damage}), np.zeros(0, int))
-        loader(dataclasses.replace(batch_plan, labelled=batch_plan.labelled[:0]))
-        assert f"record {batch_plan.unlabelled[0]} of {split.name}: {reason}" in loader.skipped.reason
-    loader = Loader(
-        altered(split, {int(labelled[0]): {"pose": np.full((4, 17, 3), np.nan, np.float32)}}), labelled
-    )
-    loader(dataclasses.replace(batch_plan, labelled=labelled[:1], unlabelled=batch_plan.unlabelled[:0]))
+        loader = Loader(altered(split, {record: damage}), labelled[:0])
+        loader(unlabelled_only)
+        assert f"record {record} of {split.name}: {reason}" in loader.skipped.reason
+    labelled_only = plan(split, labelled, blocks=None)
+    no_pose = {int(labelled_only.labelled[0]): {"pose": np.full((4, 17, 3), np.nan, np.float32)}}
+    loader = Loader(altered(split, no_pose), labelled)
+    loader(labelled_only)
     assert "no pose in a labelled view" in loader.skipped.reason
 
 

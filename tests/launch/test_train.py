@@ -197,7 +197,11 @@ def test_damage_and_collapse_are_said_once(config: Train, monkeypatch: pytest.Mo
         ({"labelled_batch": 4000}, ValueError, "--labelled_batch=4000 is larger than"),
         ({"labelled_batch": 6}, ValueError, "--labelled_batch is 6; expected a multiple of the 4 devices"),
         ({"dataset": "synthetic_multiview/demo"}, FileNotFoundError, "python -m launch.prepare --dataset="),
-        ({"validation_split": "nobody", "validate_every": 5}, ValueError, "set --validation_split, or leave it empty"),
+        (
+            {"validation_split": "nobody", "validate_every": 5},
+            ValueError,
+            "set --validation_split, or leave it empty",
+        ),
         ({"stem": "conv", "width": 0}, ValueError, "--width=0; expected at least 1"),
         ({"stream": True, "labelled": "S1:0.5"}, ValueError, "with --stream it takes whole subjects"),
         ({"stream": True, "labelled": "S6"}, ValueError, "with --stream it takes whole subjects: S1, S2"),
