@@ -77,9 +77,11 @@ def test_every_setting_of_the_method_reaches_it() -> None:
     }  # fmt: skip
     for name, value in changes.items():
         assert settings.method_of(dataclasses.replace(GOOD, **{name: value})) != base, name
-    others = {"image_size", "dataset", "data_dir", "labelled", "train_split", "validation_split", "stream",
-              "stream_size", "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "workdir", "seed", "log_every",
-              "validate_every", "validation_stride", "save_every", "keep", "stop_after", "decode_threads"}  # fmt: skip
+    others = {
+        "dataset", "image_size", "data_dir", "labelled", "train_split", "validation_split", "stream", "stream_size",
+        "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "workdir", "seed", "log_every",
+        "validate_every", "validation_stride", "save_every", "keep", "stop_after", "decode_threads",
+    }  # fmt: skip
     assert set(changes) | others == {field.name for field in dataclasses.fields(Train)}
     assert base.objective.temperature_steps == GOOD.steps
     assert settings.method_of(dataclasses.replace(GOOD, method="batchnorm")).objective.metric_weight == 0.0
