@@ -160,7 +160,9 @@ def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> di
     before = untrained(run, split, **options)
     card = evaluate.protocol(run, split, views)
     if not views.has_pose:
-        card["query"] = "every view; gallery: each other camera's views of the same sequence, its own instant kept"
+        card["query"] = (
+            "every view; gallery: each other camera's views of the same sequence, its own instant kept"
+        )
         return {
             "temporal_alignment": {
                 "trained": alignment(views, views.embedding),

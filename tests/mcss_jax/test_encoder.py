@@ -156,13 +156,13 @@ def test_unit_rows_and_the_zero_row() -> None:
 @pytest.mark.parametrize("stem", ["conv", "patch4", "patch8"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_embeddings_have_length_one_and_parameters_stay_float32(stem: str, dtype: jnp.dtype) -> None:
-    network = Encoder(width=4, embedding_dim=16, stem=stem, dtype=dtype)
+    network = Encoder(width=16, embedding_dim=16, stem=stem, dtype=dtype)
     images = jnp.asarray(np.random.default_rng(4).normal(size=(2, 32, 32, 3)), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     features, embedding = jax.eval_shape(network.apply, variables, images)
     assert features.dtype == embedding.dtype == jnp.float32
-    assert (features.shape, embedding.shape) == ((2, 32), (2, 16))
+    assert (features.shape, embedding.shape) == ((2, 128), (2, 16))
     if stem == "patch8":
         values = jax.jit(network.init)(jax.random.key(0), images)
         _, embedding = jax.jit(network.apply)(values, images)
