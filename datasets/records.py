@@ -4,10 +4,11 @@ Apart from `tuples.py`, so that planning batches and training on a stream load n
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 JPEG_QUALITY = 90
@@ -18,7 +19,9 @@ class SequenceRow:
     """One line of the sequence table: `length` consecutive records of one continuous recording.
 
     `group` names what must not give a pair away: the same person, clothes and room. Negatives are drawn
-    inside it. `seconds_per_record` is the spacing of the records in time.
+    inside it. `seconds_per_record` is the spacing of the records in time. `defect` names what is known to be
+    wrong with the recording, so that an evaluation can leave it out. `runs` are the records' frame numbers as
+    (first, step, count), see `frame_numbers`; none in sets prepared before they were kept.
     """
 
     subject: str
@@ -29,6 +32,33 @@ class SequenceRow:
     length: int
     seconds_per_record: float
     has_pose: bool = True
+    defect: str = ""
+    runs: tuple[tuple[int, int, int], ...] = ()
+
+
+def runs_of(frames: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """Frame numbers as arithmetic runs (first, step, count), each as long as can be."""
+    runs: list[tuple[int, int, int]] = []
+    for frame in frames:
+        first, step, count = runs[-1] if runs else (0, 0, 0)
+        if count == 1:
+            runs[-1] = (first, frame - first, 2)
+        elif count > 1 and frame == first + step * count:
+            runs[-1] = (first, step, count + 1)
+        else:
+            runs.append((frame, 0, 1))
+    return tuple(runs)
+
+
+def frame_numbers(row: SequenceRow) -> Int[np.ndarray, " length"]:
+    """Index in the original video of every record of a sequence. Raises ValueError when it was not kept."""
+    frames = [first + step * np.arange(count) for first, step, count in row.runs]
+    if sum(map(len, frames)) != row.length:
+        raise ValueError(
+            f"the frame numbers of {row.subject} {row.action} {row.subaction} were not kept when the set was "
+            "prepared; prepare it again with --overwrite"
+        )
+    return np.concatenate([np.zeros(0, np.int64), *frames]).astype(np.int64)
 
 
 def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int = JPEG_QUALITY) -> bytes:

@@ -28,8 +28,6 @@ from launch import flags, progress
 from launch.prepare_jobs import Job, Prepare, Recordings, job_of
 from launch.staging import install, staging
 
-# A stored view, measured on synthetic people at 64 px (2.9 kB) and 224 px (13.4 kB); photographs take more.
-BYTES_PER_VIEW, BYTES_PER_PIXEL = 2000, 0.23
 RECORDS_SHEET = "contact_sheet.jpg"
 
 
@@ -99,7 +97,7 @@ def _build(job: Job, staged: Path, data_dir: Path) -> str:
 
 
 def _check_space(data_dir: Path, views: int, size: int) -> None:
-    needed = int(views * (BYTES_PER_VIEW + BYTES_PER_PIXEL * size**2))
+    needed = views * tuples.view_bytes(size)
     free = shutil.disk_usage(data_dir).free
     if free < needed:
         raise OSError(

@@ -16,7 +16,15 @@ from tqdm import tqdm
 from datasets import boxes, video
 from datasets.contact_sheet import contact_sheet
 from datasets.multiview_video.inspection import CameraReport, SessionReport, inspect
-from datasets.tuples import Instant, Recording, TupleBuilder, encode_jpeg, unknown_camera, unknown_pose
+from datasets.tuples import (
+    Instant,
+    Recording,
+    TupleBuilder,
+    encode_jpeg,
+    unknown_camera,
+    unknown_pose,
+    view_bytes,
+)
 
 SHEET_INSTANTS, SHEET_HEIGHT = 7, 320
 
@@ -99,6 +107,13 @@ class Builder(TupleBuilder):
                 for report in self.reports
             },
         }
+
+    def sequences(self, split: str) -> int:
+        return sum(report.session.split == split for report in self.reports)
+
+    def expected_bytes(self, split: str) -> int:
+        ticks = sum(len(report.ticks) for report in self.reports if report.session.split == split)
+        return ticks * self.views * view_bytes(self._size)
 
     def recordings(self, split: str) -> Iterator[Recording]:
         """The sessions of a split. Groups are numbered over all splits, so that a number means one thing."""

@@ -120,10 +120,16 @@ class Builder(tuples.TupleBuilder):
             for name in ("size", "takes", "instants", "seconds_per_record", "wild", "samples", "seed")
         }
 
-    def expected_records(self) -> int:
+    def sequences(self, split: str) -> int:
         config = self.builder_config
-        people = sum(len(subjects) for subjects in config.subjects.values())
-        return people * len(motion.ACTIONS) * config.takes * config.instants
+        return len(config.subjects[split]) * len(motion.ACTIONS) * config.takes
+
+    def expected_records(self) -> int:
+        return sum(map(self.sequences, self.split_names)) * self.builder_config.instants
+
+    def expected_bytes(self, split: str) -> int:
+        config = self.builder_config
+        return self.sequences(split) * config.instants * self.views * tuples.view_bytes(config.size)
 
     def recordings(self, split: str) -> Iterator[tuples.Recording]:
         config = self.builder_config

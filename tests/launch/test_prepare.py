@@ -40,6 +40,9 @@ class Fake(tuples.TupleBuilder):
     split_names = property(lambda self: ("train",))
     specification = property(lambda self: {"size": 16, **self.extra})
 
+    def sequences(self, split: str) -> int:
+        return 1
+
     def expected_records(self) -> int:
         return RECORDS
 
