@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets import pipeline, tuples
+from datasets import overlay, pipeline, tuples
 
 PAPER, INK, FAINT = (250, 250, 248), (30, 32, 36), (120, 124, 130)
 BOX, SHADE = (255, 176, 32), (20, 22, 26)
@@ -41,6 +42,8 @@ def contact_sheet(
 def records_sheet(splits: Sequence[pipeline.Split], rows: int = 12, tile: int = 128) -> Image.Image:
     """Draw some records of a prepared set: each row one instant in all its views.
 
+    Where poses and cameras are known the skeleton is drawn over the person (`overlay`).
+
     Args:
         splits: of one set; people and actions are chosen as evenly as `rows` allows.
         rows: most records drawn.
@@ -49,25 +52,22 @@ def records_sheet(splits: Sequence[pipeline.Split], rows: int = 12, tile: int = 
     Raises:
         ValueError: a stored picture that cannot be decoded.
     """
-    none = np.full(4, np.nan)
-    pictures, labels, names = [], [], []
+    pictures, labels, names, drawn = [], [], [], False
     for split, sequence, index in _spread(splits, rows):
         record, row = split[index], split.table[sequence]
-        pictures.append(
-            [
-                _tile(tuples.decode_jpeg(data) if valid else None, none, tile, tile)
-                for data, valid in zip(record["images"], record["view_valid"], strict=True)
-            ]
-        )
+        joints = [overlay.crop_joints(record, view, tile) for view in range(split.views)]
+        drawn |= any(of_view is not None for of_view in joints)
+        pictures.append([_crop(record, view, joints[view], tile) for view in range(split.views)])
         part = split.name.rpartition(":")[2]
         labels.append((f"{row.subject}  {row.action} {row.subaction}", f"{part}, {record['time']:.2f} s"))
         names.append([camera.decode() for camera in record["camera"]])
     # Sessions may have cameras of their own: then a column is just a number.
     heads = [
-        found.pop() if len(found := set(column)) == 1 else f"view {v + 1}"
+        found.pop() if len(found := set(filter(None, column))) == 1 else f"view {v + 1}"
         for v, column in enumerate(zip(*names, strict=True))
     ]
-    return _grid(pictures, labels, heads, splits[0].name.rpartition(":")[0], tile)
+    title = splits[0].name.rpartition(":")[0] + (f" ({overlay.LEGEND})" if drawn else "")
+    return _grid(pictures, labels, heads, title, tile)
 
 
 def save(sheet: Image.Image, path: str | Path) -> Path:
@@ -167,6 +167,19 @@ def _tile(
     ImageDraw.Draw(mask).rectangle((x0, y0, x1, y1), 0)
     image.paste(SHADE, mask=mask)
     ImageDraw.Draw(image).rectangle((x0, y0, x1, y1), outline=BOX, width=2)
+    return image
+
+
+def _crop(
+    record: dict[str, Any], view: int, joints: Float[np.ndarray, "17 2"] | None, side: int
+) -> Image.Image:
+    """A view's crop with its skeleton, where there are any."""
+    nothing = np.full(4, np.nan)
+    if not record["view_valid"][view]:
+        return _tile(None, nothing, side, side)
+    image = _tile(tuples.decode_jpeg(record["images"][view]), nothing, side)
+    if joints is not None:
+        overlay.draw_skeleton(image, joints)
     return image
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Split:
     """A prepared split: its sequence table and its records by index, kept in memory while there is room.
 
     `image_size` is the side of the pictures that are given out, `stored_size` that of those in the records.
+    `specification` is what the builder was asked for (boxes, annotation, ...), as the set's metadata keep it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Split:
     stored_size: int
     image_size: int
     sequence_of: Int[np.ndarray, " n"]
+    specification: dict[str, Any] = dataclasses.field(default_factory=dict)
     cache: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     cached_bytes: int = 0
 
@@ -129,7 +131,26 @@ def open_split(data_dir: str | Path, dataset: str, split: str, image_size: int =
         stored_size=stored,
         image_size=image_size or stored,
         sequence_of=np.repeat(np.arange(len(table)), lengths),
+        specification=dict(builder.info.metadata["specification"]),
     )
+
+
+def split_names(data_dir: str | Path, dataset: str) -> tuple[str, ...]:
+    """The splits of a prepared set that hold records. Raises FileNotFoundError when it is not prepared."""
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder_from_directory(str(prepared_path(data_dir, dataset))).info
+    return tuple(name for name, rows in info.metadata["tables"].items() if rows)
+
+
+def camera_names(split: Split) -> tuple[str, ...]:
+    """Cameras of a split, in order of view; read from the first record of every sequence."""
+    names: dict[str, None] = {}
+    for row in split.table:
+        if row.length:
+            # A view that a sequence does not have is stored without a name.
+            names |= dict.fromkeys(name.decode() for name in split[row.first]["camera"] if name)
+    return tuple(names)
 
 
 def _image_size(source: Any, name: str) -> int:
@@ -317,13 +338,32 @@ class Views:
     box: np.ndarray
 
 
-def iterate_views(split: Split, batch: int, stride: int = 1, threads: int = 2) -> Iterator[Views]:
-    """All valid views of every `stride`-th record, in batches of about `batch` pictures (whole records).
+def iterate_views(
+    split: Split,
+    batch: int,
+    records: Int[np.ndarray, " n"] | None = None,
+    cameras: Collection[str] = (),
+    done: Callable[[int], object] = lambda count: None,
+    threads: int = 2,
+) -> Iterator[Views]:
+    """Valid views in batches of at most `batch` pictures, but of whole records.
+
+    What is left out is not decoded: other cameras than `cameras` (none given: all are wanted), and records
+    that the data set itself marks as not valid (`valid_frame`, specs/data_formats.md 2.5).
+
+    Args:
+      records: indices of the wanted records, in the order of the views; all by default.
+      done: told of every record that was dealt with, left out or not (progress).
 
     Raises ValueError at a damaged record: an evaluation that silently left some out would not be comparable.
     """
-    per_chunk = max(1, batch // split.views)
-    chosen = range(0, split.records, stride)
+    chosen = np.arange(split.records) if records is None else records
+    wanted = frozenset(name.encode() for name in cameras)
+
+    def shown(record: dict[str, Any], view: int) -> bool:
+        if not record.get("valid_frame", True) or not record["view_valid"][view]:
+            return False
+        return not wanted or record["camera"][view] in wanted
 
     def read(index: int) -> list[tuple[Any, ...]]:
         try:
@@ -332,15 +372,24 @@ def iterate_views(split: Split, batch: int, stride: int = 1, threads: int = 2) -
                 (split.picture(record, v), index, v, split.sequence_of[index], record["time"],
                  record["pose"][v], record["intrinsics"][v], record["box"][v])
                 for v in range(split.views)
-                if record["view_valid"][v]
+                if shown(record, v)
             ]  # fmt: skip
         except Exception as error:
             raise ValueError(f"record {index} of {split.name} cannot be evaluated: {error}") from error
 
+    def stacked(rows: list[tuple[Any, ...]]) -> Views:
+        return Views(*(np.stack([np.asarray(x) for x in column]) for column in zip(*rows, strict=True)))
+
+    waiting: list[tuple[Any, ...]] = []
+    # As many records as fill a batch are decoded at once; with views left out, a batch takes several such chunks.
+    at_once = max(1, batch // split.views)
     with ThreadPoolExecutor(threads) as pool:
-        for first in range(0, len(chosen), per_chunk):
-            rows = [row for rows in pool.map(read, chosen[first : first + per_chunk]) for row in rows]
-            if rows:
-                yield Views(
-                    *(np.stack([np.asarray(x) for x in column]) for column in zip(*rows, strict=True))
-                )
+        for first in range(0, len(chosen), at_once):
+            for rows in pool.map(read, chosen[first : first + at_once].tolist()):
+                if waiting and len(waiting) + len(rows) > batch:
+                    yield stacked(waiting)
+                    waiting = []
+                waiting += rows
+                done(1)
+    if waiting:
+        yield stacked(waiting)

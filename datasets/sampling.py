@@ -6,6 +6,7 @@ nothing but the number of its step.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -13,7 +14,10 @@ from jaxtyping import Bool, Int
 from datasets.records import SequenceRow
 
 # Streams of draws, each with its own generator: changing one part of a batch leaves the other as it was.
-_UNLABELLED, _LABELLED, _UNLABELLED_VIEWS, _LABELLED_VIEWS = range(4)
+_UNLABELLED, _LABELLED, _UNLABELLED_VIEWS, _LABELLED_VIEWS, _STRETCHES = range(5)
+
+LabelSampling = Literal["uniform", "chunk"]
+"""How a fraction of a subject's records is chosen: evenly spread, or one stretch of every sequence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,18 +64,34 @@ def parse_labelled(text: str, table: Sequence[SequenceRow]) -> Labels:
     return Labels(tuple(sorted(fractions.items())))
 
 
-def labelled_records(table: Sequence[SequenceRow], labels: Labels) -> Int[np.ndarray, " n"]:
-    """Records whose poses may be read: evenly spread over each labelled subject's records, in order.
+def labelled_records(
+    table: Sequence[SequenceRow], labels: Labels, how: LabelSampling = "uniform", seed: int = 0
+) -> Int[np.ndarray, " n"]:
+    """Records whose poses may be read, in order. Sequences without poses hold none.
 
-    At least one record per labelled subject. Sequences without poses hold none.
+    `uniform`: evenly spread over each labelled subject's records, at least one per subject; `seed` plays no
+    part. `chunk`: of every sequence of the subject one contiguous stretch of that share, at least one record,
+    at a place drawn from `seed` and the sequence alone: it depends on no other setting of a run, and the
+    stretches of a smaller share lie inside those of a larger one.
     """
     chosen: list[np.ndarray] = []
     for subject, fraction in labels.fractions:
-        rows = [row for row in table if row.subject == subject and row.has_pose]
+        rows = [row for row in table if row.subject == subject and row.has_pose and row.length]
+        if how == "chunk":
+            chosen.extend(_stretch(row, fraction, seed) for row in rows)
+            continue
         records = np.concatenate([np.arange(row.first, row.first + row.length) for row in rows])
         count = max(1, round(fraction * len(records)))
         chosen.append(records[np.floor((np.arange(count) + 0.5) * len(records) / count).astype(int)])
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+
+
+def _stretch(row: SequenceRow, fraction: float, seed: int) -> Int[np.ndarray, " k"]:
+    """A contiguous share of a sequence's records."""
+    count = max(1, round(fraction * row.length))
+    # One draw whatever the share is, so that a larger stretch covers a smaller one.
+    place = _generator(seed, row.first, _STRETCHES).random()
+    return row.first + int(place * (row.length - count + 1)) + np.arange(count)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,7 +105,12 @@ def _background(film: UInt8[np.ndarray, "n h w"]) -> Picture:
 def _difference(picture: Picture, background: Picture) -> Picture:
     change = picture - background
     # A camera that adapts its exposure shifts the whole picture; most of the picture is background.
-    return np.abs(change - np.median(change))
+    return np.abs(change - _median(change))
+
+
+def _median(picture: Picture) -> float:
+    """Of every ninth pixel: as good, and a median of them all would be the dearest step."""
+    return float(np.median(picture[::3, ::3]))
 
 
 def _thresholds(film: UInt8[np.ndarray, "n h w"], background: Picture) -> tuple[float, float]:
@@ -172,8 +177,10 @@ def _regions(
         covered.append(float(mask.mean()))
         labels, count = _pieces(mask)
         names = np.arange(1, count + 1)
-        areas = ndimage.sum_labels(mask, labels, names)
-        weights, moved = (ndimage.sum_labels(part, labels, names) for part in (change, motion))
+        areas, weights, moved = (
+            np.bincount(labels.ravel(), part.ravel(), minlength=count + 1)[1:]
+            for part in (mask, change, motion)
+        )
         order = [i for i in np.argsort(-(weights + moved)) if areas[i] >= least][:CANDIDATES]
         found.append(
             [
@@ -247,7 +254,7 @@ def _activity(
         squares = np.zeros(film.shape[1:])
         for row in rows:
             picture = _smooth(film[row]).astype(np.float64)
-            picture -= np.median(picture)
+            picture -= _median(picture)
             total, squares = total + picture, squares + picture**2
         if len(rows) < 2:
             continue

@@ -99,6 +99,11 @@ class Take:
     kept_frames: int
     defect: str = ""
 
+    @property
+    def archived(self) -> frozenset[File]:
+        """Its files that lie in archives."""
+        return frozenset(file for several in self.files.values() for file in several if file.archive)
+
     def read(self, locate: Locate) -> Footage:
         """Reads poses, cameras and boxes.
 

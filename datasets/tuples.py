@@ -83,7 +83,7 @@ def view_bytes(size: int) -> int:
     return round(2000 + 0.23 * size**2)
 
 
-def unknown_camera(views: int) -> dict[str, np.ndarray]:
+def unknown_camera(views: int) -> dict[str, Any]:
     """Calibration fields of `Instant` for cameras that nobody calibrated: all NaN."""
     return {
         "intrinsics": np.full((views, 3, 3), np.nan),

@@ -125,10 +125,25 @@ def frames(
         FileNotFoundError, ValueError: as `probe`; ValueError too when decoding breaks off, or ends clearly
             before what the container promises (a truncated copy or an unfinished download).
     """
+    for index, time, frame in decoded(path):
+        if keep is None or keep(index, time):
+            yield time, picture(frame, size, grey)
+
+
+def decoded(path: str | Path, threads: int = 0) -> Iterator[tuple[int, float, av.VideoFrame]]:
+    """Decode a video once and yield `(index, time, frame)`; `picture` converts the frames that are wanted.
+
+    Args:
+        threads: that decode; 0 for as many as there are cores.
+
+    Raises:
+        FileNotFoundError, ValueError: as `frames`.
+    """
     path = Path(path)
     with _open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
         rate = _frame_rate(stream)
         promised = _promised_seconds(container, stream, rate)
         index, start, time = 0, None, -1.0 / rate
@@ -140,8 +155,7 @@ def frames(
                 else:
                     start = stamp if start is None else start
                     time = stamp - start
-                if keep is None or keep(index, time):
-                    yield time, _convert(frame, size, grey)
+                yield index, time, frame
                 index += 1
         except av.error.FFmpegError as error:
             raise ValueError(
@@ -184,15 +198,15 @@ def survey(
     last, due = None, 0.0
     # An unnamed file: it goes away with the process whatever happens.
     with tempfile.TemporaryFile() as spool:
-        for index, (time, picture) in enumerate(frames(path, size=coded, grey=True)):
-            change = 0.0 if last is None else float(np.abs(picture.astype(np.int16) - last).mean())
+        for index, (time, grey) in enumerate(frames(path, size=coded, grey=True)):
+            change = 0.0 if last is None else float(np.abs(grey.astype(np.int16) - last).mean())
             times.append(time)
             energy.append(change)
             if time >= due - 1e-6:
-                spool.write(np.ascontiguousarray(picture).tobytes())
+                spool.write(np.ascontiguousarray(grey).tobytes())
                 film_index.append(index)
                 due = max(due + gap, time)
-            last = picture.astype(np.int16)
+            last = grey.astype(np.int16)
             progress(1)
         spool.flush()
         film = np.memmap(spool, dtype=np.uint8, mode="r", shape=(len(film_index), height, width))
@@ -272,9 +286,10 @@ def _quarter_turns(rotation: int) -> int:
     return math.floor(rotation / 90 + 0.5) % 4
 
 
-def _convert(frame: av.VideoFrame, size: tuple[int, int] | None, grey: bool) -> np.ndarray:
+def picture(frame: av.VideoFrame, size: tuple[int, int] | None = None, grey: bool = False) -> Image | Grey:
+    """A decoded frame as a player shows it: reduced to `size` (width, height), RGB or luminance."""
     width, height = size or (frame.width, frame.height)
     kind = "gray" if grey else "rgb24"
-    picture = frame.reformat(width=width, height=height, format=kind, interpolation="AREA").to_ndarray()
+    pixels = frame.reformat(width=width, height=height, format=kind, interpolation="AREA").to_ndarray()
     turns = _quarter_turns(frame.rotation)
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

@@ -4,6 +4,7 @@
 
 step       training steps on a synthetic batch that lies on the device (network, batch and so on: the flags of train)
 render     pictures of synthetic people
+prepare    generated videos to shards, as launch.prepare cuts a distribution (at most 5 repetitions)
 input      the host's input pipeline alone, on the prepared data set that --dataset names
 metrics    pose errors of many poses
 retrieval  nearest neighbours and the oracle
@@ -24,7 +25,7 @@ from jaxtyping import Float
 
 from datasets import pipeline
 from datasets.synthetic_multiview import stream
-from launch import benchmark_metrics, flags, run_folder, settings, sources
+from launch import benchmark_metrics, benchmark_prepare, flags, run_folder, settings, sources
 from launch.flags import option
 from launch.timing import Row, in_turn, table
 from mcss_jax import parallel, train_step
@@ -152,6 +153,7 @@ def _input(config: Benchmark) -> list[Row]:
 SUITES: dict[str, Callable[[Benchmark], list[Row]]] = {
     "step": _step,
     "render": _render,
+    "prepare": lambda config: benchmark_prepare.prepare_rows(min(config.repeats, 5)),
     "input": _input,
     "metrics": lambda config: benchmark_metrics.metrics_rows(config.repeats),
     "retrieval": lambda config: benchmark_metrics.retrieval_rows(config.repeats),

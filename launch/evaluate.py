@@ -1,6 +1,9 @@
-"""Evaluates a trained run on people it never saw: MPJPE, N-MPJPE, PA-MPJPE, PCK and AUC, beside the mean pose.
+"""Evaluates a trained run on people it never saw: MPJPE, N-MPJPE, PA-MPJPE, 3DPCK and AUC, beside the mean pose.
 
-python -m launch.evaluate --workdir=runs/mcss --split=test
+    python -m launch.evaluate --workdir=runs/mcss --split=test
+    python -m launch.evaluate --workdir=runs/human36m/mcss_s1 --every=64 --damaged=drop
+
+Every figure is a mean over all views and, where a split has several actions, also the mean of the actions' means.
 """
 
 import dataclasses
@@ -10,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from datasets import pipeline, tuples
-from launch import flags, inference, progress, run_folder
+from datasets import pipeline
+from launch import flags, inference, progress, protocols, run_folder
 from launch.flags import option
-from mcss_jax import metrics
 
 NAMES = {
     "mpjpe": "MPJPE, camera frame (mm)",
@@ -23,6 +25,13 @@ NAMES = {
     "n_mpjpe_canonical": "N-MPJPE, canonical frame (mm)",
     "pck_150mm": "3DPCK at 150 mm (%)",
     "auc": "AUC, 0 to 150 mm (%)",
+}
+ACTION_MEAN = "_action_mean"
+# Columns of the printed table of each kind of group; the JSON has them all.
+COLUMNS = {
+    "action": {"mpjpe": "MPJPE", "n_mpjpe": "N-MPJPE", "pa_mpjpe": "PA-MPJPE"},
+    "sequence": {"pck_150mm": "3DPCK", "auc": "AUC", "mpjpe": "MPJPE"},
+    "activity": {"pck_150mm": "3DPCK", "auc": "AUC", "mpjpe": "MPJPE"},
 }
 
 
@@ -35,19 +44,41 @@ class Evaluate:
     dataset: str = option("", "Prepared data set; by default the one the run was trained on.", "Data")
     data_dir: str = option("", "Folder of prepared data sets; by default the run's.", "Data")
     split: str = option("test", "Split to evaluate on.", "Data")
-    stride: int = option(1, "Evaluate every n-th instant.", "Data")
     batch: int = option(256, "Pictures at a time.", "Data")
+    every: int = option(
+        0,
+        "Evaluate frames whose number in the original video is a multiple of this (64, 5, 1); 0 for all that the "
+        "split holds, or, where it holds two samplings, those of the denser one.",
+        "Protocol",
+    )
+    stride: int = option(1, "Of these instants, every n-th: for a quick look.", "Protocol")
+    damaged: protocols.Damaged = option(
+        "keep", "Takes with a known defect: keep them, or drop them.", "Protocol"
+    )
+    cameras: str = option("", "Only these cameras, names separated by commas; empty for all.", "Protocol")
+
+
+Figures = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """Figures of the run and of the constant mean pose, and the protocol they were measured under."""
+    """Figures of the run and of the constant mean pose, and the protocol they were measured under.
 
-    figures: dict[str, float]
-    mean_pose: dict[str, float]
-    by_action: dict[str, float]
+    `groups` are the run's figures by kind of group (`action`, or `sequence` and `activity`) and by label.
+    """
+
+    figures: Figures
+    mean_pose: Figures
+    groups: dict[str, dict[str, Figures]]
     card: dict[str, Any]
     views: inference.Views
+
+    @property
+    def by_action(self) -> dict[str, float]:
+        """PA-MPJPE by action, or by activity where frames have activities."""
+        kind = "action" if "action" in self.groups else "activity"
+        return {label: row["pa_mpjpe"] for label, row in self.groups[kind].items()}
 
 
 def open_data(run: run_folder.Run, dataset: str, data_dir: str, split: str) -> pipeline.Split:
@@ -62,23 +93,37 @@ def open_data(run: run_folder.Run, dataset: str, data_dir: str, split: str) -> p
     )
 
 
-def protocol(run: run_folder.Run, split: pipeline.Split, views: inference.Views) -> dict[str, Any]:
+def protocol(
+    run: run_folder.Run, split: pipeline.Split, choice: protocols.Choice, views: inference.Views
+) -> dict[str, Any]:
     """What a reader must know to compare the figures with others."""
+    chosen = protocols.card(choice, split, views.sequence, views.camera)
+    mapping = protocols.joint_mapping(run.card["dataset"], split.name)
     return {
-        "units": "millimetres; mean over all views",
-        "joints": "17 of Human3.6M, root included",
+        "units": f"millimetres; mean over all views, or ({ACTION_MEAN}) mean of the actions' means",
+        "joints": "17 of Human3.6M, root included; 3DPCK and AUC: 14 of them, without hip, spine and neck",
+        **({"joint mapping": mapping} if mapping else {}),
         "root": "Hip; predictions and truth are root-relative",
-        "alignment": "MPJPE none; N-MPJPE least-squares scale; PA-MPJPE similarity Procrustes, proper rotation",
-        "frames": "camera frame: rotation predicted in the crop's virtual camera, turned by box and intrinsics; "
-        "canonical frame: body axes from hips and spine",
+        "alignment": "MPJPE, 3DPCK and AUC none; N-MPJPE least-squares scale; PA-MPJPE similarity Procrustes, "
+        "proper rotation",
+        "thresholds": "3DPCK: errors below 150 mm, strictly; AUC: mean over 0, 5, ..., 150 mm",
+        "coordinates": "camera frame: rotation predicted in the crop's virtual camera, turned by box and "
+        "intrinsics; canonical frame: body axes from hips and spine",
         "uses at test time": "box and intrinsics (camera-frame figures only); no true root, scale or depth",
         "data": split.name,
         "fingerprint": split.fingerprint,
-        "subjects": sorted({row.subject for row in split.table}),
+        "subjects": list(dict.fromkeys(split.table[s].subject for s in np.unique(views.sequence))),
+        "instants": len(np.unique(views.record)),
         "views": len(views),
-        "boxes": split.box_source,
+        **chosen,
+        "uses labels of unlabelled people for boxes": protocols.boxes_from_labels(
+            run.card["boxes"], chosen["boxes"]
+        ),
         "trained on": run.card["dataset"],
+        "boxes in training": run.card["boxes"],
         "labels used": run.card["labelled"],
+        # Runs that are older than the setting had, in effect, its default.
+        "label sampling": run.card.get("label_sampling", "uniform"),
         "labelled subjects": run.card["labelled_subjects"],
         "labelled instants": run.card["labelled_instants"],
         "unlabelled subjects": run.card["unlabelled_subjects"],
@@ -88,39 +133,66 @@ def protocol(run: run_folder.Run, split: pipeline.Split, views: inference.Views)
     }
 
 
-def by_action(views: inference.Views, table: tuple[tuples.SequenceRow, ...]) -> dict[str, float]:
-    """Mean PA-MPJPE of each action."""
-    actions = np.asarray([row.action for row in table])[views.sequence]
-    errors = np.asarray(metrics.pa_mpjpe(views.canonical, views.true_canonical))
-    return {str(action): float(errors[actions == action].mean()) for action in dict.fromkeys(actions)}
+def _figures(
+    views: inference.Views, labels: dict[str, np.ndarray]
+) -> tuple[Figures, dict[str, dict[str, Figures]]]:
+    """Means over all views, with the means of the actions' means where there are several; means by group."""
+    errors = inference.pose_errors(views)
+    figures = {name: float(values.mean()) for name, values in errors.items()}
+    groups = {kind: inference.means_by(errors, of_view) for kind, of_view in labels.items()}
+    actions = list(groups.get("action", {}).values())
+    if len(actions) > 1:
+        figures |= {name + ACTION_MEAN: float(np.mean([row[name] for row in actions])) for name in errors}
+    return figures, groups
 
 
-def evaluate(run: run_folder.Run, split: pipeline.Split, *, batch: int = 256, stride: int = 1) -> Evaluated:
-    """Predicts every view of a split and compares with the truth. Raises ValueError when it has no poses."""
-    if not all(row.has_pose for row in split.table):
+def evaluate(
+    run: run_folder.Run, split: pipeline.Split, choice: protocols.Choice, *, batch: int = 256
+) -> Evaluated:
+    """Predicts the chosen views of a split and compares with the truth. Raises ValueError when it has no poses."""
+    rows = [split.table[s] for s in np.unique(split.sequence_of[choice.records])]
+    # Frames that are not valid need have no pose, and are not looked at.
+    if not all(row.has_pose or "valid_frame" in split[row.first] for row in rows):
         raise ValueError(
             f"{split.name} has instants without poses; it can be retrieved from, but not evaluated"
         )
-    views = inference.predict_split(run.state, split, batch=batch, stride=stride)
+    views = inference.predict_split(run.state, split, choice, batch=batch)
     constant = inference.mean_pose(
         views, run.state.statistics, np.asarray(run.card["mean_in_camera"], np.float32)
     )
+    labels = protocols.labels_of(split, views.record, views.sequence)
+    figures, groups = _figures(views, labels)
     return Evaluated(
-        figures=inference.pose_figures(views),
-        mean_pose=inference.pose_figures(constant),
-        by_action=by_action(views, split.table),
-        card=protocol(run, split, views),
+        figures=figures,
+        mean_pose=_figures(constant, labels)[0],
+        groups=groups,
+        card=protocol(run, split, choice, views),
         views=views,
     )
 
 
-def table(columns: dict[str, dict[str, float]]) -> str:
-    """Figures side by side, one column for each name."""
+def table(columns: dict[str, Figures]) -> str:
+    """Figures side by side, one column for each name: means over all views, then means of the actions' means."""
     width = max(len(name) for name in NAMES.values())
-    head = " " * width + "".join(f"{name:>14}" for name in columns)
+    lines = []
+    for suffix, title in (("", "Mean over all views"), (ACTION_MEAN, "Mean of the actions' means")):
+        if all("mpjpe" + suffix in figures for figures in columns.values()):
+            lines.append(f"{title:<{width}}" + "".join(f"{name:>14}" for name in columns))
+            lines += [
+                f"{text:<{width}}" + "".join(f"{figures[key + suffix]:14.1f}" for figures in columns.values())
+                for key, text in NAMES.items()
+            ]
+    return "\n".join(lines)
+
+
+def group_table(kind: str, groups: dict[str, Figures]) -> str:
+    """Figures by group, one row each; `kind` decides the columns."""
+    columns = COLUMNS[kind]
+    width = max(len(kind) + 3, *(len(label) for label in groups))
+    head = f"{'By ' + kind:<{width}}{'views':>10}" + "".join(f"{text:>11}" for text in columns.values())
     rows = [
-        f"{text:<{width}}" + "".join(f"{figures[key]:14.1f}" for figures in columns.values())
-        for key, text in NAMES.items()
+        f"{label:<{width}}{row['views']:>10,}" + "".join(f"{row[key]:11.1f}" for key in columns)
+        for label, row in groups.items()
     ]
     return "\n".join([head, *rows])
 
@@ -135,26 +207,45 @@ def card_text(card: dict[str, Any]) -> str:
 
 
 def main(config: Evaluate) -> None:
-    """Prints the table and the card, and writes both beside the run."""
+    """Prints the tables and the card, and writes all of it beside the run."""
     if not config.workdir:
         raise ValueError("--workdir is missing; name the folder of a run")
-    if config.stride < 1 or config.batch < 1:
-        raise ValueError(f"--stride={config.stride} and --batch={config.batch} must be at least 1")
+    if config.batch < 1:
+        raise ValueError(f"--batch={config.batch}; expected at least 1")
     run = run_folder.open_run(config.workdir, config.step or None)
     split = open_data(run, config.dataset, config.data_dir, config.split)
-    result = evaluate(run, split, batch=config.batch, stride=config.stride)
+    choice = protocols.choose(
+        split, every=config.every, damaged=config.damaged, cameras=config.cameras, stride=config.stride
+    )
+    result = evaluate(run, split, choice, batch=config.batch)
+    if "joint mapping" in result.card:
+        progress.say(f"joint mapping: {result.card['joint mapping']}")
     progress.say(table({"mean pose": result.mean_pose, run.config.method: result.figures}))
-    progress.say("PA-MPJPE by action: " + ", ".join(f"{a} {e:.1f}" for a, e in result.by_action.items()))
+    for kind, groups in result.groups.items():
+        progress.say(group_table(kind, groups))
     progress.say("Protocol:\n" + card_text(result.card))
-    output = Path(config.workdir).expanduser() / f"evaluation_{config.split}.json"
+    output = Path(config.workdir).expanduser() / _file_name(config, run)
     content = {
         "figures": result.figures,
         "mean_pose": result.mean_pose,
-        "pa_mpjpe_by_action": result.by_action,
+        **{f"by_{kind}": groups for kind, groups in result.groups.items()},
         "protocol": result.card,
     }
     run_folder.write_text(output, json.dumps(content, indent=2) + "\n")
     progress.say(f"written to {output}")
+
+
+def _file_name(config: Evaluate, run: run_folder.Run) -> str:
+    return protocols.file_name(
+        config.split,
+        (
+            config.dataset if config.dataset != run.config.dataset else "",
+            f"every{config.every}" if config.every else "",
+            f"stride{config.stride}" if config.stride > 1 else "",
+            "undamaged" if config.damaged == "drop" else "",
+            config.cameras,
+        ),
+    )
 
 
 if __name__ == "__main__":

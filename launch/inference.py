@@ -1,9 +1,7 @@
 """A trained state on a prepared split: embeddings and poses of every view, and the figures they give."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from datasets import pipeline
-from launch import progress
+from launch import progress, protocols
 from mcss_jax import geometry, metrics, parallel, skeleton
 from mcss_jax.train_step import PoseStatistics, Prediction, TrainState
 
@@ -60,83 +58,93 @@ def predict(
     batches: Iterable[pipeline.Views],
     *,
     size: int,
-    total: int | None = None,
-    name: str = "views",
+    name: str = "the data",
     embed: Embed | None = None,
-    quiet: bool = False,
 ) -> Views:
-    """Runs the network over batches of at most `size` views, `total` in all, with a progress bar unless `quiet`."""
+    """Runs the network over batches of at most `size` views. Raises ValueError when there are none."""
     embed = embed or parallel.pmap_embed()
     columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Views)}
-    with contextlib.ExitStack() as stack:
-        shown = None if quiet else stack.enter_context(progress.bar(total or 0, f"predict {name}", "view"))
-        for views in batches:
-            count = len(views.images)
+    for views in batches:
+        count = len(views.images)
 
-            def padded(x: np.ndarray, n: int = count) -> np.ndarray:
-                return np.pad(x, [(0, size - n)] + [(0, 0)] * (x.ndim - 1))
+        def padded(x: np.ndarray, n: int = count) -> np.ndarray:
+            return np.pad(x, [(0, size - n)] + [(0, 0)] * (x.ndim - 1))
 
-            out = embed(state, padded(views.images))
-            camera = _to_camera(
-                out.canonical,
-                out.rotation,
-                padded(views.intrinsics.astype(np.float32)),
-                padded(views.box.astype(np.float32)),
-            )
-            true = views.pose - views.pose[:, :1]
-            found = {
-                "record": views.record,
-                "camera": views.camera,
-                "sequence": views.sequence,
-                "time": views.time,
-                "embedding": out.embedding[:count],
-                "canonical": out.canonical[:count],
-                "in_camera": np.asarray(camera)[:count],
-                "true_in_camera": true,
-                "true_canonical": np.asarray(canonical_of(padded(true)))[:count],
-            }
-            for column, values in found.items():
-                columns[column].append(values)
-            if shown is not None:
-                shown.update(count)
+        out = embed(state, padded(views.images))
+        camera = _to_camera(
+            out.canonical,
+            out.rotation,
+            padded(views.intrinsics.astype(np.float32)),
+            padded(views.box.astype(np.float32)),
+        )
+        true = views.pose - views.pose[:, :1]
+        found = {
+            "record": views.record,
+            "camera": views.camera,
+            "sequence": views.sequence,
+            "time": views.time,
+            "embedding": out.embedding[:count],
+            "canonical": out.canonical[:count],
+            "in_camera": np.asarray(camera)[:count],
+            "true_in_camera": true,
+            "true_canonical": np.asarray(canonical_of(padded(true)))[:count],
+        }
+        for column, values in found.items():
+            columns[column].append(values)
+    if not columns["record"]:
+        raise ValueError(f"{name} has no valid view among the chosen records and cameras")
     return Views(**{column: np.concatenate(values) for column, values in columns.items()})
 
 
 def predict_split(
-    state: TrainState, split: pipeline.Split, *, batch: int = 256, stride: int = 1, **options: Any
+    state: TrainState, split: pipeline.Split, choice: protocols.Choice, *, batch: int = 256
 ) -> Views:
-    """`predict` over every view of every `stride`-th record of a prepared split."""
+    """`predict` over the chosen views of a prepared split, with a progress bar that counts instants."""
     size = max(split.views, batch // split.views * split.views)
-    total = -(-split.records // stride) * split.views
-    views = pipeline.iterate_views(split, size, stride)
-    return predict(state, views, size=size, total=total, name=split.name, **options)
+    with progress.bar(len(choice.records), f"predict {split.name}", "instant") as bar:
+        views = pipeline.iterate_views(split, size, choice.records, choice.cameras, bar.update)
+        return predict(state, views, size=size, name=split.name)
 
 
 canonical_of = jax.jit(lambda pose: skeleton.canonicalise(pose)[0])
 
 
-def pose_figures(views: Views) -> dict[str, float]:
-    """Mean errors in millimetres, shares in percent, of predicted against true poses.
+def pose_errors(views: Views) -> dict[str, Float[np.ndarray, " n"]]:
+    """Errors of every view in millimetres, shares in percent, of predicted against true poses.
 
     `mpjpe` and `n_mpjpe` are in the camera's frame (root-relative), `*_canonical` in the body's; `pa_mpjpe` is the
-    same in both, and taken from the body's, where a constant mean pose is at its best.
+    same in both, and taken from the body's, where a constant mean pose is at its best. `pck_150mm` and `auc` are
+    MPI-INF-3DHP's, in the camera's frame (specs/data_formats.md, section 3).
     Raises ValueError when the split has no poses.
     """
     if not views.has_pose:
         raise ValueError("the split has no true poses to compare with")
-
-    def mean(values: Any) -> float:
-        return float(np.mean(np.asarray(values, np.float64)))
-
-    return {
-        "mpjpe": mean(metrics.mpjpe(views.in_camera, views.true_in_camera)),
-        "n_mpjpe": mean(metrics.n_mpjpe(views.in_camera, views.true_in_camera)),
-        "pa_mpjpe": mean(metrics.pa_mpjpe(views.canonical, views.true_canonical)),
-        "mpjpe_canonical": mean(metrics.mpjpe(views.canonical, views.true_canonical)),
-        "n_mpjpe_canonical": mean(metrics.n_mpjpe(views.canonical, views.true_canonical)),
-        "pck_150mm": 100 * mean(metrics.pck(views.in_camera, views.true_in_camera)),
-        "auc": 100 * mean(metrics.auc(views.in_camera, views.true_in_camera)),
+    real, body = (views.in_camera, views.true_in_camera), (views.canonical, views.true_canonical)
+    errors = {
+        "mpjpe": metrics.mpjpe(*real),
+        "n_mpjpe": metrics.n_mpjpe(*real),
+        "pa_mpjpe": metrics.pa_mpjpe(*body),
+        "mpjpe_canonical": metrics.mpjpe(*body),
+        "n_mpjpe_canonical": metrics.n_mpjpe(*body),
+        "pck_150mm": 100 * metrics.pck(*real),
+        "auc": 100 * metrics.auc(*real),
     }
+    return {name: np.asarray(values, np.float64) for name, values in errors.items()}
+
+
+def pose_figures(views: Views) -> dict[str, float]:
+    """Means of `pose_errors` over all views."""
+    return {name: float(values.mean()) for name, values in pose_errors(views).items()}
+
+
+def means_by(errors: dict[str, Float[np.ndarray, " n"]], labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """Means of every error over the views of each label, and their number; labels in order of appearance."""
+    out = {}
+    for label in dict.fromkeys(labels.tolist()):
+        chosen = labels == label
+        means = {name: float(values[chosen].mean()) for name, values in errors.items()}
+        out[label] = {"views": int(chosen.sum())} | means
+    return out
 
 
 def mean_pose(views: Views, statistics: PoseStatistics, camera_mean: Float[np.ndarray, "17 3"]) -> Views:

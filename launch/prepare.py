@@ -1,9 +1,12 @@
-"""Prepares a data set of multi-view tuples: synthetic people, or your own synchronised recordings.
+"""Prepares a data set of multi-view tuples: synthetic people, your own synchronised recordings, or what the owners of
+Human3.6M and MPI-INF-3DHP distribute.
 
     python -m launch.prepare --dataset=synthetic_multiview/demo --data_dir=data
     python -m launch.prepare --dataset=multiview_video --source=DIR --data_dir=data
+    python -m launch.prepare --dataset=human36m --source=DIR --data_dir=data
 
-A set that is there already is named and left alone. Ctrl-C leaves nothing behind.
+A set that is there already is named and left alone. Ctrl-C leaves nothing behind, but for the finished sequences of a
+distribution: the same command goes on from there.
 """
 
 import contextlib
@@ -24,8 +27,11 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from datasets import contact_sheet, pipeline, tuples
-from launch import flags, progress
-from launch.prepare_jobs import Job, Prepare, Recordings, job_of
+from launch import flags, inspection, progress
+from launch.distribution_job import Distribution
+from launch.inventory import size_text
+from launch.prepare_jobs import Job, Recordings, job_of
+from launch.prepare_settings import Prepare
 from launch.staging import install, staging
 
 RECORDS_SHEET = "contact_sheet.jpg"
@@ -61,7 +67,7 @@ def prepare(config: Prepare) -> Prepared:
         prepared = Prepared(job.dataset, path, tuples.fingerprint(info), fresh=False)
         progress.say(f"{job.dataset} is prepared already; --overwrite would prepare it again")
     else:
-        with staging(data_dir) as staged:
+        with _full_disk_in_words(data_dir), job.beforehand(data_dir), staging(data_dir) as staged:
             made = _build(job, staged, data_dir)
             install(staged / job.dataset / job.version, path, staged)
         prepared = Prepared(job.dataset, path, made, fresh=True)
@@ -83,15 +89,14 @@ def _build(job: Job, staged: Path, data_dir: Path) -> str:
             bar.update()
 
         builder.on_record = count
-        with _quiet(), _full_disk_in_words(data_dir):
+        with _quiet():
             builder.download_and_prepare()
     seconds = time.perf_counter() - start
     folder = staged / job.dataset / job.version
     splits = [pipeline.open_split(staged, job.dataset, name) for name in builder.split_names]
-    with _full_disk_in_words(data_dir):
-        for name, sheet in job.sheets(builder):
-            contact_sheet.save(sheet, folder / name)
-        contact_sheet.save(contact_sheet.records_sheet(splits), folder / RECORDS_SHEET)
+    for name, sheet in job.sheets(builder):
+        contact_sheet.save(sheet, folder / name)
+    contact_sheet.save(contact_sheet.records_sheet(splits), folder / RECORDS_SHEET)
     progress.say(f"{pictures:,} pictures in {seconds:.1f} s, {pictures / seconds:.0f} images/s")
     return tuples.fingerprint(builder.info)
 
@@ -101,7 +106,7 @@ def _check_space(data_dir: Path, views: int, size: int) -> None:
     free = shutil.disk_usage(data_dir).free
     if free < needed:
         raise OSError(
-            f"--data_dir={data_dir} has {_size(free)} free, but this set takes about {_size(needed)}; "
+            f"--data_dir={data_dir} has {size_text(free)} free, but this set takes about {size_text(needed)}; "
             "make room or choose another folder"
         )
 
@@ -126,20 +131,11 @@ def _full_disk_in_words(data_dir: Path) -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or re.search("No space left on device|Disk quota exceeded", words):
             raise OSError(
-                f"the disk of --data_dir={data_dir} is full; make room or choose another folder "
-                "(nothing was left there)"
+                f"the disk of --data_dir={data_dir} is full; make room or choose another folder"
             ) from error
         if "Failed to finalize writing" in words:
             raise OSError(f"writing to --data_dir={data_dir} failed: {error}") from error
         raise
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} GB"
 
 
 def _describe(prepared: Prepared, data_dir: Path) -> None:
@@ -161,7 +157,7 @@ def _describe(prepared: Prepared, data_dir: Path) -> None:
         )
     files = [file for file in prepared.path.rglob("*") if file.is_file()]
     sheets = sorted(file for file in files if file.suffix == ".jpg")
-    progress.say(f"  disk: {_size(sum(file.stat().st_size for file in files))}")
+    progress.say(f"  disk: {size_text(sum(file.stat().st_size for file in files))}")
     progress.say(f"  fingerprint: {prepared.fingerprint}")
     for sheet in sheets[:5]:
         progress.say(f"  look at: {sheet}")
@@ -181,21 +177,33 @@ def _names(noun: str, names: list[str], most: int = 8) -> str:
 
 
 def inspect(config: Prepare) -> list[Path]:
-    """Looks through the recordings, prints what was found and draws the boxes; the pictures' paths.
+    """Shows a prepared set in numbers and pictures, or what recordings that `--source` names hold; the pictures' paths.
 
     They lie beside the prepared versions of the set, in a folder `inspection`. Raises as `prepare`.
     """
     job, data_dir = job_of(config), Path(config.data_dir).expanduser()
-    with staging(data_dir) as staged, _full_disk_in_words(data_dir):
+    with _full_disk_in_words(data_dir), staging(data_dir) as staged:
         drawn = staged / "inspection"
-        for name, sheet in job.sheets(job.builder(staged)):
-            contact_sheet.save(sheet, drawn / name)
+        if isinstance(job, Recordings) and config.source:
+            for name, sheet in job.sheets(job.builder(staged)):
+                contact_sheet.save(sheet, drawn / name)
+        else:
+            inspection.inspect(data_dir, job.dataset, drawn / RECORDS_SHEET)
         target = data_dir / job.dataset / "inspection"
         install(drawn, target, staged)
     paths = sorted(target.iterdir())
     for path in paths:
         progress.say(f"look at: {path}")
     return paths
+
+
+def take_inventory(config: Prepare) -> None:
+    """Says what a distribution's source holds and lacks, and what preparing it costs. Raises as `prepare`."""
+    job = job_of(config)
+    if not isinstance(job, Distribution):
+        raise ValueError(f"--inventory is for original distributions; {config.dataset} is none")
+    _, _, missing = job.inventory(Path(config.data_dir).expanduser())
+    progress.say(f"{len(missing)} files are missing" if missing else "nothing is missing")
 
 
 @contextlib.contextmanager
@@ -219,9 +227,14 @@ def main(config: Prepare) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with _sentences():
-            inspect(config) if config.inspect else prepare(config)
+            if config.inventory:
+                take_inventory(config)
+            elif config.inspect:
+                inspect(config)
+            else:
+                prepare(config)
     except KeyboardInterrupt:
-        progress.say("stopped; nothing was left behind", sys.stderr)
+        progress.say("stopped; nothing unfinished was left behind", sys.stderr)
         sys.exit(130)
 
 

@@ -1,7 +1,6 @@
-"""What can be prepared, and what differs between synthetic people and recordings: flags, names, builders."""
+"""What can be prepared, and what differs between synthetic people, recordings and distributions."""
 
-import dataclasses
-import json
+import contextlib
 import re
 import sys
 from collections.abc import Iterator
@@ -11,74 +10,32 @@ from typing import Any, Protocol
 from PIL import Image
 
 from datasets import tuples
+from datasets.distribution_builder import DistributionBuilder
+from datasets.human36m import human36m_dataset_builder
+from datasets.mpi_inf_3dhp import mpi_inf_3dhp_dataset_builder
 from datasets.multiview_video import inspection, manifest, multiview_video_dataset_builder
 from datasets.synthetic_multiview import synthetic_multiview_dataset_builder
 from launch import progress
-from launch.flags import option
+from launch.distribution_job import Distribution
+from launch.prepare_settings import Prepare, differing
 
 # Every data set by name. A builder with BUILDER_CONFIGS offers those; the other cuts what --source holds.
 BUILDERS: dict[str, type[tuples.TupleBuilder]] = {
     "synthetic_multiview": synthetic_multiview_dataset_builder.Builder,
     "multiview_video": multiview_video_dataset_builder.Builder,
+    "human36m": human36m_dataset_builder.Builder,
+    "mpi_inf_3dhp": mpi_inf_3dhp_dataset_builder.Builder,
 }
 
 
-RECORDINGS = "Recordings (--dataset=multiview_video)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepare:
-    """See `python -m launch.prepare --help`."""
-
-    dataset: str = option(
-        "synthetic_multiview/demo",
-        "What to prepare: synthetic_multiview/tiny, demo, studio or wild; or multiview_video: your own "
-        "recordings.",
-        "Data",
-    )
-    data_dir: str = option("data", "Folder of prepared data sets.", "Data")
-
-    source: str = option(
-        "",
-        "Folder of one session (a file per camera), folder of such folders, or a manifest.toml.",
-        RECORDINGS,
-    )
-    name: str = option(
-        "",
-        "What the prepared recordings are called, so that --dataset=multiview_video/NAME finds them; the "
-        "source folder's name unless given.",
-        RECORDINGS,
-    )
-    fps: str = option(
-        "10",
-        "Instants per second, or native: those of the slowest camera.",
-        RECORDINGS,
-    )
-    crop_size: int = option(256, "Side of the person's pictures, pixels.", RECORDINGS)
-    margin: float = option(
-        0.1,
-        "Added to the person's box at every side, as a share of its longer side.",
-        RECORDINGS,
-    )
-    max_offset: float = option(
-        5.0,
-        "Offsets between cameras are looked for this far, seconds.",
-        RECORDINGS,
-    )
-    inspect: bool = option(
-        False,
-        "Only look: report on the files and draw the boxes; prepare nothing.",
-        RECORDINGS,
-    )
-
-    overwrite: bool = option(False, "Prepare again what is prepared already.", "Run")
-
-
 class Job(Protocol):
-    """What differs between synthetic people and recordings. Nothing is decoded before `builder`."""
+    """What differs between the kinds of data sets. Nothing is decoded before `beforehand` and `builder`."""
 
     dataset: str
     version: str
+
+    def beforehand(self, data_dir: Path) -> contextlib.AbstractContextManager[None]:
+        """What comes before the builder, and what is left of it once the set is installed."""
 
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
         """How a prepared set with the `stored` specification differs from what is asked for."""
@@ -102,13 +59,17 @@ class Configured:
         if wanted not in configs:
             found = f"has no configuration {wanted!r}" if wanted else "needs a configuration"
             raise ValueError(f"--dataset={config.dataset}: {name} {found}; there are: {_available()}")
-        for flag in ("source", "name", "inspect"):
+        for flag in ("source", "name"):
             if getattr(config, flag):
-                raise ValueError(f"--{flag} is for multiview_video; {config.dataset} takes no recordings")
+                raise ValueError(f"--{flag} is not for {config.dataset}, which takes no recordings")
         self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
 
+    def beforehand(self, data_dir: Path) -> contextlib.AbstractContextManager[None]:
+        del data_dir
+        return contextlib.nullcontext()
+
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
-        return _differing(stored, self.builder(prepared.parents[2]).specification)
+        return differing(stored, self.builder(prepared.parents[2]).specification)
 
     def builder(self, data_dir: Path) -> tuples.TupleBuilder:
         return self._builder(config=self._config, data_dir=str(data_dir))
@@ -137,6 +98,10 @@ class Recordings:
         self.dataset = f"{name}/{self._name}"
         self.version = str(multiview_video_dataset_builder.Builder.VERSION)
 
+    def beforehand(self, data_dir: Path) -> contextlib.AbstractContextManager[None]:
+        del data_dir
+        return contextlib.nullcontext()
+
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
         if not self._config.source:
             return []
@@ -155,7 +120,7 @@ class Recordings:
             }
             for name, session in stored["sessions"].items()
         }
-        found = _differing({**stored, "sessions": known}, asked)
+        found = differing({**stored, "sessions": known}, asked)
         # Their content is not in the specification, only that they are there.
         since = (prepared / "dataset_info.json").stat().st_mtime
         beside = [s.boxes for s in sessions] + [s.labels for s in sessions]
@@ -215,7 +180,10 @@ def job_of(config: Prepare) -> Job:
     name, _, wanted = config.dataset.partition("/")
     if name not in BUILDERS:
         raise ValueError(f"--dataset={config.dataset} is unknown; there are: {_available()}")
-    return (Configured if BUILDERS[name].builder_configs else Recordings)(config, name, wanted)
+    builder = BUILDERS[name]
+    if issubclass(builder, DistributionBuilder):
+        return Distribution(config, builder, name, wanted)
+    return (Configured if builder.builder_configs else Recordings)(config, name, wanted)
 
 
 def _fps(text: str) -> float | str:
@@ -233,14 +201,3 @@ def _files(session: manifest.Session) -> dict[str, Any]:
         "boxes": bool(session.boxes or any(camera.boxes for camera in session.cameras)),
         "files": [[c.file.name, c.file.stat().st_size, c.offset] for c in session.cameras],
     }
-
-
-def _differing(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    asked = json.loads(json.dumps(asked))
-    return [
-        f"{key} differs"
-        if isinstance(value, dict) or key not in stored
-        else f"{key} {stored[key]!r}, now {value!r}"
-        for key, value in asked.items()
-        if stored.get(key) != value
-    ]

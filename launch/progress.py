@@ -33,6 +33,7 @@ def bar(
     total: int | None = None,
     stream: IO[str] | None = None,
     interval: float = SECONDS_BETWEEN_LINES,
+    scaled: bool = False,
 ) -> Any:
     """A tqdm bar over `work`: loop over it, or give a number and call `.update()`; close it, or use `with`.
 
@@ -43,10 +44,11 @@ def bar(
       total: how many, where `work` does not know its length.
       stream: stderr by default, so that stdout can be piped.
       interval: seconds between lines where `stream` is no terminal.
+      scaled: write large counts with k, M, G.
     """
     stream = stream or sys.stderr
     iterable = None if isinstance(work, int) else work
-    options: dict[str, Any] = {"desc": desc, "unit": " " + unit, "initial": initial}
+    options: dict[str, Any] = {"desc": desc, "unit": " " + unit, "initial": initial, "unit_scale": scaled}
     options["total"] = work if isinstance(work, int) else total
     if stream.isatty():
         return tqdm(iterable, file=stream, dynamic_ncols=True, **options)

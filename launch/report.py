@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from datasets import pipeline, tuples
-from launch import evaluate, figures, flags, inference, metric_log, progress, retrieve, run_folder
+from launch import evaluate, figures, flags, inference, metric_log, progress, protocols, retrieve, run_folder
 from launch.flags import option
 
 SHOWN = 8  # pictures in the grid of predictions
@@ -73,6 +73,7 @@ def compare(folders: list[str], dataset: str, data_dir: str, split_name: str, st
     """
     runs = [run_folder.open_run(folder) for folder in folders]
     split = evaluate.open_data(runs[0], dataset, data_dir, split_name)
+    choice = protocols.choose(split, stride=stride)
     rule, gap = retrieve.rule_of(same_instant=False, min_gap=0.5), 0.5
     evaluated, rows, indices, pairs, logs = {}, {}, {}, {}, {}
     for name, run, folder in zip(names_of(runs, folders), runs, folders, strict=True):
@@ -80,7 +81,7 @@ def compare(folders: list[str], dataset: str, data_dir: str, split_name: str, st
             raise ValueError(
                 f"{folder} was trained on pictures of {run.card['image_size']} px, {folders[0]} on {split.image_size}"
             )
-        result = evaluate.evaluate(run, split, stride=stride)
+        result = evaluate.evaluate(run, split, choice)
         evaluated[name] = result
         indices[name] = retrieve.by_features(result.views, result.views.embedding, rule)
         rows[name] = retrieve.scores(result.views, indices[name])

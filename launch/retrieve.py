@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from datasets import pipeline
-from launch import evaluate, flags, inference, progress, run_folder
+from launch import evaluate, flags, inference, progress, protocols, run_folder
 from launch.flags import option
 from mcss_jax import retrieval
 
@@ -134,10 +134,12 @@ def alignment(
     return {"median_s": float(np.median(every)), "mean_s": float(np.mean(every))}
 
 
-def untrained(run: run_folder.Run, split: pipeline.Split, *, batch: int, stride: int) -> inference.Views:
-    """The split through the same network with its initial weights."""
+def untrained(
+    run: run_folder.Run, split: pipeline.Split, choice: protocols.Choice, *, batch: int
+) -> inference.Views:
+    """The chosen views through the same network with its initial weights."""
     fresh = run_folder.initial_state(run.config, run.card["image_size"], run.state.statistics)
-    return inference.predict_split(fresh, split, batch=batch, stride=stride)
+    return inference.predict_split(fresh, split, choice, batch=batch)
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
@@ -155,10 +157,10 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 
 def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> dict[str, Any]:
     """All figures of a run on a split: `retrieval` where it has poses, `temporal_alignment` where it has none."""
-    options = {"batch": config.batch, "stride": config.stride}
-    views = inference.predict_split(run.state, split, **options)
-    before = untrained(run, split, **options)
-    card = evaluate.protocol(run, split, views)
+    choice = protocols.choose(split, stride=config.stride)
+    views = inference.predict_split(run.state, split, choice, batch=config.batch)
+    before = untrained(run, split, choice, batch=config.batch)
+    card = evaluate.protocol(run, split, choice, views)
     if not views.has_pose:
         card["query"] = (
             "every view; gallery: each other camera's views of the same sequence, its own instant kept"

@@ -23,6 +23,12 @@ class Train:
         "Whose poses may be used: subjects with optional fractions (S1 or S1,S5 or S1:0.1), none, or all.",
         DATA,
     )
+    label_sampling: sampling.LabelSampling = option(
+        "uniform",
+        "Where a fraction of a subject's labels lies: uniform, evenly spread over all instants; chunk, one stretch "
+        "of every sequence, its place drawn from --seed.",
+        DATA,
+    )
     train_split: str = option("train", "Split to train on.", DATA)
     validation_split: str = option(
         "validation", "Split of people whose poses judge the run while it trains; empty for none.", DATA

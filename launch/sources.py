@@ -25,8 +25,8 @@ class Source(Protocol):
     def batches(self, first: int, last: int, waiting: pipeline.Waiting) -> Batches:
         """(step, batch) for steps first .. last - 1; `waiting` adds up the seconds the loop waits."""
 
-    def validation(self) -> tuple[Iterator[pipeline.Views], int, int] | None:
-        """Views of validation people, their largest batch and their number; None when there are none."""
+    def validation(self) -> tuple[Iterator[pipeline.Views], int] | None:
+        """Views of validation people and their largest batch; None when there are none."""
 
     def skipped(self) -> pipeline.Skipped:
         """Records masked so far."""
@@ -45,7 +45,9 @@ class Prepared:
             config.data_dir, config.dataset, config.train_split, config.image_size
         )
         labels = sampling.parse_labelled(config.labelled, self._split.table)
-        self._labelled = sampling.labelled_records(self._split.table, labels)
+        self._labelled = sampling.labelled_records(
+            self._split.table, labels, config.label_sampling, config.seed
+        )
         self._blocks = settings.blocks_of(config)
         self._labelled_size = 0 if config.labelled == "none" else config.labelled_batch
         if config.method == "baseline" and not len(self._labelled):
@@ -66,7 +68,9 @@ class Prepared:
             "image_size": self.image_size,
             "views": self._split.views,
             "boxes": self._split.box_source,
+            "specification": self._split.specification,
             "labelled": config.labelled,
+            "label_sampling": config.label_sampling,
             "labelled_subjects": [subject for subject, _ in labels.fractions],
             "labelled_instants": len(self._labelled),
             "unlabelled_instants": 0 if self._blocks is None else self._split.records,
@@ -121,13 +125,13 @@ class Prepared:
 
         return pipeline.read_ahead(make, range(first, last), waiting=waiting)
 
-    def validation(self) -> tuple[Iterator[pipeline.Views], int, int] | None:
+    def validation(self) -> tuple[Iterator[pipeline.Views], int] | None:
         if self._validation is None:
             return None
-        views, stride = self._validation.views, self._config.validation_stride
+        views = self._validation.views
         size = max(views, 256 // views * views)
-        total = -(-self._validation.records // stride) * views
-        return pipeline.iterate_views(self._validation, size, stride), size, total
+        records = np.arange(0, self._validation.records, self._config.validation_stride)
+        return pipeline.iterate_views(self._validation, size, records), size
 
     def skipped(self) -> pipeline.Skipped:
         return self._loader.skipped
@@ -137,7 +141,7 @@ class Streamed:
     """Synthetic people rendered step by step: no TFDS, no disk. Subjects as in `synthetic_multiview/studio`.
 
     Labels are the poses of the labelled subjects' own stream, so fractions have no meaning here. Raises
-    ValueError for them and for `--mix_groups`.
+    ValueError for them, for `--label_sampling=chunk` and for `--mix_groups`.
     """
 
     TRAINING, VALIDATION = (1, 2, 3, 4, 5), (6,)
@@ -149,6 +153,10 @@ class Streamed:
 
         if config.mix_groups:
             raise ValueError("--mix_groups has no meaning with --stream: its blocks are made, not drawn")
+        if config.label_sampling != "uniform":
+            raise ValueError(
+                f"--label_sampling={config.label_sampling} has no meaning with --stream: it labels whole subjects"
+            )
         self._stream, self._config = stream, config
         self._labelled = self._subjects(config.labelled)
         self._blocks = settings.blocks_of(config)
@@ -161,6 +169,7 @@ class Streamed:
             "views": 4,
             "boxes": "mask",
             "labelled": config.labelled,
+            "label_sampling": config.label_sampling,
             "labelled_subjects": [f"S{subject}" for subject in self._labelled],
             "labelled_instants": "endless",
             "unlabelled_instants": 0 if self._blocks is None else "endless",
@@ -249,7 +258,7 @@ class Streamed:
         for step in range(first, last):
             yield step, self._make(step)
 
-    def validation(self) -> tuple[Iterator[pipeline.Views], int, int] | None:
+    def validation(self) -> tuple[Iterator[pipeline.Views], int] | None:
         if not self._config.validate_every:
             return None
         size, batches = 128, 4
@@ -268,7 +277,7 @@ class Streamed:
                     box=np.asarray(b.box[:, 0]),
                 )
 
-        return views(), size, size * batches
+        return views(), size
 
     def skipped(self) -> pipeline.Skipped:
         return pipeline.Skipped()

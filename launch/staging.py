@@ -41,6 +41,34 @@ def staging(data_dir: Path) -> Iterator[Path]:
                 path.rmdir()
 
 
+@contextlib.contextmanager
+def kept(folder: Path, data_dir: Path) -> Iterator[None]:
+    """A folder below `data_dir` for work that outlives an interrupted process; removed at the end if it is empty.
+
+    Raises:
+        OSError: it cannot be made or written to, or another process works in it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"--data_dir={data_dir} cannot be written to ({error.strerror}); choose another folder"
+            ) from error
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(_locked(folder))
+            except BlockingIOError as error:
+                raise OSError(f"another process is preparing in {folder}; wait for it, or stop it") from error
+            yield
+    finally:
+        between = [path for path in (folder, *folder.parents) if data_dir in path.parents]
+        for path in dict.fromkeys([*between, *made]):
+            with contextlib.suppress(OSError):  # not empty, or gone
+                path.rmdir()
+
+
 def install(fresh: Path, target: Path, staged: Path) -> None:
     """Moves a complete set into place; one that stood there before goes into the staging folder."""
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -80,8 +80,8 @@ def _validate(source: sources.Source, state: TrainState, embed: inference.Embed)
     found = source.validation()
     if found is None:
         return {}
-    views, size, total = found
-    predicted = inference.predict(state, views, size=size, total=total, embed=embed, quiet=True)
+    views, size = found
+    predicted = inference.predict(state, views, size=size, embed=embed)
     figures = inference.pose_figures(predicted)
     return {
         f"validation/{name}": figures[name] for name in ("mpjpe", "n_mpjpe", "pa_mpjpe", "mpjpe_canonical")

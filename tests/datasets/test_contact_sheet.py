@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import pipeline, tuples
+from datasets import overlay, pipeline, tuples
 from datasets.contact_sheet import BOX, _spread, contact_sheet, records_sheet, save
 
 
@@ -71,6 +71,9 @@ def split(name: str, *sequences: tuple[str, str], length: int = 6) -> pipeline.S
             "view_valid": np.array([True, k > 0]),
             "camera": [b"left", b"right"],
             "time": 0.5 * (k % length),
+            "pose": tuples.unknown_pose(2),
+            "box": np.full((2, 4), np.nan, np.float32),
+            **tuples.unknown_camera(2),
         }
         for k in range(length * len(table))
     ]
@@ -95,3 +98,37 @@ def test_records_sheet_draws_every_valid_view() -> None:
     sheet = np.asarray(records_sheet([split("train", ("S1", "walk"), length=2)], rows=2, tile=40)).astype(int)
     red = (np.abs(sheet - (200, 40, 40)) < 12).all(-1)
     assert red.sum() == 3 * 40 * 40  # of four views one is invalid
+
+
+def test_records_sheet_draws_the_skeleton_in_every_view_that_has_one() -> None:
+    """The right view's person stands at the right: its bones lie there, and the left view, without pose, has none."""
+    part = split("train", ("S1", "walk"), length=1)
+    part.source[0]["view_valid"] = np.array([True, True])
+    part.source[0]["images"] = [part.source[0]["images"][0]] * 2
+    without = np.asarray(records_sheet([part], rows=1, tile=40))
+    joints = np.stack([np.full(17, 300.0), np.linspace(-300, 300, 17), np.full(17, 1000.0)], -1)
+    part.source[0]["pose"][1] = joints
+    part.source[0]["intrinsics"][1] = [[100.0, 0, 50], [0, 100, 50], [0, 0, 1]]
+    part.source[0]["distortion"][1] = 0
+    part.source[0]["box"][1] = [0, 0, 100, 100]
+    sheet = np.asarray(records_sheet([part], rows=1, tile=40))
+    colours = (overlay.LEFT, overlay.RIGHT, overlay.CENTRE)
+    drawn = np.any([(sheet == colour).all(-1) for colour in colours], axis=0)
+    rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
+    first = sheet.shape[1] - 10 - 10 - 40  # the last column's left edge
+    assert np.abs(columns - (first + 0.8 * 40)).max() <= 2, "u = 50 + 100 * 0.3 of 100"
+    assert rows[0] >= 92 + 0.2 * 40 - 2 and rows[-1] <= 92 + 0.8 * 40 + 2 and len(rows) > 20
+    changed = (sheet[92:] != without[92:]).any(-1)
+    assert changed.sum() == drawn.sum(), "nothing else differs"
+    assert (sheet[:92] != without[:92]).any(), "the title explains the colours"
+
+
+def test_views_that_a_sequence_does_not_have_name_no_column() -> None:
+    part = split("train", ("S1", "walk"), ("S2", "sit"))
+    for record in part.source[6:]:
+        record["camera"] = [b"left", b""]
+    named = np.asarray(records_sheet([part], rows=2, tile=40))
+    np.testing.assert_array_equal(
+        named[60:92],
+        np.asarray(records_sheet([split("train", ("S1", "walk"), ("S2", "sit"))], rows=2, tile=40))[60:92],
+    )

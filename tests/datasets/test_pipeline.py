@@ -65,6 +65,7 @@ def labelled(split: Split) -> np.ndarray:
 def test_open_split(split: Split) -> None:
     assert split.records == sum(row.length for row in split.table) == len(split.sequence_of)
     assert (split.views, split.image_size, split.box_source) == (4, 64, "mask")
+    assert split.specification["size"] == 64 and split.specification["instants"] == 6
     assert {row.subject for row in split.table} == {"S1", "S2"}
     assert split[0] is split[0], "kept in memory"
 
@@ -196,7 +197,10 @@ def test_the_picture_size_survives_a_damaged_first_record(split: Split) -> None:
 
 
 def test_views_for_evaluation(split: Split) -> None:
-    found = list(pipeline.iterate_views(split, 10, stride=5))
+    dealt_with: list[int] = []
+    chosen = np.arange(0, split.records, 5)
+    found = list(pipeline.iterate_views(split, 10, chosen, done=dealt_with.append))
+    assert sum(dealt_with) == len(chosen)
     assert all(len(views.images) == 8 for views in found[:-1]), "whole records of four views"
     record = np.concatenate([views.record for views in found])
     camera = np.concatenate([views.camera for views in found])
@@ -207,6 +211,31 @@ def test_views_for_evaluation(split: Split) -> None:
     np.testing.assert_array_equal(found[1].images[1], tuples.decode_jpeg(third["images"][1]))
     hidden = altered(split, {0: {"view_valid": np.asarray([False, True, True, False])}})
     assert list(next(pipeline.iterate_views(hidden, 8)).camera) == [1, 2, 0, 1, 2, 3]
+
+
+def test_views_that_are_left_out_are_not_decoded(split: Split) -> None:
+    """Invalid frames and other cameras may hold anything; batches fill up across them, progress counts them."""
+    junk = [b"not a picture"] * 4
+    changes = {i: {"valid_frame": i % 8 == 3} | ({} if i % 8 == 3 else {"images": junk}) for i in range(48)}
+    dealt_with: list[int] = []
+    found = list(pipeline.iterate_views(altered(split, changes), 8, np.arange(48), done=dealt_with.append))
+    assert [views.record.tolist() for views in found] == [
+        [3] * 4 + [11] * 4,
+        [19] * 4 + [27] * 4,
+        [35] * 4 + [43] * 4,
+    ]
+    assert sum(dealt_with) == 48
+    one = {i: {"images": [split[i]["images"][0], b"", split[i]["images"][2], b""]} for i in range(6)}
+    found = list(pipeline.iterate_views(altered(split, one), 4, np.arange(6), ("camera2", "camera0")))
+    assert [views.camera.tolist() for views in found] == [[0, 2] * 2] * 3
+    assert list(pipeline.iterate_views(altered(split, changes), 8, np.arange(3))) == []
+
+
+def test_cameras_of_a_split(split: Split) -> None:
+    assert pipeline.camera_names(split) == ("camera0", "camera1", "camera2", "camera3")
+    second = split.table[1].first
+    other = altered(split, {second: {"camera": [b"camera0", b"", b"above", b""]}})
+    assert pipeline.camera_names(other) == ("camera0", "camera1", "camera2", "camera3", "above")
 
 
 def test_what_is_not_prepared_is_answered_with_the_command(tmp_path: Path, prepared_tiny: Path) -> None:

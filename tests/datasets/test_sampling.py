@@ -206,6 +206,46 @@ def test_labelled_records_are_spread_evenly() -> None:
     assert set(found) == {*range(20), *range(165, 180)}
 
 
+def stretches(text: str, seed: int = 0, table: tuple[SequenceRow, ...] = TABLE) -> dict[int, list[int]]:
+    """Chosen records by the first record of their sequence."""
+    labels = sampling.parse_labelled(text, table)
+    found: dict[int, list[int]] = {}
+    for record in sampling.labelled_records(table, labels, "chunk", seed):
+        found.setdefault(row_of(table, int(record)).first, []).append(int(record))
+    return found
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.floats(0.001, 1.0))
+def test_a_chunk_is_one_stretch_of_every_sequence(seed: int, share: float) -> None:
+    found = stretches(f"S1:{share!r},S2:{share!r}", seed)
+    rows = [row for row in TABLE if row.subject in ("S1", "S2")]
+    assert set(found) == {row.first for row in rows}
+    for row in rows:
+        of_row = found[row.first]
+        assert of_row == list(range(of_row[0], of_row[0] + max(1, round(share * row.length))))
+        assert row.first <= of_row[0] and of_row[-1] < row.first + row.length
+    assert found == stretches(f"S1:{share!r},S2:{share!r}", seed)
+
+
+def test_chunks_lie_anywhere_and_the_smaller_in_the_larger() -> None:
+    starts = [stretches("S2:0.25", seed)[50][0] - 50 for seed in range(400)]
+    assert set(starts) == set(range(31)), "ten of forty records, at every place"
+    for seed in range(50):
+        nested = [stretches(f"S1:{share}", seed) for share in (0.01, 0.05, 0.1, 0.2, 0.5, 1)]
+        for small, large in zip(nested, nested[1:], strict=False):
+            assert all(set(small[first]) <= set(large[first]) for first in large)
+    assert sum(map(len, stretches("S1").values())) == 65, "the whole subject"
+
+
+def test_chunks_skip_what_has_no_pose_or_no_record() -> None:
+    table = table_of({("S1", 0): [10, 0, 10]})
+    table = (*table[:2], dataclasses.replace(table[2], has_pose=False))
+    assert set(stretches("S1:0.5", 0, table)) == {0}
+    # Another sequence beside it moves no stretch.
+    assert stretches("S1:0.3")[0] == stretches("S1:0.3", 0, TABLE[:1])[0]
+
+
 def test_check() -> None:
     blocks = Blocks(3, 2, 4)
     sampling.check(TABLE, 4, blocks, 10, 40)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch import evaluate, inference, report, retrieve, run_folder, settings, train
+from launch import evaluate, inference, protocols, report, retrieve, run_folder, settings, train
 from mcss_jax import metrics
 from tests.mcss_jax.steps import two_blocks
 
@@ -31,7 +31,8 @@ def run(prepared_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def judged(run: Path) -> evaluate.Evaluated:
     opened = run_folder.open_run(run)
-    return evaluate.evaluate(opened, evaluate.open_data(opened, "", "", "test"), stride=6)
+    split = evaluate.open_data(opened, "", "", "test")
+    return evaluate.evaluate(opened, split, protocols.choose(split, stride=6))
 
 
 def test_figures_are_means_over_every_view(judged: evaluate.Evaluated) -> None:
@@ -47,6 +48,10 @@ def test_figures_are_means_over_every_view(judged: evaluate.Evaluated) -> None:
                                                 (views.canonical, views.true_canonical)))  # fmt: skip
     np.testing.assert_allclose(*both, atol=0.05)  # a rotation changes no PA-MPJPE
     assert np.mean(list(judged.by_action.values())) == pytest.approx(judged.figures["pa_mpjpe"], rel=1e-5)
+    assert judged.card["instants"] == 8 and judged.card["views"] == 32
+    assert judged.card["cameras"] == [f"camera{v}" for v in range(4)]
+    assert judged.card["uses labels of unlabelled people for boxes"] == "no"
+    assert "joint mapping" not in judged.card and judged.card["label sampling"] == "uniform"
 
 
 def test_the_mean_pose_knows_labelled_people_only(judged: evaluate.Evaluated, run: Path) -> None:
@@ -106,8 +111,16 @@ def test_programs_write_what_they_print(run: Path, capsys: pytest.CaptureFixture
     evaluate.main(evaluate.Evaluate(workdir=str(run), stride=6))
     retrieve.main(retrieve.Retrieve(workdir=str(run), stride=6))
     said = capsys.readouterr().out
-    figures = json.loads((run / "evaluation_test.json").read_text())
+    figures = json.loads((run / "evaluation_test_stride6.json").read_text())
     assert f"{figures['figures']['mpjpe']:.1f}" in said and figures["protocol"]["boxes"] == "mask"
+    assert "Mean over all views" in said and "Mean of the actions' means" in said
+    walking = figures["by_action"]["walking"]
+    line = next(line for line in said.splitlines() if line.startswith("walking"))
+    assert line.split() == [
+        "walking",
+        "4",
+        *(f"{walking[key]:.1f}" for key in ("mpjpe", "n_mpjpe", "pa_mpjpe")),
+    ]
     rows = json.loads((run / "retrieval_test.json").read_text())["retrieval"]
     assert list(rows) == ["embedding", "regressed pose", "untrained", "oracle", "chance"]
 
@@ -130,7 +143,17 @@ def test_the_report_is_one_file_that_loads_nothing(run: Path, tmp_path: Path) ->
         (retrieve, retrieve.Retrieve(), "--workdir is missing"),
         (report, report.Report(), "--runs is missing"),
         (evaluate, evaluate.Evaluate(workdir="RUN", split="nobody"), "has no split 'nobody'"),
-        (evaluate, evaluate.Evaluate(workdir="RUN", stride=0), "must be at least 1"),
+        (
+            evaluate,
+            evaluate.Evaluate(workdir="RUN", stride=0),
+            "--stride=0; expected at least 0 and at least 1",
+        ),
+        (evaluate, evaluate.Evaluate(workdir="RUN", batch=0), "--batch=0; expected at least 1"),
+        (
+            evaluate,
+            evaluate.Evaluate(workdir="RUN", every=7, cameras="x"),
+            "--cameras names 'x'; synthetic_multiview",
+        ),
         (retrieve, retrieve.Retrieve(workdir="RUN", min_gap=-1.0), "at least 0"),
         (evaluate, evaluate.Evaluate(workdir="RUN", dataset="nothing"), "launch.prepare --dataset=nothing"),
     ],

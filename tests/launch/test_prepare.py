@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from datasets import pipeline, tuples
 from datasets.multiview_video import inspection
 from launch import flags, prepare, prepare_jobs, staging
-from launch.prepare import Prepare
+from launch.prepare_settings import Prepare
 from tests.datasets.multiview_video.test_inspection import session
 from tests.datasets.synthetic_multiview.test_builder import close
 
@@ -156,7 +156,7 @@ def test_main_ends_with_130_after_ctrl_c(
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, handler)
-    assert ended.value.code == 130 and "nothing was left behind" in capsys.readouterr().err
+    assert ended.value.code == 130 and "nothing unfinished was left behind" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -198,12 +198,11 @@ def test_what_a_killed_process_left_is_swept_and_a_running_one_spared(tmp_path: 
     [
         (
             {"dataset": "nothing"},
-            "--dataset=nothing is unknown; there are: synthetic_multiview/tiny, .*wild, m",
+            "--dataset=nothing is unknown; there are: synthetic_multiview/tiny, .*wild, m.*human36m/fps10",
         ),
         ({"dataset": "synthetic_multiview"}, "needs a configuration; there are: synthetic_multiview/tiny"),
         ({"dataset": "synthetic_multiview/x"}, "has no configuration 'x'; there are"),
-        ({"dataset": "synthetic_multiview/tiny", "source": "x"}, "--source is for multiview_video"),
-        ({"dataset": "synthetic_multiview/tiny", "inspect": True}, "--inspect is for multiview_video"),
+        ({"dataset": "synthetic_multiview/tiny", "source": "x"}, "--source is not for synthetic_"),
         ({"dataset": "multiview_video"}, "--source is missing; name the folder"),
         (
             {"dataset": "multiview_video/mine"},

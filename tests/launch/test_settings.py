@@ -78,9 +78,9 @@ def test_every_setting_of_the_method_reaches_it() -> None:
     for name, value in changes.items():
         assert settings.method_of(dataclasses.replace(GOOD, **{name: value})) != base, name
     others = {
-        "dataset", "image_size", "data_dir", "labelled", "train_split", "validation_split", "stream", "stream_size",
-        "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "workdir", "seed", "log_every",
-        "validate_every", "validation_stride", "save_every", "keep", "stop_after", "decode_threads",
+        "dataset", "image_size", "data_dir", "labelled", "label_sampling", "train_split", "validation_split",
+        "stream", "stream_size", "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "workdir", "seed",
+        "log_every", "validate_every", "validation_stride", "save_every", "keep", "stop_after", "decode_threads",
     }  # fmt: skip
     assert set(changes) | others == {field.name for field in dataclasses.fields(Train)}
     assert base.objective.temperature_steps == GOOD.steps

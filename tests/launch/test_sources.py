@@ -53,13 +53,30 @@ def test_labelled_poses_are_those_of_the_labelled(config: Train) -> None:
     assert not means.in_camera.any() and float(means.statistics.scale) == 1.0
 
 
+def test_label_sampling_reaches_the_batches_and_the_card(config: Train) -> None:
+    uniform = sources.Prepared(config)
+    assert uniform.card["label_sampling"] == "uniform"
+    assert uniform.card["specification"]["size"] == 64
+    poses = {}
+    for seed in (0, 1):
+        chunk = sources.Prepared(dataclasses.replace(config, label_sampling="chunk", seed=seed))
+        assert chunk.card["label_sampling"] == "chunk" and chunk.card["labelled"] == "S1:0.5"
+        assert chunk.card["labelled_instants"] == uniform.card["labelled_instants"] == 8 * 3
+        poses[seed] = chunk.labelled_poses
+    other = sources.Prepared(dataclasses.replace(config, label_sampling="chunk", labelled_batch=4, steps=7))
+    np.testing.assert_array_equal(other.labelled_poses, poses[0])
+    assert (poses[0] != poses[1]).any() and (poses[0] != uniform.labelled_poses).any()
+
+
 def test_validation_views_are_of_other_people(config: Train) -> None:
     source = sources.Prepared(config)
     found = source.validation()
     assert found is not None
-    views, size, total = found
+    views, size = found
     first = list(views)
-    assert sum(len(v.images) for v in first) == total and max(len(v.images) for v in first) <= size
+    assert max(len(v.images) for v in first) <= size
+    records = np.concatenate([v.record for v in first])
+    assert set(np.diff(np.unique(records))) == {TINY.validation_stride} and len(records) == 7 * 4
     assert np.isfinite(np.concatenate([v.pose for v in first])).all()
     for changes in ({"validate_every": 0}, {"validation_split": ""}):
         assert sources.Prepared(dataclasses.replace(config, **changes)).validation() is None
@@ -140,8 +157,8 @@ def test_the_parts_of_a_stream_share_their_people_and_no_motion(stream: Recorder
     )
     found = source.validation()
     assert found is not None
-    views, size, total = found
-    assert [len(v.images) for v in views] == [size] * (total // size)
+    views, size = found
+    assert [len(v.images) for v in views] == [size] * 4
     assert {seed for seed, _, _ in stream.asked} == {config.seed}
     people: dict[tuple[int, ...], list[range]] = {}
     for asked in stream.asked[1:]:  # the first one reads the labelled poses alone
@@ -156,6 +173,18 @@ def test_the_parts_of_a_stream_share_their_people_and_no_motion(stream: Recorder
     subject = np.asarray(batch["unlabelled"]["group"])
     np.testing.assert_array_equal(np.isnan(pose).all(axis=(1, 2)), ~np.isin(subject, (1, 3)))
     assert source.card["labelled_subjects"] == ["S1", "S3"] and source.skipped().records == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"label_sampling": "chunk"}, "--label_sampling=chunk has no meaning with --stream"),
+        ({"mix_groups": True}, "--mix_groups has no meaning with --stream"),
+    ],
+)
+def test_what_a_stream_cannot_do(stream: Recorder, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        sources.Streamed(dataclasses.replace(TINY, stream=True, labelled="S1", **changes))
 
 
 def test_parts_of_a_stream_that_are_not_asked_for(stream: Recorder) -> None:

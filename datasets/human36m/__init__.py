@@ -1,0 +1,1 @@
+"""Human3.6M, from the files its owners distribute."""

@@ -1,0 +1,77 @@
+"""What training and test sequences have in common: options, boxes of joints, views without pictures."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from datasets.mpi_inf_3dhp.annotations import Annotation
+from datasets.takes import BoxSource, View
+from mcss_jax.skeleton import NUM_JOINTS
+
+# Heads and hands stick out of the joints; a share of the box's longer side.
+BODY_MARGIN = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How the distribution is read.
+
+    Attributes:
+      cameras: the views of a training sequence, 0 to 13; a test sequence is padded to as many.
+      native: every frame of the training sequences in place of about ten per second.
+      annotation: which one is the pose.
+      boxes: where person boxes come from.
+      retrieval_subjects: training subjects of the split `retrieval`.
+    """
+
+    cameras: tuple[int, ...]
+    native: bool
+    annotation: Annotation
+    boxes: BoxSource
+    retrieval_subjects: tuple[str, ...]
+
+    @property
+    def box_source(self) -> Literal["joints", "static"]:
+        """Of every view: the finder's, unless joints were asked for; there are no masks."""
+        return "joints" if self.boxes == "joints" else "static"
+
+
+def joint_boxes(joints: Float[np.ndarray, "n 17 2"], size: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
+    """Boxes about the joints (pixels), widened on every side by a tenth of the longer one.
+
+    NaN where a joint is unknown, all are in one point, or the box lies outside the picture of `size` (width,
+    height).
+    """
+    low, high = joints.min(1), joints.max(1)
+    spread = BODY_MARGIN * (high - low).max(-1, keepdims=True)
+    low, high = low - spread, high + spread
+    seen = (spread > 0).all(-1) & (high > 0).all(-1) & (low < np.array(size)).all(-1)
+    return np.where(seen[:, None], np.concatenate([low, high], -1), np.nan)
+
+
+def picture_size(path: Path, what: str) -> tuple[int, int]:
+    """Width and height of a JPEG file of `what`. Raises ValueError when it is none."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except OSError as error:
+        raise ValueError(f"{what}: {path} is not a readable JPEG; it is truncated or damaged") from error
+
+
+def empty_view(frames: int, box_source: Literal["joints", "static"]) -> View:
+    """What a single-view sequence of `frames` kept frames is padded with."""
+    return View(
+        camera="",
+        pictures=(),
+        intrinsics=np.full((3, 3), np.nan),
+        extrinsics=np.full((3, 4), np.nan),
+        distortion=np.full(5, np.nan),
+        pose=np.full((frames, NUM_JOINTS, 3), np.nan),
+        box=None,
+        box_source=box_source,
+        frames=0,
+    )

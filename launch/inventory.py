@@ -1,0 +1,129 @@
+"""What a source holds of a distribution, said before anything is made of it."""
+
+import fnmatch
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.takes import Inventory, Missing
+from datasets.tuples import view_bytes
+from launch import progress
+
+SHOWN = 12  # lines of one kind, before the rest is only counted
+# Source pixels that one core decodes and cuts in a second, in millions; see WORKSPACE.md, "Speed".
+MEGAPIXELS_PER_SECOND = 250.0
+WAITING_BYTES_PER_MEGAPIXEL = 300_000  # of a kept picture that waits for its box
+
+
+def unexcused(missing: Sequence[Missing], allowed: str) -> list[Missing]:
+    """What is missing although `allowed` does not name it.
+
+    `allowed` is a list of names separated by commas: a file (`S5/Directions 2.54138969.mp4`), all below a folder
+    (`S5`), or a pattern (`S5/*.mp4`, `*`). Raises ValueError for one that names nothing that is missing.
+    """
+    patterns = [pattern.strip() for pattern in allowed.split(",") if pattern.strip()]
+
+    def names(pattern: str, item: Missing) -> bool:
+        return item.name.startswith(pattern.rstrip("/") + "/") or fnmatch.fnmatchcase(item.name, pattern)
+
+    for pattern in patterns:
+        if not any(names(pattern, item) for item in missing):
+            raise ValueError(
+                f"--allow_missing names {pattern!r}, but nothing of that name is missing"
+                + (f"; missing are, for instance, {missing[0].name}" if missing else "")
+            )
+    return [item for item in missing if not any(names(pattern, item) for pattern in patterns)]
+
+
+def table(inventory: Inventory) -> str:
+    """Files found and expected, by row (subject) and column (camera, kind)."""
+    rows = list(dict.fromkeys(row for row, _ in inventory.found))
+    columns = list(dict.fromkeys(column for _, column in inventory.found))
+    wide = max((len(row) for row in rows), default=0)
+    lines = [" " * wide + "".join(f"{column:>14}" for column in columns)]
+    for row in rows:
+        cells = [inventory.found.get((row, column)) for column in columns]
+        lines.append(
+            f"{row:<{wide}}" + "".join(f"{f'{cell[0]}/{cell[1]}' if cell else '-':>14}" for cell in cells)
+        )
+    return "\n".join(lines)
+
+
+def say(inventory: Inventory, missing: Sequence[Missing]) -> None:
+    """Prints the table and lists; `missing` are those that stop a preparation."""
+    progress.say(table(inventory))
+    excused = len(inventory.missing) - len(missing)
+    hints = list(dict.fromkeys(item.hint for item in missing))
+    _list("missing", [item.name for item in missing])
+    for hint in hints:
+        progress.say(f"    {hint}")
+    if excused:
+        progress.say(f"  missing, and allowed to be: {excused}")
+    _list("known defect", inventory.defects)
+    _list("warning", inventory.warnings)
+    _list("unexpected, not used", inventory.unexpected)
+
+
+def _list(head: str, lines: Sequence[str]) -> None:
+    for line in lines[:SHOWN]:
+        progress.say(f"  {head}: {line}")
+    if len(lines) > SHOWN:
+        progress.say(f"  {head}: and {len(lines) - SHOWN:,} more")
+
+
+def disk_needed(
+    inventory: Inventory, views: int, size: int, megapixels: float, workers: int
+) -> dict[str, int]:
+    """Bytes by purpose: the shards, the finished takes they are made of, and what is needed meanwhile."""
+    kept = [take.kept_frames for take in inventory.takes]
+    stored = sum(kept) * views * view_bytes(size)
+    archived = {file for take in inventory.takes for file in take.archived}
+    return {
+        "shards": stored,
+        "finished sequences, until the shards are written": stored,
+        "unpacked from archives meanwhile": sum(file.size for file in archived),
+        "pictures waiting for their boxes": int(
+            workers * max(kept, default=0) * megapixels * WAITING_BYTES_PER_MEGAPIXEL
+        ),
+    }
+
+
+def say_costs(
+    inventory: Inventory, needed: dict[str, int], data_dir: Path, megapixels: float, workers: int
+) -> None:
+    """Prints disk needed and free, and about how long it will take."""
+    frames = sum(take.source_frames for take in inventory.takes)
+    seconds = frames * megapixels / (MEGAPIXELS_PER_SECOND * max(1, workers))
+    parts = ", ".join(f"{name} {size_text(count)}" for name, count in needed.items() if count)
+    progress.say(
+        f"  {len(inventory.takes):,} sequences, {frames:,} source pictures, "
+        f"{sum(take.kept_frames for take in inventory.takes):,} instants"
+    )
+    progress.say(f"  disk: about {size_text(sum(needed.values()))} needed ({parts}); {_free(data_dir)} free")
+    progress.say(
+        f"  time: about {_duration(seconds)} with --workers={workers}, by the figures of WORKSPACE.md"
+    )
+
+
+def existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that there is."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _free(data_dir: Path) -> str:
+    return size_text(shutil.disk_usage(existing(data_dir)).free)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size_text(count: float) -> str:
+    """A number of bytes in three digits."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"

@@ -1,0 +1,197 @@
+"""Cuts the takes of a distribution into their folders, shared out over processes.
+
+Takes are independent; an archive is unpacked in one pass when its first take comes up, and what was unpacked
+goes away with the last take that needs it. A run that is stopped goes on where it was.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from datasets import originals, staged
+from datasets.distribution_builder import UNPACKED
+from datasets.takes import Take
+
+POLL_SECONDS = 0.5
+
+Report = Callable[[int], object]
+
+
+class Stopped(Exception):
+    """The run was stopped while a take was being cut."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Takes to cut, how, and the folder of finished ones."""
+
+    takes: tuple[Take, ...]
+    cutting: staged.Cutting
+    folder: Path
+
+    @property
+    def unpacked(self) -> Path:
+        """Where members of archives are brought."""
+        return self.folder / UNPACKED
+
+    def done(self, take: Take) -> bool:
+        """Whether a take is finished."""
+        return staged.folder_of(take, self.cutting, self.folder).is_dir()
+
+    def notes(self, take: Take) -> list[str]:
+        """What is worth reading about a finished take."""
+        return staged.open_staged(staged.folder_of(take, self.cutting, self.folder)).notes
+
+    def cut(self, take: Take, advance: Report) -> Path:
+        """Finishes one take, whose archives have been unpacked."""
+        locate = functools.partial(originals.locate, folder=self.unpacked)
+        return staged.stage(take, self.cutting, self.folder, locate, advance)
+
+    def unpack(self, files: Sequence[originals.File]) -> None:
+        """Brings files of one archive to where `cut` finds them."""
+        originals.unpack(files, self.unpacked)
+
+
+def workers_here() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(work: Work, workers: int, advance: Report) -> None:
+    """Finishes all takes of `work` with `workers` processes; `advance` counts decoded source frames.
+
+    Raises ValueError and OSError as `Take.read` and `cropping.cut` do, at the first take that fails; the finished
+    ones stay.
+    """
+    staged.sweep(work.folder)
+    shutil.rmtree(work.unpacked, ignore_errors=True)
+    left = [take for take in work.takes if not work.done(take)]
+    if not left:
+        return
+    with _pool(workers) as pool:
+        try:
+            _schedule(work, left, workers, pool, advance)
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a worker process died, probably for lack of memory; lower --workers, the same command goes on where "
+                "it was"
+            ) from error
+
+
+def _schedule(work: Work, left: list[Take], workers: int, pool: "_Pool", advance: Report) -> None:
+    """Keeps the pool busy: takes whose archives are unpacked, and archives a little ahead of them."""
+    uses = _uses(left)
+    waiting, unpacked, unpacking = list(left), set[str](), dict[Future, str]()
+    cutting: dict[Future, Take] = {}
+    while waiting or cutting or unpacking:
+        ready = [take for take in waiting if _archives(take) <= unpacked]
+        for take in ready[: 2 * workers - len(cutting)]:
+            waiting.remove(take)
+            cutting[pool.submit(work.cut, take)] = take
+        if waiting and len(ready) < 2 * workers and not unpacking:
+            needed = [archive for take in waiting for archive in sorted(_archives(take) - unpacked)]
+            for archive in needed[:1]:
+                files = sorted(file for file in uses if file.archive == archive)
+                unpacking[pool.submit(work.unpack, files)] = archive
+        finished, _ = wait([*cutting, *unpacking], timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        advance(pool.decoded())
+        for future in finished:
+            future.result()
+            if future in unpacking:
+                unpacked.add(unpacking.pop(future))
+            else:
+                _release(work, cutting.pop(future), uses)
+    advance(pool.decoded())
+
+
+def _uses(takes: Sequence[Take]) -> Counter[originals.File]:
+    """How many takes need each archived file."""
+    return Counter(file for take in takes for file in take.archived)
+
+
+def _archives(take: Take) -> set[str]:
+    return {file.archive for file in take.archived}
+
+
+def _release(work: Work, take: Take, uses: Counter[originals.File]) -> None:
+    """Removes what was unpacked for this take and no other needs."""
+    for file in take.archived:
+        uses[file] -= 1
+        if uses[file] == 0:
+            with contextlib.suppress(FileNotFoundError):
+                originals.locate(file, work.unpacked).unlink()
+
+
+class _Pool:
+    """Processes that share a counter of decoded frames and a wish to stop."""
+
+    def __init__(self, executor: ProcessPoolExecutor, counter: Any, stop: Any) -> None:
+        self._executor, self._counter, self._stop, self._seen = executor, counter, stop, 0
+
+    def submit(self, call: Callable[..., Any], argument: Any) -> Future:
+        return self._executor.submit(_call, call, argument)
+
+    def decoded(self) -> int:
+        """Frames decoded since the last call."""
+        total = self._counter.value
+        new, self._seen = total - self._seen, total
+        return new
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[_Pool]:
+    # Not forked: JAX's threads do not survive it.
+    context = multiprocessing.get_context("spawn")
+    counter, stop = context.Value(ctypes.c_longlong, 0), context.Event()
+    executor = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(counter, stop))
+    try:
+        yield _Pool(executor, counter, stop)
+    finally:
+        stop.set()
+        executor.shutdown(cancel_futures=True)
+
+
+_shared: tuple[Any, Any]  # of a worker process: the counter and the wish to stop
+
+
+def _begin(counter: Any, stop: Any) -> None:
+    global _shared
+    _shared = counter, stop
+    # Ctrl-C goes to all processes of the terminal; it is the first one's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would go on, beside those of the next run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _call(call: Callable[..., Any], argument: Any) -> None:
+    if isinstance(argument, Take):
+        call(argument, _advance)
+    else:
+        call(argument)
+
+
+def _advance(frames: int) -> None:
+    counter, stop = _shared
+    if stop.is_set():
+        raise Stopped
+    with counter.get_lock():
+        counter.value += frames

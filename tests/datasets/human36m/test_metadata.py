@@ -1,0 +1,206 @@
+"""metadata.xml: cameras against published numbers, names, and everything that may be wrong with it."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+
+from datasets.human36m import metadata
+from mcss_jax import geometry
+from tests.distributions import human36m, human36m_scene
+
+DISTRIBUTION = human36m.Distribution(
+    subjects=("S1", "S5", "S7", "S9", "S11"),
+    takes=((2, 2), (3, 1), (6, 1), (10, 2), (12, 1), (15, 1), (16, 1)),
+)
+TEXT = human36m.metadata_xml(DISTRIBUTION)
+
+# specs/data_formats.md 1.4: camera 54138969 as it filmed S1, and the lenses of all four.
+PLACEMENT = (
+    -1.38382776045614,
+    -3.16734304390158,
+    0.413636308164621,
+    1841.10702774543,
+    4955.28462344526,
+    1563.4453958977,
+)
+LENSES = """
+1145.04940458804 1143.78109572365 512.541504956548 515.4514869776
+    -0.207098910824901 0.247775183068982 -0.00307515035078854 -0.00142447157470321 -0.000975698859470499
+1149.67569986785 1147.59161666764 508.848621645943 508.064917088557
+    -0.194213629607385 0.240408539138292 0.00681997559022603 -0.0027408943961907 -0.001619026613787
+1149.14071676148 1148.7989685676 519.815837182153 501.402658888552
+    -0.208338188251856 0.255488007488945 -0.00246049749891915 -0.000759999321030303 0.00148438698385668
+1145.51133842318 1144.77392807652 514.968197319863 501.882018537695
+    -0.198384093827848 0.218323676298049 -0.00894780704152122 -0.00181336200488089 -0.000587205583421232
+"""
+
+
+def with_w0(numbers: str) -> bytes:
+    return re.sub(r"<w0>.*?</w0>", f"<w0>[{numbers}]</w0>", TEXT).encode()
+
+
+def published() -> metadata.Camera:
+    others = np.zeros(4 * 11 * 6 - 6)
+    numbers = " ".join([*map(repr, PLACEMENT), *map(str, others), LENSES])
+    return metadata.parse(with_w0(numbers)).camera("S1", "54138969")
+
+
+def test_the_published_camera() -> None:
+    camera = published()
+    rotation = [
+        [-0.915361732151, 0.401808366337, 0.025747544634],
+        [0.051548117060, 0.180373568938, -0.982246490071],
+        [-0.399319034032, -0.897783611106, -0.185819527201],
+    ]
+    np.testing.assert_allclose(camera.extrinsics[:, :3], rotation, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(
+        camera.extrinsics[:, 3], [-346.050781400281, 546.9807793144, 5474.481087434061], rtol=0, atol=1e-8
+    )
+    np.testing.assert_array_equal(
+        camera.intrinsics,
+        [[1145.04940458804, 0, 512.541504956548], [0, 1143.78109572365, 515.4514869776], [0, 0, 1]],
+    )
+    assert camera.distortion.tolist()[3:] == [-0.00142447157470321, -0.000975698859470499]
+
+
+@pytest.mark.parametrize(
+    ("point", "seen", "pixel"),
+    [
+        ((0, 0, 1000), (-320.3032367668, -435.2657107562, 5288.6615602326), (443.3167689867, 421.4837935469)),
+        (
+            (500, -300, 1500),
+            (-885.6528404267, -954.7269679429, 5265.4273629474),
+            (322.0541910116, 310.3089983083),
+        ),
+    ],
+)
+def test_the_published_projections(point, seen, pixel) -> None:
+    camera = published()
+    found = geometry.to_camera(np.array(point, float), camera.extrinsics)
+    np.testing.assert_allclose(found, seen, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(
+        geometry.project(found, camera.intrinsics, camera.distortion), pixel, rtol=0, atol=1e-8
+    )
+
+
+def test_the_published_lenses_belong_to_their_cameras() -> None:
+    found = metadata.parse(with_w0(" ".join(map(str, np.zeros(264))) + LENSES))
+    for name, line in zip(human36m.CAMERAS, np.array(LENSES.split(), float).reshape(4, 9), strict=True):
+        assert found.camera("S8", name).lens == tuple(line)
+
+
+def test_every_number_of_w0_has_its_place() -> None:
+    found = metadata.parse(with_w0(" ".join(map(str, range(300)))))
+    for c, name in enumerate(human36m.CAMERAS):
+        for s in range(11):
+            camera = found.camera(f"S{s + 1}", name)
+            assert camera.placement == tuple(range((c * 11 + s) * 6, (c * 11 + s) * 6 + 6))
+            assert camera.lens == tuple(range(264 + 9 * c, 273 + 9 * c))
+
+
+def test_rotations_are_composed_as_written_out_by_hand() -> None:
+    found = metadata.parse(TEXT.encode())
+    for subject in ("S1", "S11"):
+        for c, name in enumerate(human36m.CAMERAS):
+            extrinsics = found.camera(subject, name).extrinsics
+            np.testing.assert_allclose(extrinsics, human36m_scene.extrinsics(subject, c), rtol=0, atol=1e-9)
+            np.testing.assert_allclose(extrinsics[:, :3] @ extrinsics[:, :3].T, np.eye(3), atol=1e-12)
+            assert np.linalg.det(extrinsics[:, :3]) > 0
+
+
+def test_names_are_told_by_the_table_and_not_by_their_beginnings() -> None:
+    found = metadata.parse(TEXT.encode())
+
+    def names(subject: str) -> list[tuple[str, int, str]]:
+        return [
+            (found.action_names[s.action], s.subaction, s.prefix)
+            for s in found.sequences[subject]
+            if s.action > 1
+        ]
+
+    assert names("S1") == [
+        ("Directions", 2, "Directions"), ("Discussion", 1, "Discussion 1"), ("Phoning", 1, "Phoning 1"),
+        ("SittingDown", 2, "SittingDown"), ("TakingPhoto", 1, "TakingPhoto 1"), ("WalkingDog", 1, "WalkingDog 1"),
+        ("WalkingTogether", 1, "WalkTogether 1"),
+    ]  # fmt: skip
+    assert names("S11")[2:] == [
+        ("Phoning", 1, "Phoning 3"), ("SittingDown", 2, "SittingDown"), ("TakingPhoto", 1, "Photo 1"),
+        ("WalkingDog", 1, "WalkDog 1"), ("WalkingTogether", 1, "WalkTogether 1"),
+    ]  # fmt: skip
+    assert ("Discussion", 1, "Discussion 2") in names("S5") and ("SittingDown", 2, "SittingDown 1") in names(
+        "S9"
+    )
+    assert names("S6") == []  # empty cells
+    assert [s.prefix for s in found.sequences["S1"][:2]] == ["_ALL 1", "_ALL"]
+
+
+def test_counts_belong_to_their_takes() -> None:
+    found = metadata.parse(TEXT.encode())
+    for subject in DISTRIBUTION.subjects:
+        for sequence in found.sequences[subject][2:]:
+            key = sequence.action, sequence.subaction
+            assert sequence.poses == DISTRIBUTION.count(*key)
+            assert list(sequence.video_frames) == DISTRIBUTION.video_frames(subject, *key)
+
+
+def test_unknown_cameras_and_subjects() -> None:
+    found = metadata.parse(TEXT.encode())
+    for subject, name in (("S12", human36m.CAMERAS[0]), ("S1", "1")):
+        with pytest.raises(ValueError, match=f"no camera '{name}' for subject '{subject}'; it has 54138969"):
+            found.camera(subject, name)
+
+
+def drop_row(node: str, k: int) -> str:
+    """The text without row k of a table."""
+    before, table, after = re.split(rf"(<{node}>.*?</{node}>)", TEXT, flags=re.DOTALL)
+    rows = table.split("\n")
+    return before + "\n".join(rows[: k + 1] + rows[k + 2 :]) + after
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "a.xml is not readable XML (no element found"),
+        (TEXT[:-20], "a.xml is not readable XML"),
+        ("<a></a>", "a.xml: there is no node actionnames; Human3.6M's own has one"),
+        (TEXT.replace("w0>", "w1>"), "there is no node w0"),
+        (TEXT.replace("index2id>", "index>"), "there is no node dbcameras/index2id"),
+        (TEXT.replace("mapping>", "map>"), "there is no node mapping"),
+        (TEXT.replace("frames>", "counts>"), "there is no node frames"),
+        (re.sub(r"(?s)<mapping>.*?</mapping>", "<mapping/>", TEXT), "the first row of mapping names nobody"),
+        (drop_row("mapping", 0), "the first row of mapping names _ALL 1"),
+        (TEXT.replace("<td>S4</td>", ""), "the first row of mapping names S1 S2 S3 S5 S6"),
+        (drop_row("frames", 0), "frames has 10 rows; Human3.6M's own has one for each of 11 subjects"),
+        (drop_row("mapping", 3), "frames has 10 cells for S1; Human3.6M's own has one for each of 9 rows of mapping"),
+        (TEXT.replace("<td>Phoning 3</td>", ""), "row 5 of mapping reads '6 | 1 | Phoning 1"),
+        (TEXT.replace("<td>6</td><td>1</td>", "<td>6</td><td>a</td>"), "row 5 of mapping reads '6 | a | Phoning 1"),
+        (TEXT.replace("<td>6</td><td>1</td>", "<td>17</td><td>1</td>"), "row 5 of mapping names action 17"),
+        (TEXT.replace("<td>Phoning 3</td>", "<td>../x</td>"), "row 5 of mapping names a file '../x'"),
+        (TEXT.replace("<td>Phoning 3</td>", "<td>Directions</td>"), "mapping names 'Directions' twice for S11"),
+        (TEXT.replace("[9 9 9 9 36]", "[9 9 9 36]"), "'_ALL 1' reads '[9 9 9 36]'; Human3.6M's own has 5 numbers in"),
+        (TEXT.replace("[9 9 9 9 36]", "9 9 9 9 36"), "frames of S1 '_ALL 1' reads '9 9 9 9 36'"),
+        (TEXT.replace("<item>60457274</item>", ""), "index2id lists 3 cameras; Human3.6M's own has 4 different"),
+        (TEXT.replace("60457274", "54138969"), "index2id lists 4 cameras"),
+        (with_w0("1 2 3").decode(), "w0 reads '[1 2 3]'; Human3.6M's own has 300 numbers in brackets"),
+        (with_w0(" ".join(["1"] * 299 + ["nan"])).decode(), "w0 reads '[1 1 1"),
+        (with_w0(" ".join(["1"] * 299 + ["one"])).decode(), "w0 reads '[1 1 1"),
+    ],
+)  # fmt: skip
+def test_what_is_malformed_is_told_in_one_sentence(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+        metadata.parse(text.encode(), "some/a.xml")
+    assert str(caught.value).startswith("some/a.xml") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1"])
+def test_a_small_file_cannot_become_a_huge_one(encoding: str) -> None:
+    entities = '<!ENTITY a0 "aaaaaaaaaa">' + "".join(
+        f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12)
+    )
+    bomb = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE a [{entities}]><a>&a11;</a>'
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="metadata.xml declares a document type, which Human3.6M's does not"):
+        metadata.parse(bomb.encode(encoding))
+    assert time.perf_counter() - start < 5

@@ -1,0 +1,190 @@
+"""`annot.mat` and `annot_data.mat`: joints by name, frames by `frames`, and every refusal."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from datasets.mpi_inf_3dhp import annotations, joints
+from mcss_jax import skeleton
+from tests.distributions import mpi_inf_3dhp as distribution
+
+WHAT = distribution.Distribution(frames=9, test_frames=8)
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("training") / "annot.mat"
+    distribution.write_annotation(path, WHAT, "S1/Seq1")
+    return path
+
+
+@pytest.fixture(scope="module")
+def test_sequence(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("test") / "annot_data.mat"
+    distribution.write_test_annotation(path, WHAT, "TS1")
+    return path
+
+
+def test_joint_lists_are_the_published_ones() -> None:
+    """Section 2.4 of specs/data_formats.md; both ways lead to the same names."""
+    assert joints.FROM_ANNOTATED == [4, 23, 24, 25, 18, 19, 20, 3, 5, 6, 7, 9, 10, 11, 14, 15, 16]
+    assert joints.FROM_TEST_SET == [14, 8, 9, 10, 11, 12, 13, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4]
+    relevant = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
+    assert [joints.ANNOTATED[k] for k in relevant] == list(joints.TEST_SET)
+    assert len(joints.ANNOTATED) == len(set(joints.ANNOTATED)) == 28
+
+
+def test_sides_and_parents_agree_with_the_skeleton() -> None:
+    for k, name in enumerate(joints.SKELETON):
+        assert (name[:2] == "l_") == (k in skeleton.LEFT) and (name[:2] == "r_") == (k in skeleton.RIGHT)
+    names = dict(zip(skeleton.JOINTS, joints.SKELETON, strict=True))
+    assert (names["Hip"], names["LKnee"], names["RWrist"]) == ("pelvis", "l_knee", "r_wrist")
+
+
+def test_training_is_read_by_camera_and_joint(training: Path) -> None:
+    found = annotations.read_training(training, "it", (8, 0, 13))
+    assert found.annot3.shape == (3, 9, 17, 3)  # nine frames: the arrays have twelve rows
+    for v, number in enumerate((8, 0, 13)):
+        true = distribution.annotated(WHAT, "S1/Seq1", number, 9)
+        for field in true:
+            for k, name in enumerate(joints.SKELETON):
+                np.testing.assert_array_equal(
+                    getattr(found, field)[v, :, k], true[field][:, joints.ANNOTATED.index(name)]
+                )
+    np.testing.assert_array_equal(found.pose("annot3"), found.annot3)
+    np.testing.assert_array_equal(found.pose("univ_annot3"), found.univ_annot3)
+
+
+def test_test_set_is_read_by_joint(test_sequence: Path) -> None:
+    found = annotations.read_test(test_sequence, "it")
+    true = distribution.annotated(WHAT, "TS1", 0, 8)
+    for field in true:
+        for k, name in enumerate(joints.SKELETON):
+            np.testing.assert_array_equal(
+                getattr(found, field)[0, :, k], true[field][:, joints.ANNOTATED.index(name)]
+            )
+    assert found.valid_frame.tolist() == [distribution.counts(frame) for frame in range(8)]
+    assert found.activity[:3] == ["Standing/Walking", "Exercising", "Sitting"]
+    assert found.activity[6:] == ["Miscellaneous", "Standing/Walking"]
+
+
+def changed(path: Path, target: Path, **fields: Any) -> Path:
+    """A copy of a v5 file with other fields; None leaves one out."""
+    content = {key: value for key, value in scipy.io.loadmat(path).items() if not key.startswith("_")}
+    content |= fields
+    scipy.io.savemat(target, {key: value for key, value in content.items() if value is not None})
+    return target
+
+
+def cells(count: int, shape: tuple[int, ...]) -> np.ndarray:
+    cell = np.empty((count, 1), object)
+    for k in range(count):
+        cell[k, 0] = np.zeros(shape)
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"univ_annot3": None}, "it: has no field `univ_annot3`"),
+        ({"frames": None}, "it: has no field `frames`"),
+        ({"frames": np.zeros((0, 1))}, "it: `frames` is empty"),
+        (
+            {"annot2": cells(13, (9, 56))},
+            "it: `annot2` has 13 entries of type object; 14 cells were expected",
+        ),
+        ({"annot2": np.zeros((14, 1))}, "it: `annot2` has 14 entries of type float64"),
+        (
+            {"annot3": cells(14, (8, 84))},
+            r"it: `annot3`, camera 0: has shape \(8, 84\); \(9 or more, 84\) was",
+        ),
+        ({"annot3": cells(14, (9, 56))}, r"it: `annot3`, camera 0: has shape \(9, 56\)"),
+        ({"annot3": cells(14, (9, 28, 3))}, r"has shape \(9, 28, 3\)"),
+    ],
+)
+def test_training_refusals(training: Path, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        annotations.read_training(changed(training, tmp_path / "annot.mat", **fields), "it", (0,))
+
+
+def test_training_cut_short_anywhere(training: Path, tmp_path: Path) -> None:
+    """A file that ends early is refused in one sentence, or holds all that is asked for."""
+    whole = training.read_bytes()
+    path = tmp_path / "annot.mat"
+    refused = 0
+    for length in [0, 1, 60, 127, 128, 130, 200, *range(1000, len(whole), len(whole) // 40)]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(
+            ValueError, match="^it: (is not a readable MATLAB v5 file|has no field)"
+        ) as caught:
+            annotations.read_training(path, "it", (0,))
+        refused += "\n" not in str(caught.value)
+    assert refused > 40
+    path.write_bytes(b"PK" + bytes(500))
+    with pytest.raises(ValueError, match="it: "):
+        annotations.read_training(path, "it", (0,))
+
+
+def test_the_other_matlab_version_is_named(training: Path, test_sequence: Path) -> None:
+    with pytest.raises(ValueError, match=r"it: is a MATLAB v7.3 \(HDF5\) file; v5"):
+        annotations.read_training(test_sequence, "it", (0,))
+    with pytest.raises(ValueError, match=r"it: is not a MATLAB v7.3 \(HDF5\) file"):
+        annotations.read_test(training, "it")
+
+
+def copied(path: Path, target: Path, **fields: Any) -> Path:
+    """A copy of an HDF5 file with other fields; None leaves one out."""
+    with h5py.File(path) as source, h5py.File(target, "w") as out:
+        for key in source:
+            value = fields.get(key, source[key][()])
+            if value is not None:
+                out[key] = value
+    return target
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"annot3": None}, "it: has no field `annot3`"),
+        ({"valid_frame": None}, "it: has no field `valid_frame`"),
+        (
+            {"annot2": np.zeros((2, 17, 1, 8))},
+            r"it: `annot2` has shape \(2, 17, 1, 8\); \(frames, 1, 17, 2\) was expected",
+        ),
+        ({"univ_annot3": np.zeros((7, 1, 17, 3))}, r"it: `univ_annot3` has shape \(7, 1, 17, 3\)"),
+        ({"valid_frame": np.ones((7, 1))}, "it: `valid_frame` has 7 entries; 8 were expected"),
+        (
+            {"activity_annotation": np.ones((1, 9))},
+            "it: `activity_annotation` has 9 entries; 8 were expected",
+        ),
+        (
+            {"activity_annotation": np.full((8, 1), 8.0)},
+            "it: frame 0 counts but has no activity; a number from 1 to 7",
+        ),
+        ({"activity_annotation": np.full((8, 1), np.nan)}, "it: frame 0 counts but has no activity"),
+    ],
+)
+def test_test_set_refusals(test_sequence: Path, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        annotations.read_test(copied(test_sequence, tmp_path / "a.mat", **fields), "it")
+
+
+def test_activity_may_be_absent_where_the_frame_does_not_count(test_sequence: Path, tmp_path: Path) -> None:
+    activity = np.array([[0.0 if not distribution.counts(k) else 1.0] for k in range(8)])
+    found = annotations.read_test(
+        copied(test_sequence, tmp_path / "a.mat", activity_annotation=activity), "it"
+    )
+    assert found.activity[1:3] == ["Standing/Walking", ""]
+
+
+def test_test_set_cut_short(test_sequence: Path, tmp_path: Path) -> None:
+    whole = test_sequence.read_bytes()
+    path = tmp_path / "a.mat"
+    for length in range(1000, len(whole) - 1, len(whole) // 20):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="it: cannot be read to its end .* download it again"):
+            annotations.read_test(path, "it")
