@@ -19,11 +19,10 @@ class DistributionBuilder(TupleBuilder):
     """A subclass plans takes from file names (`take_inventory`); this class cuts, stages and stores them.
 
     `Builder(source=..., data_dir=...).download_and_prepare()` does all of it in this process;
-    `launch.prepare` shares the takes out over processes first, and then stores what lies in `stage`.
+    `launch.prepare` shares the takes out over processes first, and then stores what lies in `stage`. A subclass
+    also says in `MANUAL_DOWNLOAD_INSTRUCTIONS` what to download, and from where: the exact files.
     """
 
-    manual_download: str
-    """What to download, and from where: the exact files."""
     megapixels: float = 1.0
     """Of a usual picture, for estimates."""
 
@@ -74,7 +73,9 @@ class DistributionBuilder(TupleBuilder):
         if self._inventory is not None:
             return self._inventory
         if not self._source:
-            raise ValueError(f"a source is needed: the folder of the original files. {self.manual_download}")
+            raise ValueError(
+                f"a source is needed: the folder of the original files. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            )
         return self.take_inventory(originals.scan(self._source))
 
     @property

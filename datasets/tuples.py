@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Bool, Float
+from tensorflow_datasets.proto import tf_example_pb2
 
 from datasets.records import SequenceRow, decode_jpeg, encode_jpeg, runs_of
 from mcss_jax.skeleton import NUM_JOINTS
@@ -151,6 +152,20 @@ def _example(recording: Recording, instant: Instant, sequence: int) -> dict[str,
     }
 
 
+class _SameBytes(tfds.core.ExampleWriter):
+    """Writes records whose bytes depend on their content alone.
+
+    As TFDS serialises them, their features lie in an order that differs from process to process.
+    """
+
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
+        ordered = (
+            (key, tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True))
+            for key, data in examples
+        )
+        return super().write(path, ordered)
+
+
 class TupleBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of all builders here: a subclass says which recordings each split holds, this class stores them.
 
@@ -213,6 +228,9 @@ class TupleBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(tables={}, specification=self.specification),
         )
+
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        return _SameBytes(file_format=self.info.file_format)
 
     def _shard_iterators_per_split(
         self, dl_manager: Any

@@ -1,5 +1,6 @@
 """The same per-sequence work on Apache Beam, for clusters whose workers share a file system."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -30,4 +31,5 @@ def run(work: Work, runner: str, advance: Callable[[int], object]) -> None:
     options: Any = beam.options.pipeline_options.PipelineOptions([], runner=runner)
     with beam.Pipeline(options=options) as pipeline:
         pipeline | beam.Create(range(len(left))) | beam.Reshuffle() | beam.Map(cut)
+    shutil.rmtree(work.unpacked, ignore_errors=True)
     advance(sum(take.source_frames for take in left))

@@ -1,6 +1,8 @@
 """The suite `prepare` of launch.benchmark: from videos to shards, on videos made for it."""
 
+import contextlib
 import dataclasses
+import io
 import resource
 import shutil
 import tempfile
@@ -81,7 +83,6 @@ class _Builder(DistributionBuilder):
     RELEASE_NOTES = {"1.0.0": ""}
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="video", version=VERSION)]
     description = "For the benchmark."
-    manual_download = ""
 
     views = property(lambda self: VIEWS)
     split_names = property(lambda self: ("train",))
@@ -108,7 +109,7 @@ def _inventory(path: Path, frames: int, count: int, known: bool) -> takes.Invent
     return takes.Inventory(made, {})
 
 
-def prepare_rows(repeats: int, frames: int = 500, workers: int = 0, size: int = 256) -> list[Row]:
+def prepare_rows(repeats: int, frames: int = 1500, workers: int = 0, size: int = 256) -> list[Row]:
     """Videos of 1000 x 1000 pixels to shards, end to end, every fifth frame kept; decoding alone beside it.
 
     Boxes from the static-camera finder (the default of `launch.prepare`) and given ones. `workers` processes
@@ -134,7 +135,8 @@ def prepare_rows(repeats: int, frames: int = 500, workers: int = 0, size: int = 
                 stage_takes.run(
                     stage_takes.Work(inventory.takes, builder.cutting, stage), workers, lambda n: None
                 )
-                builder.download_and_prepare()
+                with contextlib.redirect_stdout(io.StringIO()):  # TFDS talks
+                    builder.download_and_prepare()
                 shutil.rmtree(stage)
                 shutil.rmtree(folder / "data")
 

@@ -80,14 +80,15 @@ def run(work: Work, workers: int, advance: Report) -> None:
     left = [take for take in work.takes if not work.done(take)]
     if not left:
         return
-    with _pool(workers) as pool:
-        try:
+    try:
+        with _pool(workers) as pool:
             _schedule(work, left, workers, pool, advance)
-        except BrokenProcessPool as error:
-            raise OSError(
-                "a worker process died, probably for lack of memory; lower --workers, the same command goes on where "
-                "it was"
-            ) from error
+    except BrokenProcessPool as error:
+        raise OSError(
+            "a worker process died, probably for lack of memory; lower --workers, the same command goes on where it was"
+        ) from error
+    finally:
+        shutil.rmtree(work.unpacked, ignore_errors=True)
 
 
 def _schedule(work: Work, left: list[Take], workers: int, pool: "_Pool", advance: Report) -> None:

@@ -10,14 +10,6 @@ from datasets.distribution_builder import DistributionBuilder
 from datasets.human36m.catalogue import SPLITS, take_inventory
 from datasets.takes import Inventory
 
-MANUAL_DOWNLOAD = (
-    "Human3.6M is downloaded by hand, after registration, from http://vision.imar.ro/human3.6m/. Needed are, for "
-    "each of the subjects S1, S5, S6, S7, S8, S9, S11 (SubjectSpecific_N.tgz with N = 1, 6, 7, 2, 3, 4, 5), Videos "
-    "and Poses D3 Positions, and metadata.xml out of the owners' code (code-v1.2.zip, Release v1.1 or v1.2). At "
-    "will: Poses D3 Positions mono (checks the cameras) and Segments BBoxes MAT (boxes of the person). Archives "
-    "need not be unpacked, and names of archives and outer folders do not matter."
-)
-
 
 @dataclasses.dataclass
 class Config(tfds.core.BuilderConfig):
@@ -40,8 +32,13 @@ class Builder(DistributionBuilder):
         ),
         Config(name="fps50", version=tfds.core.Version("1.0.0"), description="Every frame."),
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = MANUAL_DOWNLOAD
-    manual_download = MANUAL_DOWNLOAD
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Human3.6M is downloaded by hand, after registration, from http://vision.imar.ro/human3.6m/. Needed are, for "
+        "each of the subjects S1, S5, S6, S7, S8, S9, S11 (SubjectSpecific_N.tgz with N = 1, 6, 7, 2, 3, 4, 5), Videos "
+        "and Poses D3 Positions, and metadata.xml out of the owners' code (code-v1.2.zip, Release v1.1 or v1.2). At "
+        "will: Poses D3 Positions mono (checks the cameras) and Segments BBoxes MAT (boxes of the person). Archives "
+        "need not be unpacked, and names of archives and outer folders do not matter."
+    )
 
     @property
     def views(self) -> int:

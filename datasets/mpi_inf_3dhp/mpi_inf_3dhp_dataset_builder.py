@@ -60,13 +60,12 @@ class Builder(DistributionBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
     BUILDER_CONFIGS = [_config(name, native) for native in (False, True) for name in CAMERA_SETS]
-    manual_download = (
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "From https://vcai.mpi-inf.mpg.de/3dhp-dataset/ (after its licence was accepted), for S1 to S8, Seq1 and "
         "Seq2: annot.mat, camera.calibration and imageSequence/vnect_cameras.zip (for the sets `relevant` and `all` "
         "also other_angled_cameras.zip, for `all` also ceiling_cameras.zip), in folders as its get_dataset.sh makes "
         "them; and mpi_inf_3dhp_test_set.zip. Zips may stay as they are or be extracted."
     )
-    MANUAL_DOWNLOAD_INSTRUCTIONS = manual_download
     megapixels = 2048**2 / 1e6
 
     def __init__(

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("tensorflow", reason="TensorFlow is not installed: tests/extra.sh runs TFDS's own test case")
+pytest.importorskip(
+    "tensorflow", reason="TensorFlow is not installed: tests/extra.sh runs TFDS's own test case"
+)
 
 import tensorflow_datasets as tfds  # noqa: E402
 

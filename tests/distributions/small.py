@@ -107,7 +107,7 @@ class Builder(DistributionBuilder):
     RELEASE_NOTES = {"1.0.0": ""}
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="few", version=VERSION)]
     description = "For tests."
-    manual_download = "Make it with small.write."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Make it with small.write."
 
     views = property(lambda self: len(CAMERAS))
     split_names = property(lambda self: tuple(dict.fromkeys(t.split for t in self.inventory.takes)))

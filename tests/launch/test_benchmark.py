@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import benchmark, benchmark_metrics, benchmark_torch, settings, timing
+from launch import benchmark, benchmark_metrics, benchmark_prepare, benchmark_torch, settings, timing
 from mcss_jax import train_step
 from mcss_jax.method import PoseNetwork
 from tests.mcss_jax import steps
@@ -52,6 +52,16 @@ def test_a_suite_prints_a_table_and_appends_lines(tmp_path: Path, capsys: pytest
     assert line["platform"] == "cpu" and line["devices"] == jax.device_count()
 
 
+def test_prepare_cuts_every_fifth_frame_of_generated_video() -> None:
+    rows = {row.name: row for row in benchmark_prepare.prepare_rows(1, frames=11, workers=1, size=32)}
+    found, given = rows["prepare, found boxes"], rows["prepare, given boxes"]
+    assert found.work == given.work == 2 * 4 * 11 and found.unit == "source frames"
+    figures = found.figures
+    assert figures["frames_per_second_per_process"] == pytest.approx(88 / found.timing.median_s)
+    assert figures["processes"] == 1 and 0 < figures["peak_memory_of_a_process_MB"] < 1500
+    assert rows["decoding alone, one thread"].work == 11
+
+
 def test_metrics_and_retrieval_are_suites(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     rows = {row.name: row for row in benchmark_metrics.metrics_rows(1, n=64)}
@@ -62,7 +72,9 @@ def test_metrics_and_retrieval_are_suites(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match=r"--suite names 'stride'; expected some of step, render, input"):
+    with pytest.raises(
+        ValueError, match=r"--suite names 'stride'; expected some of step, render, prepare, input"
+    ):
         benchmark.main(benchmark.Benchmark(suite="step,stride"))
     with pytest.raises(ValueError, match="--repeats=0; expected at least 1"):
         benchmark.main(benchmark.Benchmark(repeats=0))
