@@ -60,7 +60,8 @@ class Distribution:
         """Takes and prints the inventory: the builder, what was found, names of what is missing and may not be."""
         if not self._config.source:
             raise ValueError(
-                f"--source is missing; name the folder of the original files. {self._class.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+                "--source is missing; name the folder of the original files. "
+                f"{self._class.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
         with progress.bar(0, f"look through {self._config.source}", "B", scaled=True) as bar:
             files = originals.scan(self._config.source, listings(), bar.update)
@@ -95,7 +96,8 @@ class Distribution:
             )
         if not self._found.takes:
             raise ValueError(
-                f"--source={self._config.source} holds no sequence of {self.dataset}. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+                f"--source={self._config.source} holds no sequence of {self.dataset}. "
+                f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
         stage = self._stage(data_dir)
         with staging.kept(stage, data_dir):
