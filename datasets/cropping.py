@@ -99,9 +99,10 @@ class _Jpeg:
         return ValueError(f"{self.path}: is not a readable JPEG ({error}); it is truncated or damaged")
 
     def crop(self, box: static_camera.Box, size: int) -> Picture:
-        shrink = _power_of_two((box[2] - box[0]) / size)
-        picture = self._decode(shrink)
-        return boxes.crop_resize(picture, box * (picture.shape[0] / self.height), size)
+        picture = self._decode(_power_of_two((box[2] - box[0]) / size))
+        # The decoder's grid is exactly so much coarser, also where the sides are no multiples of it.
+        shrink = round(self.height / picture.shape[0])
+        return boxes.crop_resize(picture, box / shrink, size)
 
     def grey(self) -> UInt8[np.ndarray, "a b"]:
         width, height = _small(*self._size())
@@ -142,7 +143,9 @@ def cut(
 
     notes: list[str] = []
     if not view.pictures:
-        return Crops(length, box, view.box_source)
+        if view.camera:  # otherwise it only fills up the number of views
+            notes.append(f"camera {view.camera}: there are no pictures; the view is invalid")
+        return Crops(length, box, view.box_source, tuple(notes))
     if view.box is not None:
         squares = boxes.square(view.box, margin)
         for k, kept in _kept(view, frame, frame_rate, advance, notes):
@@ -164,7 +167,7 @@ def cut(
                 shown.append(k)
                 due = max(due + 1.0 / FILM_RATE, frame[k] / frame_rate)
         if not present:
-            return Crops(length, box, view.box_source)
+            return Crops(length, box, view.box_source, tuple(notes))
         film.flush()
         pictures = np.memmap(film, np.uint8, "r", shape=(len(shown), *shape))
         found = static_camera.find_static(
@@ -202,15 +205,21 @@ def _kept(
     except ValueError:
         if seen < view.frames - view.short_by:
             raise
+    name = view.pictures[0] if _is_video(view.pictures) else view.pictures[0].parent
     if seen < view.frames - view.short_by:
         raise ValueError(
-            f"{view.pictures[0]}: holds {seen} frames, but {view.frames} poses belong to it, which is not a known "
-            "defect of this data set; download it again"
+            f"{name}: holds {seen} frames, but {view.frames} poses belong to it, which is not a known defect of this "
+            "data set; download it again"
+        )
+    if seen < view.frames:
+        notes.append(
+            f"{name.name}: {seen} of {view.frames} frames could be read, which is a known defect; the view is "
+            "invalid from there"
         )
     # A decoder that passes over a damaged frame shifts all that follow against the poses.
     if drift > 1.0:
         notes.append(
-            f"{view.pictures[0].name}: its clock and its frame count part by {drift:.1f} frames: frames may be "
+            f"{name.name}: its clock and its frame count part by {drift:.1f} frames: frames may be "
             "missing in it, and poses belong to others than these"
         )
 

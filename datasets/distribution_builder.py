@@ -19,8 +19,10 @@ class DistributionBuilder(TupleBuilder):
     """A subclass plans takes from file names (`take_inventory`); this class cuts, stages and stores them.
 
     `Builder(source=..., data_dir=...).download_and_prepare()` does all of it in this process;
-    `launch.prepare` shares the takes out over processes first, and then stores what lies in `stage`. A subclass
-    also says in `MANUAL_DOWNLOAD_INSTRUCTIONS` what to download, and from where: the exact files.
+    `launch.prepare` shares the takes out over processes first, and then stores what lies in `stage`. Without a
+    `stage` finished takes and what is unpacked lie in the system's folder for temporary files, a split at a
+    time. A take that no view shows anything of is left out. A subclass also says in
+    `MANUAL_DOWNLOAD_INSTRUCTIONS` what to download, and from where: the exact files.
     """
 
     megapixels: float = 1.0
@@ -112,12 +114,14 @@ class DistributionBuilder(TupleBuilder):
     def _recordings(self, split: str, stage: Path) -> Iterator[Recording]:
         unpacked = stage / UNPACKED
         for take in self.takes(split):
-            if not staged.folder_of(take, self.cutting, stage).is_dir():
+            if not staged.is_finished(staged.folder_of(take, self.cutting, stage)):
                 self._unpack({file.archive for file in take.archived}, unpacked)
             folder = staged.stage(
                 take, self.cutting, stage, functools.partial(originals.locate, folder=unpacked)
             )
             found = staged.open_staged(folder)
+            if not found.instants:
+                continue
             yield Recording(
                 subject=take.subject,
                 action=take.action,
@@ -125,7 +129,7 @@ class DistributionBuilder(TupleBuilder):
                 group=take.group,
                 seconds_per_record=found.seconds_per_record,
                 instants=_instants(found),
-                defect=take.defect,
+                defect=take.defect if found.defect is None else found.defect,
             )
 
     def _unpack(self, archives: set[str], folder: Path) -> None:
@@ -136,11 +140,9 @@ class DistributionBuilder(TupleBuilder):
 
 
 def _instants(found: staged.Staged) -> Iterator[Instant]:
-    """Instants that at least one view shows."""
+    """The instants of a take; one in the middle that no view shows is kept, so that frames stay evenly spaced."""
     numbers, valid = found.numbers, found.valid
-    for k, images in enumerate(found.pictures()):
-        if not valid[:, k].any():
-            continue
+    for k, images in zip(range(found.instants), found.pictures(), strict=False):
         yield Instant(
             images=images,
             view_valid=valid[:, k],

@@ -48,7 +48,12 @@ class File:
     modified: int
 
 
-def scan(source: str | Path, workdir: Path | None = None, progress: Progress = unheard) -> tuple[File, ...]:
+def scan(
+    source: str | Path,
+    workdir: Path | None = None,
+    progress: Progress = unheard,
+    unreadable: list[tuple[str, str]] | None = None,
+) -> tuple[File, ...]:
     """All files below `source`, sorted by path. Hidden files and what macOS leaves in archives are left out.
 
     Listing a .tgz takes a pass over it, so listings are kept in `workdir` for as long as an archive's size
@@ -56,9 +61,12 @@ def scan(source: str | Path, workdir: Path | None = None, progress: Progress = u
 
     Args:
       source: a folder, or a single archive (the files' `source` is then the folder that it lies in).
-      workdir: where listings and, for a moment, archives out of archives are written; by default nothing is
-        kept and the system's folder for temporary files is used. It is not searched.
+      workdir: where listings are kept if it can be written to; by default none are. It is not searched.
       progress: told how many bytes of archives were gone through.
+      unreadable: takes the path of each archive that is damaged or refused, and the sentence that says why; by
+        default the first one ends the scan.
+
+    Archives in archives are written to the system's folder for temporary files while they are listed.
 
     Raises:
       FileNotFoundError: `source`, or what a link in it names, does not exist.
@@ -75,10 +83,17 @@ def scan(source: str | Path, workdir: Path | None = None, progress: Progress = u
         root, loose = source.parent, iter([source.name])
     else:
         raise ValueError(f"{source}: is neither a folder nor a {', '.join(archives.SUFFIXES)} archive")
-    files = sorted(file for path in loose for file in _files_at(root, path, workdir, progress))
-    if not files:
+    files: list[File] = []
+    for path in loose:
+        try:
+            files.extend(_files_at(root, path, workdir, progress))
+        except ValueError as error:
+            if unreadable is None:
+                raise
+            unreadable.append((path, str(error)))
+    if not files and not unreadable:
         raise ValueError(f"{source}: holds no file; the original downloads were expected")
-    return tuple(files)
+    return tuple(sorted(files))
 
 
 def read_bytes(file: File, limit: int = 64 << 20) -> bytes:
@@ -275,7 +290,7 @@ def _files_at(root: Path, path: str, workdir: Path | None, progress: Progress) -
 def _listing(path: Path, workdir: Path | None, progress: Progress) -> Listing:
     """What an archive holds, from `workdir` when it was listed before."""
     if workdir is None:
-        return list(_list_archive(path, str(path), DEPTH, None, progress))
+        return list(_list_archive(path, str(path), DEPTH, progress))
     found = path.stat()
     key: list[int | str] = [LISTING_VERSION, str(path), found.st_size, found.st_mtime_ns]
     kept = workdir / f"listing_{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
@@ -283,9 +298,10 @@ def _listing(path: Path, workdir: Path | None, progress: Progress) -> Listing:
     if known is not None:
         progress(found.st_size)
         return known
-    workdir.mkdir(parents=True, exist_ok=True)
-    listing = list(_list_archive(path, str(path), DEPTH, workdir, progress))
-    archives.save([json.dumps({"key": key, "files": listing}).encode()], kept)
+    listing = list(_list_archive(path, str(path), DEPTH, progress))
+    with contextlib.suppress(OSError):  # a listing that cannot be kept is made again next time
+        workdir.mkdir(parents=True, exist_ok=True)
+        archives.save([json.dumps({"key": key, "files": listing}).encode()], kept)
     return listing
 
 
@@ -301,7 +317,7 @@ def _read_listing(kept: Path, key: list[int | str]) -> Listing | None:
 
 
 def _list_archive(
-    path: Path, name: str, depth: int, spool: Path | None, progress: Progress
+    path: Path, name: str, depth: int, progress: Progress
 ) -> Iterator[tuple[tuple[str, ...], int]]:
     for member, chunks in archives.walk(path, progress=progress, name=name):
         if _is_hidden(member.name):
@@ -309,8 +325,8 @@ def _list_archive(
         if depth == 1 or not archives.is_archive(member.name):
             yield (member.name,), member.size
             continue
-        with _spooled(chunks(), spool) as inner:
-            for names, size in _list_archive(inner, f"{name}/{member.name}", depth - 1, spool, unheard):
+        with _spooled(chunks(), None) as inner:
+            for names, size in _list_archive(inner, f"{name}/{member.name}", depth - 1, unheard):
                 yield (member.name, *names), size
 
 

@@ -1,12 +1,15 @@
 """Finished takes on disk, each in a folder of its own: what an interrupted preparation goes on from.
 
 A folder appears complete or not at all. Its name tells what decided its content, so that what was made
-otherwise, or of other files, is never taken for it.
+otherwise, or of other files, is never taken for it; one whose files are not as they were written (after a power
+failure, say) does not count as finished.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,8 +35,8 @@ class Cutting:
 
 
 def folder_of(take: Take, cutting: Cutting, stage: Path) -> Path:
-    """Where a finished take lies: its name, and a digest of its plan, its files and how it is cut."""
-    plan = dataclasses.asdict(dataclasses.replace(take, files={}))
+    """Where a finished take lies: its name, and a digest of its plan (estimates apart), its files and how it is cut."""
+    plan = dataclasses.asdict(dataclasses.replace(take, files={}, source_frames=0, kept_frames=0))
     # A file is known by its name, size and time of change, wherever the source was moved to.
     files = [
         [role, file.path, file.size, file.modified, file.members]
@@ -56,8 +59,9 @@ def stage(
     Raises ValueError and OSError in one sentence; nothing is left of a take that was not finished.
     """
     target = folder_of(take, cutting, folder)
-    if target.is_dir():
+    if is_finished(target):
         return target
+    shutil.rmtree(target, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(suffix=UNFINISHED, dir=folder))
     try:
@@ -71,11 +75,21 @@ def stage(
     return target
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a take lies there whole: every file with the size that it was written with."""
+    try:
+        sizes = json.loads((folder / TEXTS).read_text(encoding="utf-8"))["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, LookupError):
+        return False
+
+
 def in_users_names(text: str, take: Take, locate: Locate) -> str:
     """What was said of an unpacked file, said of the archive's member that the user knows."""
     for file in take.archived:
-        path = locate(file)
-        text = text.replace(str(path), file.path).replace(path.name, file.path)
+        with contextlib.suppress(FileNotFoundError):
+            path = locate(file)
+            text = text.replace(str(path), file.path).replace(path.name, file.path)
     return text
 
 
@@ -118,8 +132,13 @@ def _write(
         "seconds_per_record": footage.seconds_per_record,
         "extra": footage.extra,
         "notes": [named(note) for note in [*footage.notes, *(n for crop in crops for n in crop.notes)]],
+        "defect": footage.defect,
+        "sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
     }
     (folder / TEXTS).write_text(json.dumps(texts), encoding="utf-8")
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +152,8 @@ class Staged:
     seconds_per_record: float
     extra: dict[str, list[bool | str]]
     notes: list[str]
+    defect: str | None
+    sizes: dict[str, int]
 
     def pictures(self) -> Iterator[list[bytes]]:
         """The V JPEG files of every kept frame in turn; empty where a view has none."""
@@ -140,7 +161,10 @@ class Staged:
         streams = [(self.folder / f"view{v}").open("rb") for v in range(len(length))]
         try:
             for column in length.T:
-                yield [stream.read(count) for stream, count in zip(streams, column, strict=True)]
+                pictures = [stream.read(count) for stream, count in zip(streams, column, strict=True)]
+                if [len(data) for data in pictures] != list(column):
+                    raise ValueError(f"{self.folder}: is damaged; remove it, and it is made again")
+                yield pictures
         finally:
             for stream in streams:
                 stream.close()
@@ -149,6 +173,12 @@ class Staged:
     def valid(self) -> Bool[np.ndarray, "v n"]:
         """Which views there are."""
         return self.numbers["length"] > 0
+
+    @property
+    def instants(self) -> int:
+        """Instants up to the last that any view shows; what lies beyond its pictures is no part of a take."""
+        shown = np.flatnonzero(self.valid.any(axis=0))
+        return int(shown[-1]) + 1 if len(shown) else 0
 
 
 def open_staged(folder: Path) -> Staged:

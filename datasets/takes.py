@@ -66,6 +66,7 @@ class Footage:
       frame_rate: of the videos, frames per second.
       extra: the builder's own features (`TupleBuilder.extra_features`), n values each.
       notes: sentences that whoever prepares the set should read.
+      defect: in place of the take's own, where reading it told more.
     """
 
     views: tuple[View, ...]
@@ -75,6 +76,7 @@ class Footage:
     frame_rate: float
     extra: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    defect: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

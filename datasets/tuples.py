@@ -259,7 +259,7 @@ class TupleBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
             first, labelled, frames = record, True, []
             for instant in recording.instants:
                 example = _example(recording, instant, sequence)
-                labelled &= example["has_pose"]
+                labelled &= example["has_pose"] or not example["view_valid"].any()
                 yield record, example
                 record += 1
                 frames.append(instant.frame)
@@ -273,7 +273,7 @@ class TupleBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
                 first=first,
                 length=record - first,
                 seconds_per_record=recording.seconds_per_record,
-                has_pose=labelled,
+                has_pose=labelled and bool(frames),
                 defect=recording.defect,
                 runs=runs_of(frames),
             )

@@ -1,6 +1,5 @@
 """The same per-sequence work on Apache Beam, for clusters whose workers share a file system."""
 
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -19,17 +18,20 @@ def run(work: Work, runner: str, advance: Callable[[int], object]) -> None:
         raise ValueError(
             "--beam_runner needs apache-beam, which is not installed: .venv/bin/pip install apache-beam"
         ) from error
-    left = [take for take in work.takes if not work.done(take)]
+    work.clean()
+    left = work.left()
     archived = {file for take in left for file in take.archived}
     for archive in sorted({file.archive for file in archived}):
-        work.unpack(sorted(file for file in archived if file.archive == archive))
+        work.unpack(sorted(file for file in archived if file.archive == archive), lambda n: None)
 
     def cut(index: int) -> int:
         work.cut(left[index], lambda n: None)
         return left[index].source_frames
 
     options: Any = beam.options.pipeline_options.PipelineOptions([], runner=runner)
-    with beam.Pipeline(options=options) as pipeline:
-        pipeline | beam.Create(range(len(left))) | beam.Reshuffle() | beam.Map(cut)
-    shutil.rmtree(work.unpacked, ignore_errors=True)
+    try:
+        with beam.Pipeline(options=options) as pipeline:
+            pipeline | beam.Create(range(len(left))) | beam.Reshuffle() | beam.Map(cut)
+    finally:
+        work.clean()
     advance(sum(take.source_frames for take in left))

@@ -1,6 +1,7 @@
 """Preparing an original distribution: inventory, takes cut by many processes, then the shards."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from PIL import Image
 
 from datasets import originals
 from datasets.distribution_builder import DistributionBuilder
-from datasets.takes import Inventory
+from datasets.takes import Inventory, Missing
 from launch import inventory, progress, stage_takes, staging
 from launch.prepare_settings import Prepare, differing
 
@@ -43,7 +44,7 @@ class Distribution:
     def _builder(self, data_dir: Path, **options: Any) -> DistributionBuilder:
         config = self._config
         return self._class(
-            source=config.source,
+            source=str(Path(config.source).expanduser()) if config.source else "",
             config=self._wanted,
             boxes=config.boxes,
             size=config.crop_size,
@@ -56,80 +57,107 @@ class Distribution:
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
         return differing(stored, self._builder(prepared.parents[2]).specification)
 
-    def inventory(self, data_dir: Path) -> tuple[DistributionBuilder, Inventory, list[str]]:
-        """Takes and prints the inventory: the builder, what was found, names of what is missing and may not be."""
+    def inventory(self, data_dir: Path) -> tuple[DistributionBuilder, Inventory, list[Missing]]:
+        """Takes and prints the inventory: the builder, what was found, and what is missing and may not be."""
         if not self._config.source:
             raise ValueError(
                 "--source is missing; name the folder of the original files. "
                 f"{self._class.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
-        with progress.bar(0, f"look through {self._config.source}", "B", scaled=True) as bar:
-            files = originals.scan(self._config.source, listings(), bar.update)
-            warnings = originals.checksum_warnings(self._config.source, bar.update)
-        builder = self._builder(data_dir)
+        source, builder = Path(self._config.source).expanduser(), self._builder(data_dir)
+        unreadable: list[tuple[str, str]] = []
+        with progress.bar(0, f"look through {source}", "B", scaled=True) as bar:
+            files = originals.scan(source, listings(), bar.update, unreadable)
+            warnings = originals.checksum_warnings(source, bar.update)
         found = builder.take_inventory(files)
+        # An archive that cannot be read may hold what is needed, or may not: that is for the user to say.
+        damaged = tuple(Missing(path, sentence) for path, sentence in unreadable)
+        found = dataclasses.replace(
+            found, missing=(*damaged, *found.missing), warnings=(*found.warnings, *warnings)
+        )
         missing = inventory.unexcused(found.missing, self._config.allow_missing)
-        progress.say(f"{self.dataset} from {self._config.source}:")
+        progress.say(f"{self.dataset} from {source}:")
         inventory.say(found, missing)
-        for warning in warnings:
-            progress.say(f"  warning: {warning}")
         needed = self._needed(builder, found)
         inventory.say_costs(found, needed, data_dir, builder.megapixels, self.workers)
-        return builder, found, [item.name for item in missing]
+        return builder, found, missing
 
     def _needed(self, builder: DistributionBuilder, found: Inventory) -> dict[str, int]:
+        given_boxes = self._config.boxes in ("joints", "mask")
         return inventory.disk_needed(
-            found, builder.views, self._config.crop_size, builder.megapixels, self.workers
+            found, builder.views, self._config.crop_size, builder.megapixels, self.workers, given_boxes
         )
 
     @contextlib.contextmanager
-    def beforehand(self, data_dir: Path) -> Iterator[None]:
+    def beforehand(self, data_dir: Path) -> Iterator[bool]:
         """All takes cut; what was cut stays for the next try unless the set is installed.
 
-        Raises ValueError for files that are missing or damaged, OSError for a disk that is full or too small.
+        Gives False when another process has installed the set meanwhile. Raises ValueError for files that are
+        missing or damaged, OSError for a disk that is full or too small.
         """
-        builder, self._found, missing = self.inventory(data_dir)
-        if missing:
-            raise ValueError(
-                f"{len(missing)} files of {self.dataset} are missing, the first {missing[0]!r}; get them, or name "
-                "those that may be missing with --allow_missing (names as listed above, folders or patterns)"
-            )
-        if not self._found.takes:
-            raise ValueError(
-                f"--source={self._config.source} holds no sequence of {self.dataset}. "
-                f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            )
+        installed = data_dir / self.dataset / self.version / "dataset_info.json"
+        before = installed.exists()
+        builder, found, missing = self.inventory(data_dir)
+        self._refuse(found, missing)
         stage = self._stage(data_dir)
         with staging.kept(stage, data_dir):
-            work = stage_takes.Work(self._found.takes, builder.cutting, stage)
-            self._check_space(work, builder, data_dir)
+            if installed.exists() and not before:
+                yield False
+                return
+            work = stage_takes.Work(found.takes, builder.cutting, stage)
+            self._check_space(work, self._needed(builder, found), data_dir)
             try:
                 self._cut(work)
-                yield
+                self._found = self._shown(work, found)
+                yield True
             except BaseException:
-                done = sum(map(work.done, work.takes))
-                if not done:
-                    shutil.rmtree(stage, ignore_errors=True)
-                else:
+                done = len(work.takes) - len(work.left())
+                if done:
                     progress.say(
                         f"{done} of {len(work.takes)} sequences are finished and kept in {stage}; the same command "
                         "goes on from there"
                     )
                 raise
-            shutil.rmtree(stage)
+            with staging.uninterrupted():
+                shutil.rmtree(stage)
 
-    def _check_space(self, work: stage_takes.Work, builder: DistributionBuilder, data_dir: Path) -> None:
-        needed = sum(self._needed(builder, self._found or Inventory((), {})).values())
-        there = sum(file.stat().st_size for file in work.folder.rglob("*") if file.is_file())
-        free = shutil.disk_usage(data_dir).free
-        if free < needed - there:
+    def tidy(self, data_dir: Path) -> None:
+        """Removes finished sequences of a set that is installed: a process was stopped just before it did."""
+        stage = self._stage(data_dir)
+        if stage.exists():
+            with contextlib.suppress(OSError), staging.kept(stage, data_dir):
+                shutil.rmtree(stage)
+
+    def _refuse(self, found: Inventory, missing: list[Missing]) -> None:
+        """Raises ValueError when something is missing that may not be."""
+        if missing and missing[0].name in missing[0].hint:  # an archive that cannot be read
+            raise ValueError(
+                f"{missing[0].hint} (if nothing in it is needed, move it away or name it with --allow_missing)"
+            )
+        if missing:
+            raise ValueError(
+                f"{len(missing)} files of {self.dataset} are missing, the first {missing[0].name!r}; get them, or name "
+                "those that may be missing with --allow_missing: names as --inventory lists them, folders or patterns"
+            )
+        if not found.takes:
+            raise ValueError(
+                f"--source={self._config.source} holds no sequence of {self.dataset}. "
+                f"{self._class.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            )
+
+    def _check_space(self, work: stage_takes.Work, needs: dict[str, int], data_dir: Path) -> None:
+        work.clean()
+        finished = [work.folder_of(take) for take in work.takes if work.done(take)]
+        there = sum(file.stat().st_size for folder in finished for file in folder.iterdir())
+        needed, free = sum(needs.values()) - there, shutil.disk_usage(data_dir).free
+        if free < needed:
             raise OSError(
                 f"--data_dir={data_dir} has {inventory.size_text(free)} free, but this set takes about "
-                f"{inventory.size_text(needed - there)}; make room or choose another folder"
+                f"{inventory.size_text(needed)}; make room or choose another folder"
             )
 
     def _cut(self, work: stage_takes.Work) -> None:
-        left = [take for take in work.takes if not work.done(take)]
+        left = work.left()
         total = sum(take.source_frames for take in work.takes)
         ready = total - sum(take.source_frames for take in left)
         if len(left) < len(work.takes):
@@ -140,18 +168,36 @@ class Distribution:
 
                 beam_staging.run(work, self._config.beam_runner, bar.update)
             else:
-                stage_takes.run(work, self.workers, bar.update)
-            bar.update(max(0, total - bar.n))
-        for note in dict.fromkeys(note for take in work.takes for note in work.notes(take)):
-            progress.say(f"  note: {note}")
+                stage_takes.run(work, self.workers, bar.update, lambda text: progress.say(f"  {text}"))
+            bar.total = bar.n  # until then an estimate, from the names of files
+        for take in work.takes:
+            for note in work.opened(take).notes:
+                progress.say(f"  note: {take.name}: {note}")
+
+    def _shown(self, work: stage_takes.Work, found: Inventory) -> Inventory:
+        """The takes that show anything, with as many instants as they have. Raises ValueError for a split of none."""
+        shown = []
+        for take in found.takes:
+            instants = work.opened(take).instants
+            if instants:
+                shown.append(dataclasses.replace(take, kept_frames=instants))
+            else:
+                progress.say(f"  note: {take.name}: no camera shows it; it is left out")
+        for split in dict.fromkeys(take.split for take in found.takes):
+            if not any(take.split == split for take in shown):
+                names = ", ".join(take.name for take in found.takes if take.split == split)
+                raise ValueError(
+                    f"no picture of the split {split} could be cut: no camera shows {names}; get its videos again, or "
+                    "take its files out of --source"
+                )
+        return dataclasses.replace(found, takes=tuple(shown))
 
     def _stage(self, data_dir: Path) -> Path:
         return data_dir / STAGED / self.dataset
 
     def builder(self, data_dir: Path) -> DistributionBuilder:
-        return self._builder(
-            data_dir, stage=self._stage(Path(self._config.data_dir).expanduser()), inventory=self._found
-        )
+        stage = self._stage(Path(self._config.data_dir).expanduser())  # beside the folder that is built in
+        return self._builder(data_dir, stage=stage, inventory=self._found)
 
     def records(self, builder: DistributionBuilder) -> int:
         return builder.expected_records()

@@ -8,10 +8,12 @@ from pathlib import Path
 from datasets.takes import Inventory, Missing
 from datasets.tuples import view_bytes
 from launch import progress
+from launch.stage_takes import workers_here
 
 SHOWN = 12  # lines of one kind, before the rest is only counted
 # Source pixels that one core decodes and cuts in a second, in millions; see WORKSPACE.md, "Speed".
 MEGAPIXELS_PER_SECOND = 250.0
+UNPACKED_PER_SECOND = 2e8  # bytes, by one process
 WAITING_BYTES_PER_MEGAPIXEL = 300_000  # of a kept picture that waits for its box
 
 
@@ -53,9 +55,8 @@ def say(inventory: Inventory, missing: Sequence[Missing]) -> None:
     """Prints the table and lists; `missing` are those that stop a preparation."""
     progress.say(table(inventory))
     excused = len(inventory.missing) - len(missing)
-    hints = list(dict.fromkeys(item.hint for item in missing))
     _list("missing", [item.name for item in missing])
-    for hint in hints:
+    for hint in list(dict.fromkeys(item.hint for item in missing))[:SHOWN]:
         progress.say(f"    {hint}")
     if excused:
         progress.say(f"  missing, and allowed to be: {excused}")
@@ -72,18 +73,26 @@ def _list(head: str, lines: Sequence[str]) -> None:
 
 
 def disk_needed(
-    inventory: Inventory, views: int, size: int, megapixels: float, workers: int
+    inventory: Inventory, views: int, size: int, megapixels: float, workers: int, given_boxes: bool
 ) -> dict[str, int]:
-    """Bytes by purpose: the shards, the finished takes they are made of, and what is needed meanwhile."""
+    """Bytes by purpose: the shards, the finished takes they are made of, and what is needed meanwhile.
+
+    What is unpacked of an archive goes with the last take that needs it, while the next one is unpacked.
+    """
     kept = [take.kept_frames for take in inventory.takes]
     stored = sum(kept) * views * view_bytes(size)
-    archived = {file for take in inventory.takes for file in take.archived}
+    archives: dict[str, int] = {}
+    for file in {file for take in inventory.takes for file in take.archived}:
+        archives[file.archive] = archives.get(file.archive, 0) + file.size
+    around = max((len({file.archive for file in take.archived}) for take in inventory.takes), default=0)
+    largest = sorted(archives.values(), reverse=True)[: 2 * around]
+    busy = 0 if given_boxes else min(workers, len(kept))
     return {
         "shards": stored,
         "finished sequences, until the shards are written": stored,
-        "unpacked from archives meanwhile": sum(file.size for file in archived),
+        "unpacked from archives meanwhile": sum(largest),
         "pictures waiting for their boxes": int(
-            workers * max(kept, default=0) * megapixels * WAITING_BYTES_PER_MEGAPIXEL
+            busy * max(kept, default=0) * megapixels * WAITING_BYTES_PER_MEGAPIXEL
         ),
     }
 
@@ -93,16 +102,17 @@ def say_costs(
 ) -> None:
     """Prints disk needed and free, and about how long it will take."""
     frames = sum(take.source_frames for take in inventory.takes)
-    seconds = frames * megapixels / (MEGAPIXELS_PER_SECOND * max(1, workers))
+    busy = max(1, min(workers, workers_here(), len(inventory.takes)))
+    seconds = frames * megapixels / (MEGAPIXELS_PER_SECOND * busy)
+    archived = {file for take in inventory.takes for file in take.archived}
+    seconds += sum(file.size for file in archived) / UNPACKED_PER_SECOND
     parts = ", ".join(f"{name} {size_text(count)}" for name, count in needed.items() if count)
     progress.say(
         f"  {len(inventory.takes):,} sequences, {frames:,} source pictures, "
         f"{sum(take.kept_frames for take in inventory.takes):,} instants"
     )
     progress.say(f"  disk: about {size_text(sum(needed.values()))} needed ({parts}); {_free(data_dir)} free")
-    progress.say(
-        f"  time: about {_duration(seconds)} with --workers={workers}, by the figures of WORKSPACE.md"
-    )
+    progress.say(f"  time: about {_duration(seconds)} on {busy} {'core' if busy == 1 else 'cores'}")
 
 
 def existing(folder: Path) -> Path:

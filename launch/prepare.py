@@ -17,6 +17,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -29,12 +30,13 @@ from absl import logging
 from datasets import contact_sheet, pipeline, tuples
 from launch import flags, inspection, progress
 from launch.distribution_job import Distribution
-from launch.inventory import size_text
+from launch.inventory import existing, size_text
 from launch.prepare_jobs import Job, Recordings, job_of
 from launch.prepare_settings import Prepare
 from launch.staging import install, staging
 
 RECORDS_SHEET = "contact_sheet.jpg"
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,8 @@ def prepare(config: Prepare) -> Prepared:
 
     Raises:
         ValueError, FileNotFoundError: unknown names, settings other than a prepared set's, bad recordings.
-        OSError: a folder that cannot be written to, a full disk. In every case nothing is left behind.
+        OSError: a folder that cannot be written to, a full disk. In every case nothing is left behind, but for the
+            finished sequences of a distribution.
     """
     job, data_dir = job_of(config), Path(config.data_dir).expanduser()
     path = data_dir / job.dataset / job.version
@@ -65,18 +68,22 @@ def prepare(config: Prepare) -> Prepared:
                 + (", or choose another --name" if isinstance(job, Recordings) else "")
             )
         prepared = Prepared(job.dataset, path, tuples.fingerprint(info), fresh=False)
+        job.tidy(data_dir)
         progress.say(f"{job.dataset} is prepared already; --overwrite would prepare it again")
     else:
-        with _full_disk_in_words(data_dir), job.beforehand(data_dir), staging(data_dir) as staged:
-            made = _build(job, staged, data_dir)
-            install(staged / job.dataset / job.version, path, staged)
-        prepared = Prepared(job.dataset, path, made, fresh=True)
+        with _full_disk_in_words(data_dir), job.beforehand(data_dir) as wanted:
+            if wanted:
+                with staging(data_dir) as staged:
+                    _build(job, staged, data_dir)
+                    install(staged / job.dataset / job.version, path, staged)
+        info = tfds.builder_from_directory(str(path)).info
+        prepared = Prepared(job.dataset, path, tuples.fingerprint(info), fresh=wanted)
     _describe(prepared, data_dir)
     return prepared
 
 
-def _build(job: Job, staged: Path, data_dir: Path) -> str:
-    """Builds the set and its pictures in `staged`; its fingerprint."""
+def _build(job: Job, staged: Path, data_dir: Path) -> None:
+    """Builds the set and its pictures in `staged`."""
     builder = job.builder(staged)
     records, pictures = job.records(builder), 0
     _check_space(data_dir, records * builder.views, int(builder.specification["size"]))
@@ -98,7 +105,6 @@ def _build(job: Job, staged: Path, data_dir: Path) -> str:
         contact_sheet.save(sheet, folder / name)
     contact_sheet.save(contact_sheet.records_sheet(splits), folder / RECORDS_SHEET)
     progress.say(f"{pictures:,} pictures in {seconds:.1f} s, {pictures / seconds:.0f} images/s")
-    return tuples.fingerprint(builder.info)
 
 
 def _check_space(data_dir: Path, views: int, size: int) -> None:
@@ -131,11 +137,17 @@ def _full_disk_in_words(data_dir: Path) -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or re.search("No space left on device|Disk quota exceeded", words):
             raise OSError(
-                f"the disk of --data_dir={data_dir} is full; make room or choose another folder"
+                f"a disk is full: the folder of --data_dir={data_dir} has {_free(data_dir)} free, the folder for "
+                f"temporary files {tempfile.gettempdir()} {_free(Path(tempfile.gettempdir()))}; make room, or choose "
+                "another --data_dir or TMPDIR"
             ) from error
         if "Failed to finalize writing" in words:
             raise OSError(f"writing to --data_dir={data_dir} failed: {error}") from error
         raise
+
+
+def _free(folder: Path) -> str:
+    return size_text(shutil.disk_usage(existing(folder)).free)
 
 
 def _describe(prepared: Prepared, data_dir: Path) -> None:
@@ -219,12 +231,16 @@ def _sentences() -> Iterator[None]:
 
 
 def _interrupt(*_: object) -> None:
+    # Once is enough: what is being cleaned up shall not be stopped in the middle.
+    for name in STOPPING:
+        signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def main(config: Prepare) -> None:
-    """Prepares or inspects; SIGTERM is taken like Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Prepares or inspects; SIGTERM and a closed terminal are taken like Ctrl-C."""
+    for name in STOPPING:
+        signal.signal(name, _interrupt)
     try:
         with _sentences():
             if config.inventory:
@@ -234,7 +250,7 @@ def main(config: Prepare) -> None:
             else:
                 prepare(config)
     except KeyboardInterrupt:
-        progress.say("stopped; nothing unfinished was left behind", sys.stderr)
+        progress.say("stopped; nothing half-made was left behind", sys.stderr)
         sys.exit(130)
 
 

@@ -34,8 +34,11 @@ class Job(Protocol):
     dataset: str
     version: str
 
-    def beforehand(self, data_dir: Path) -> contextlib.AbstractContextManager[None]:
-        """What comes before the builder, and what is left of it once the set is installed."""
+    def beforehand(self, data_dir: Path) -> contextlib.AbstractContextManager[bool]:
+        """What comes before the builder; gives whether there still is something to build."""
+
+    def tidy(self, data_dir: Path) -> None:
+        """Removes what was needed to make a set that is installed now."""
 
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
         """How a prepared set with the `stored` specification differs from what is asked for."""
@@ -50,7 +53,18 @@ class Job(Protocol):
         """Pictures to put beside the shards, by file name."""
 
 
-class Configured:
+class _AtOnce:
+    """Nothing comes before the builder."""
+
+    def beforehand(self, data_dir: Path) -> contextlib.AbstractContextManager[bool]:
+        del data_dir
+        return contextlib.nullcontext(True)
+
+    def tidy(self, data_dir: Path) -> None:
+        del data_dir
+
+
+class Configured(_AtOnce):
     """A builder with configurations of its own."""
 
     def __init__(self, config: Prepare, name: str, wanted: str) -> None:
@@ -63,10 +77,6 @@ class Configured:
             if getattr(config, flag):
                 raise ValueError(f"--{flag} is not for {config.dataset}, which takes no recordings")
         self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
-
-    def beforehand(self, data_dir: Path) -> contextlib.AbstractContextManager[None]:
-        del data_dir
-        return contextlib.nullcontext()
 
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
         return differing(stored, self.builder(prepared.parents[2]).specification)
@@ -82,7 +92,7 @@ class Configured:
         return iter(())
 
 
-class Recordings:
+class Recordings(_AtOnce):
     """The user's own recordings; a prepared set is named by its configuration."""
 
     def __init__(self, config: Prepare, name: str, wanted: str) -> None:
@@ -97,10 +107,6 @@ class Recordings:
         self._fps = _fps(config.fps)
         self.dataset = f"{name}/{self._name}"
         self.version = str(multiview_video_dataset_builder.Builder.VERSION)
-
-    def beforehand(self, data_dir: Path) -> contextlib.AbstractContextManager[None]:
-        del data_dir
-        return contextlib.nullcontext()
 
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
         if not self._config.source:

@@ -23,6 +23,7 @@ from typing import Any
 from datasets import originals, staged
 from datasets.distribution_builder import UNPACKED
 from datasets.takes import Take
+from launch import staging
 
 POLL_SECONDS = 0.5
 
@@ -46,22 +47,35 @@ class Work:
         """Where members of archives are brought."""
         return self.folder / UNPACKED
 
+    def folder_of(self, take: Take) -> Path:
+        """Where a take lies when it is finished."""
+        return staged.folder_of(take, self.cutting, self.folder)
+
     def done(self, take: Take) -> bool:
         """Whether a take is finished."""
-        return staged.folder_of(take, self.cutting, self.folder).is_dir()
+        return staged.is_finished(self.folder_of(take))
 
-    def notes(self, take: Take) -> list[str]:
-        """What is worth reading about a finished take."""
-        return staged.open_staged(staged.folder_of(take, self.cutting, self.folder)).notes
+    def left(self) -> list[Take]:
+        """The takes that are not finished."""
+        return [take for take in self.takes if not self.done(take)]
+
+    def opened(self, take: Take) -> staged.Staged:
+        """A finished take."""
+        return staged.open_staged(self.folder_of(take))
+
+    def clean(self) -> None:
+        """Removes all that is not a finished take; others' takes and this work's stay."""
+        staged.sweep(self.folder)
+        shutil.rmtree(self.unpacked, ignore_errors=True)
 
     def cut(self, take: Take, advance: Report) -> Path:
         """Finishes one take, whose archives have been unpacked."""
         locate = functools.partial(originals.locate, folder=self.unpacked)
         return staged.stage(take, self.cutting, self.folder, locate, advance)
 
-    def unpack(self, files: Sequence[originals.File]) -> None:
-        """Brings files of one archive to where `cut` finds them."""
-        originals.unpack(files, self.unpacked)
+    def unpack(self, files: Sequence[originals.File], advance: Report) -> None:
+        """Brings files of one archive to where `cut` finds them; `advance` counts bytes."""
+        originals.unpack(files, self.unpacked, progress=advance)
 
 
 def workers_here() -> int:
@@ -69,43 +83,45 @@ def workers_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run(work: Work, workers: int, advance: Report) -> None:
-    """Finishes all takes of `work` with `workers` processes; `advance` counts decoded source frames.
+def run(work: Work, workers: int, advance: Report, tell: Callable[[str], object] = lambda text: None) -> None:
+    """Finishes all takes of `work` with `workers` processes.
 
-    Raises ValueError and OSError as `Take.read` and `cropping.cut` do, at the first take that fails; the finished
-    ones stay.
+    `advance` counts decoded source frames, `tell` gets a sentence when an archive is unpacked. Raises ValueError
+    and OSError as `Take.read` and `cropping.cut` do, at the first take that fails; the finished ones stay.
     """
-    staged.sweep(work.folder)
-    shutil.rmtree(work.unpacked, ignore_errors=True)
-    left = [take for take in work.takes if not work.done(take)]
+    work.clean()
+    left = work.left()
     if not left:
         return
     try:
-        with _pool(workers) as pool:
-            _schedule(work, left, workers, pool, advance)
+        with _pool(min(workers, len(left))) as pool:
+            _schedule(work, left, pool, advance, tell)
     except BrokenProcessPool as error:
         raise OSError(
             "a worker process died, probably for lack of memory; lower --workers, the same command goes on where it was"
         ) from error
     finally:
-        shutil.rmtree(work.unpacked, ignore_errors=True)
+        work.clean()
 
 
-def _schedule(work: Work, left: list[Take], workers: int, pool: "_Pool", advance: Report) -> None:
-    """Keeps the pool busy: takes whose archives are unpacked, and archives a little ahead of them."""
+def _schedule(
+    work: Work, left: list[Take], pool: "_Pool", advance: Report, tell: Callable[[str], object]
+) -> None:
+    """Keeps the pool busy: takes whose archives are unpacked, and the next archive ahead of them."""
     uses = _uses(left)
     waiting, unpacked, unpacking = list(left), set[str](), dict[Future, str]()
     cutting: dict[Future, Take] = {}
     while waiting or cutting or unpacking:
         ready = [take for take in waiting if _archives(take) <= unpacked]
-        for take in ready[: 2 * workers - len(cutting)]:
+        for take in ready[: 2 * pool.workers - len(cutting)]:
             waiting.remove(take)
-            cutting[pool.submit(work.cut, take)] = take
-        if waiting and len(ready) < 2 * workers and not unpacking:
+            cutting[pool.submit(work.cut, take, _count_frames)] = take
+        if waiting and len(ready) < 2 * pool.workers and not unpacking:
             needed = [archive for take in waiting for archive in sorted(_archives(take) - unpacked)]
             for archive in needed[:1]:
                 files = sorted(file for file in uses if file.archive == archive)
-                unpacking[pool.submit(work.unpack, files)] = archive
+                tell(f"unpacking {archive} ({sum(file.size for file in files) / 1e6:,.1f} MB)")
+                unpacking[pool.submit(work.unpack, files, _heed_stop)] = archive
         finished, _ = wait([*cutting, *unpacking], timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         advance(pool.decoded())
         for future in finished:
@@ -138,11 +154,15 @@ def _release(work: Work, take: Take, uses: Counter[originals.File]) -> None:
 class _Pool:
     """Processes that share a counter of decoded frames and a wish to stop."""
 
-    def __init__(self, executor: ProcessPoolExecutor, counter: Any, stop: Any) -> None:
-        self._executor, self._counter, self._stop, self._seen = executor, counter, stop, 0
+    def __init__(self, workers: int, counter: Any, stop: Any, context: Any) -> None:
+        self.workers, self._counter, self._seen = workers, counter, 0
+        self.executor = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(counter, stop))
 
-    def submit(self, call: Callable[..., Any], argument: Any) -> Future:
-        return self._executor.submit(_call, call, argument)
+    def submit(self, call: Callable[..., Any], what: Any, advance: Report) -> Future:
+        # Processes are started here, and inherit that signals wait: until they have begun, Ctrl-C would end
+        # them with a traceback each, and the pool with one of its own if it came in between.
+        with staging.uninterrupted():
+            return self.executor.submit(_call, call, what, advance)
 
     def decoded(self) -> int:
         """Frames decoded since the last call."""
@@ -156,12 +176,12 @@ def _pool(workers: int) -> Iterator[_Pool]:
     # Not forked: JAX's threads do not survive it.
     context = multiprocessing.get_context("spawn")
     counter, stop = context.Value(ctypes.c_longlong, 0), context.Event()
-    executor = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(counter, stop))
+    pool = _Pool(workers, counter, stop, context)
     try:
-        yield _Pool(executor, counter, stop)
+        yield pool
     finally:
         stop.set()
-        executor.shutdown(cancel_futures=True)
+        pool.executor.shutdown(cancel_futures=True)
 
 
 _shared: tuple[Any, Any]  # of a worker process: the counter and the wish to stop
@@ -172,6 +192,8 @@ def _begin(counter: Any, stop: Any) -> None:
     _shared = counter, stop
     # Ctrl-C goes to all processes of the terminal; it is the first one's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -183,16 +205,18 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _call(call: Callable[..., Any], argument: Any) -> None:
-    if isinstance(argument, Take):
-        call(argument, _advance)
-    else:
-        call(argument)
+def _call(call: Callable[..., Any], what: Any, advance: Report) -> None:
+    call(what, advance)
 
 
-def _advance(frames: int) -> None:
-    counter, stop = _shared
-    if stop.is_set():
+def _heed_stop(count: int) -> None:
+    del count
+    if _shared[1].is_set():
         raise Stopped
+
+
+def _count_frames(frames: int) -> None:
+    _heed_stop(frames)
+    counter = _shared[0]
     with counter.get_lock():
         counter.value += frames

@@ -4,11 +4,14 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = ".preparing-"
+# In a staging folder: the set that a fresh one took the place of, and where it stood.
+REPLACED, PLACE = "replaced", "replaced_from"
 
 
 @contextlib.contextmanager
@@ -22,23 +25,18 @@ def staging(data_dir: Path) -> Iterator[Path]:
     """
     made = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
     try:
-        try:
-            data_dir.mkdir(parents=True, exist_ok=True)
-            _sweep(data_dir)
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_dir))
-        except OSError as error:
-            raise OSError(
-                f"--data_dir={data_dir} cannot be written to ({error.strerror}); choose another folder"
-            ) from error
-        try:
-            with _locked(folder):
-                yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.ExitStack() as stack:
+            with _writable(data_dir):
+                data_dir.mkdir(parents=True, exist_ok=True)
+                # Otherwise another process could sweep the folder before it is locked.
+                with _locked(data_dir, wait=True):
+                    _sweep(data_dir)
+                    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_dir))
+                    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                    stack.enter_context(_locked(folder))
+            yield folder
     finally:
-        for path in made:
-            with contextlib.suppress(OSError):  # holds something: the set that was made
-                path.rmdir()
+        _prune(made)
 
 
 @contextlib.contextmanager
@@ -49,46 +47,91 @@ def kept(folder: Path, data_dir: Path) -> Iterator[None]:
         OSError: it cannot be made or written to, or another process works in it.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        try:
+    while True:
+        with _writable(data_dir):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(
-                f"--data_dir={data_dir} cannot be written to ({error.strerror}); choose another folder"
-            ) from error
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(_locked(folder))
-            except BlockingIOError as error:
-                raise OSError(f"another process is preparing in {folder}; wait for it, or stop it") from error
-            yield
+            descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise OSError(f"another process is preparing in {folder}; wait for it, or stop it") from error
+        # Whoever held it before may have removed it meanwhile: then this is a lock on nothing.
+        if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+            break
+        os.close(descriptor)
+    try:
+        yield
     finally:
-        between = [path for path in (folder, *folder.parents) if data_dir in path.parents]
-        for path in dict.fromkeys([*between, *made]):
-            with contextlib.suppress(OSError):  # not empty, or gone
-                path.rmdir()
+        # Only the holder cleans up.
+        _prune([*(path for path in (folder, *folder.parents) if data_dir in path.parents), *made])
+        os.close(descriptor)
 
 
 def install(fresh: Path, target: Path, staged: Path) -> None:
-    """Moves a complete set into place; one that stood there before goes into the staging folder."""
+    """Moves a complete set into place; one that stood there before goes into the staging folder.
+
+    Whatever interrupts it, there is a set at `target` afterwards: the fresh one, or the one before.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.rename(staged / "replaced")
-    fresh.rename(target)
+    with uninterrupted():
+        if target.exists():
+            (staged / PLACE).write_text(str(target.absolute()), encoding="utf-8")
+            target.rename(staged / REPLACED)
+        try:
+            fresh.rename(target)
+        except BaseException:
+            _put_back(staged)
+            raise
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _writable(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"--data_dir={data_dir} cannot be written to ({error.strerror}); choose another folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, wait: bool = False) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)
+
+
+def _put_back(staged: Path) -> None:
+    """A set that was moved away and not replaced goes back to its place."""
+    if (staged / REPLACED).is_dir() and (staged / PLACE).is_file():
+        place = Path((staged / PLACE).read_text(encoding="utf-8"))
+        if not place.exists():
+            (staged / REPLACED).rename(place)
+
+
+def _prune(folders: list[Path]) -> None:
+    for path in dict.fromkeys(folders):
+        with contextlib.suppress(OSError):  # not empty, or gone
+            path.rmdir()
 
 
 def _sweep(data_dir: Path) -> None:
     for folder in data_dir.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # locked: another process is at work in it
             with _locked(folder):
+                _put_back(folder)
                 shutil.rmtree(folder)

@@ -110,6 +110,8 @@ def test_nothing_moves(folder: Path, tmp_path: Path) -> None:
 def test_a_missing_view_gives_nothing(tmp_path: Path) -> None:
     crops, files, decoded = cut(view(), tmp_path)
     assert decoded == 0 and not any(files) and np.isnan(crops.box).all()
+    assert crops.notes == ("camera left: there are no pictures; the view is invalid",)
+    assert cut(dataclasses.replace(view(), camera=""), tmp_path)[0].notes == ()
 
 
 @pytest.mark.parametrize("box", [None, BOX[FRAME]])
@@ -120,6 +122,10 @@ def test_too_short(folder: Path, tmp_path: Path, box: np.ndarray | None) -> None
     crops, files, _ = cut(dataclasses.replace(of, short_by=20), tmp_path)
     assert [bool(data) for data in files] == [k < 20 for k in FRAME]
     np.testing.assert_array_equal(np.isfinite(crops.box).all(1), FRAME < 20)
+    assert crops.notes[-1].startswith("short.avi: 20 of 40 frames could be read, which is a known defect")
+    few = [folder / f"{k:06d}.jpg" for k in range(17)]
+    with pytest.raises(ValueError, match=rf"^{folder}: holds 17 frames, but 40 poses"):
+        cut(view(*few, box=box), tmp_path)
 
 
 @pytest.mark.parametrize("box", [None, BOX[FRAME]])
@@ -127,7 +133,8 @@ def test_unreadable(folder: Path, tmp_path: Path, box: np.ndarray | None) -> Non
     of = view(folder / "empty.avi", box=box)
     with pytest.raises(ValueError, match=r"empty\.avi: the file is empty"):
         cut(of, tmp_path)
-    assert not any(cut(dataclasses.replace(of, short_by=FRAMES), tmp_path)[1])
+    crops, files, _ = cut(dataclasses.replace(of, short_by=FRAMES), tmp_path)
+    assert not any(files) and crops.notes[0].startswith("empty.avi: 0 of 40 frames could be read")
 
 
 def test_a_picture_that_is_none(folder: Path, tmp_path: Path) -> None:
@@ -140,3 +147,20 @@ def test_a_picture_that_is_none(folder: Path, tmp_path: Path) -> None:
 def test_a_gap_in_the_clock_is_told(folder: Path, tmp_path: Path) -> None:
     crops, _, _ = cut(view(folder / "gap.mp4"), tmp_path)
     assert "gap.mp4: its clock and its frame count part by 5.0 frames" in crops.notes[0]
+
+
+def test_a_reduced_picture_is_cropped_where_the_box_is(tmp_path: Path) -> None:
+    """Also where its sides are no multiples of the reduction: 1003 / 8 is 125.4, the decoder gives 126."""
+    side, frame = 1003, np.arange(1)
+    picture = np.full((side, side, 3), 60, np.uint8)
+    picture[900:, :] = 220
+    (tmp_path / "0.jpg").write_bytes(records.encode_jpeg(picture, quality=95))
+    of = view(tmp_path / "0.jpg", tmp_path / "0.jpg", box=np.array([[0.0, 0, side, side]]), frames=1)
+    out = tmp_path / "made"
+    out.mkdir()
+    _, files, _ = cut(of, out, size=100, frame=frame)
+    rows = records.decode_jpeg(files[0])[:, 40:60].mean((1, 2))
+    k = int(np.argmax(rows > 140))
+    edge = k - 0.5 + (140 - rows[k - 1]) / (rows[k] - rows[k - 1])
+    x0, x1 = boxes.square(np.array([0.0, 0, side, side]), 0.1)[[1, 3]]
+    assert abs(x0 + edge / 100 * (x1 - x0) - 900) < 2

@@ -95,16 +95,30 @@ def test_an_archive_is_unpacked_once_for_all(
     assert [ours[k]["images"] for k in range(18)] == [theirs[k]["images"] for k in range(18)]
 
 
-def test_an_instant_that_no_view_shows_is_left_out(
+def test_an_instant_that_no_view_shows_is_kept_unless_it_is_the_last(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     valid = staged.Staged.valid
     monkeypatch.setattr(
-        staged.Staged, "valid", property(lambda self: valid.fget(self) & (self.numbers["frame"] != 4))
+        staged.Staged,
+        "valid",
+        property(lambda self: valid.fget(self) & ~np.isin(self.numbers["frame"], (4, 10))),
     )
     builder = prepared(tmp_path, source=source)
     row = tuples.sequence_table(builder.info, "test")[0]
-    assert records.frame_numbers(row).tolist() == [0, 2, 6, 8, 10]
+    assert records.frame_numbers(row).tolist() == [0, 2, 4, 6, 8] and row.has_pose
+    record = builder.as_data_source("test")[2]
+    assert not record["view_valid"].any() and not record["has_pose"]
+
+
+def test_a_take_that_no_view_shows_is_left_out(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valid = staged.Staged.valid
+    seen = property(lambda self: valid.fget(self) & (not self.folder.name.startswith("b ")))
+    monkeypatch.setattr(staged.Staged, "valid", seen)
+    builder = prepared(tmp_path, source=source)
+    assert [row.subject for row in tuples.sequence_table(builder.info, "train")] == ["a", "c"]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,26 @@ def test_a_finished_take_is_left_alone(source: Path, tmp_path: Path) -> None:
     assert before == {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
 
 
+@pytest.mark.parametrize("name", ["view0", staged.NUMBERS, staged.TEXTS])
+def test_a_take_that_lost_its_content_is_made_again(source: Path, tmp_path: Path, name: str) -> None:
+    path, _ = finish(source, tmp_path / "stage")
+    whole = {file.name: file.read_bytes() for file in path.iterdir()}
+    assert staged.is_finished(path)
+    (path / name).write_bytes(b"")
+    assert not staged.is_finished(path) and not staged.is_finished(tmp_path)
+    again, decoded = finish(source, tmp_path / "stage")
+    assert again == path and decoded == 24
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == whole
+
+
+def test_pictures_that_are_cut_short_are_told(source: Path, tmp_path: Path) -> None:
+    path, _ = finish(source, tmp_path / "stage")
+    found = staged.open_staged(path)
+    (path / "view1").write_bytes((path / "view1").read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"stage/a \w+: is damaged; remove it"):
+        list(found.pictures())
+
+
 def test_the_name_tells_what_decided_the_content(source: Path, tmp_path: Path) -> None:
     folder = functools.partial(staged.folder_of, stage=tmp_path)
     take = take_of(source)

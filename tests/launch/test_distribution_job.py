@@ -3,8 +3,6 @@
 import builtins
 import dataclasses
 import errno
-import fcntl
-import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 
 from datasets import originals, pipeline, takes
-from launch import distribution_job, inventory, prepare, prepare_jobs, stage_takes
+from launch import distribution_job, inventory, prepare, prepare_jobs, stage_takes, staging
 from launch.prepare_settings import Prepare
 from tests.datasets.test_distribution_builder import hashes
 from tests.distributions import small
@@ -41,9 +39,9 @@ def source(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, take by take: quicker than to start others."""
 
-    def run(work: stage_takes.Work, workers: int, advance: stage_takes.Report) -> None:
+    def run(work: stage_takes.Work, workers: int, advance: stage_takes.Report, tell: Any) -> None:
         for take in work.takes:
-            work.unpack(sorted(take.archived)) if take.archived else None
+            work.unpack(sorted(take.archived), advance) if take.archived else None
             work.cut(take, advance)
 
     monkeypatch.setattr(stage_takes, "run", run)
@@ -85,7 +83,7 @@ def test_inventory_then_shards_then_nothing_to_do(
     set_ = prepare.prepare(of(source, data_dir))
     said = capsys.readouterr()
     assert set_.fresh and set_.path == data_dir / "small/few/1.0.0"
-    assert "note: read a" in said.out and "96/96" in said.err and "24/24" in said.err
+    assert "note: a: read a" in said.out and "96/96" in said.err and "24/24" in said.err
     assert sorted(p.name for p in data_dir.iterdir()) == ["small"], "nothing is left beside it"
     assert pipeline.open_split(data_dir, "small/few", "train").records == 18
     again = prepare.prepare(of(source, data_dir))
@@ -177,7 +175,7 @@ def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(small.SmallTake, "read", full)
-    with pytest.raises(OSError, match=r"the disk of --data_dir=.*data is full; make room"):
+    with pytest.raises(OSError, match=r"a disk is full: the folder of --data_dir=.*data has .* free"):
         prepare.prepare(of(source, tmp_path / "data"))
     assert not (tmp_path / "data").exists()
 
@@ -192,16 +190,118 @@ def test_too_small_a_disk_is_refused_before_anything_is_decoded(
     assert not (tmp_path / "data").exists()
 
 
-def test_a_second_process_is_turned_away(source: Path, tmp_path: Path) -> None:
+def test_others_are_turned_away_and_harm_nothing(source: Path, tmp_path: Path) -> None:
     stage = tmp_path / "data" / distribution_job.STAGED / "small/few"
-    stage.mkdir(parents=True)
-    descriptor = os.open(stage, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(OSError, match=r"another process is preparing in .*small/few; wait for it"):
-            prepare.prepare(of(source, tmp_path / "data"))
-    finally:
-        os.close(descriptor)
+    with staging.kept(stage, tmp_path / "data"):
+        for _ in range(2):  # the second would succeed if the first had removed the folder
+            with pytest.raises(OSError, match=r"another process is preparing in .*small/few; wait for it"):
+                prepare.prepare(of(source, tmp_path / "data"))
+            assert stage.is_dir()
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_set_that_another_process_installed_meanwhile_is_taken(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None
+) -> None:
+    looked = distribution_job.Distribution.inventory
+
+    def slow(self: distribution_job.Distribution, data_dir: Path) -> Any:
+        found = looked(self, data_dir)
+        with monkeypatch.context() as patch:
+            patch.setattr(distribution_job.Distribution, "inventory", looked)
+            assert prepare.prepare(of(source, data_dir)).fresh
+        monkeypatch.setattr(stage_takes, "run", None)
+        return found
+
+    monkeypatch.setattr(distribution_job.Distribution, "inventory", slow)
+    assert not prepare.prepare(of(source, tmp_path / "data")).fresh
+
+
+def test_finished_sequences_of_other_settings_stay(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None
+) -> None:
+    data_dir = tmp_path / "data"
+    with monkeypatch.context() as broken:
+        spoil(broken, "c", "is cut short")
+        for margin in (0.1, 0.2):
+            with pytest.raises(ValueError, match="is cut short"):
+                prepare.prepare(of(source, data_dir, margin=margin))
+    with monkeypatch.context() as broken:
+        spoil(broken, "a", "is cut short")
+        with pytest.raises(ValueError, match="is cut short"):
+            prepare.prepare(of(source, data_dir, margin=0.3))
+    kept = list((data_dir / ".staged/small/few").iterdir())
+    assert len(kept) == 4
+    # They are no room for what is still to be cut.
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    with pytest.raises(OSError, match="has 1 kB free, but this set takes about"):
+        prepare.prepare(of(source, data_dir, margin=0.3))
+    assert list((data_dir / ".staged/small/few").iterdir()) == kept
+
+
+def test_what_is_left_of_an_installed_set_goes(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None
+) -> None:
+    data_dir = tmp_path / "data"
+    with monkeypatch.context() as broken:
+        remove = shutil.rmtree
+
+        def stopped(path: Path, **options: Any) -> None:
+            if Path(path).name == "few":
+                raise KeyboardInterrupt
+            remove(path, **options)
+
+        broken.setattr(shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.prepare(of(source, data_dir))
+    assert (data_dir / ".staged").exists() and (data_dir / "small/few/1.0.0").exists()
+    assert not prepare.prepare(of(source, data_dir)).fresh
+    assert not (data_dir / ".staged").exists()
+
+
+def test_a_split_without_a_picture_is_named(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    here: None,
+) -> None:
+    for camera in small.CAMERAS:
+        (source / "test" / f"{camera}.avi").rename(source / "b" / f"no{camera}.txt")
+        (source / "b" / f"{camera}.avi").unlink()
+    whole = small.inventory
+
+    def without(files: Sequence[originals.File], **options: Any) -> takes.Inventory:
+        found = whole(files, **options)
+        blind = dataclasses.replace(found.takes[0], split="test", name="blind", files={})
+        return dataclasses.replace(found, takes=(*found.takes, blind), missing=())
+
+    monkeypatch.setattr(small, "inventory", without)
+    with pytest.raises(
+        ValueError, match=r"no picture of the split test could be cut: no camera shows blind;"
+    ):
+        prepare.prepare(of(source, tmp_path / "data"))
+    assert "note: b: no camera shows it; it is left out" in capsys.readouterr().out
+
+
+def test_an_archive_that_cannot_be_read_stops_it_unless_it_is_named(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], here: None
+) -> None:
+    (source / "backup.zip").write_bytes(b"PK\x03\x04 and no more")
+    prepare.take_inventory(of(source, tmp_path / "data"))
+    assert "missing: backup.zip" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match=r"backup\.zip.*\(if nothing in it is needed, move it away or name it"
+    ):
+        prepare.prepare(of(source, tmp_path / "data"))
+    assert prepare.prepare(of(source, tmp_path / "data", allow_missing="backup.zip")).fresh
+
+
+def test_a_home_folder_is_found(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None
+) -> None:
+    monkeypatch.setenv("HOME", str(source.parent))
+    assert prepare.prepare(of(Path("~/source"), tmp_path / "data")).fresh
 
 
 @pytest.mark.parametrize(

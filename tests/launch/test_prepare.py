@@ -121,7 +121,11 @@ def test_a_set_made_otherwise_is_not_passed_off(fake: type[Fake], tmp_path: Path
 @pytest.mark.parametrize(
     ("trouble", "raised", "told"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), OSError, "the disk of --data_dir=.* is full"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            OSError,
+            "a disk is full: the folder of --data_dir=.* has .* free",
+        ),
         (RuntimeError("Failed to finalize: write() failed: No space left on device"), OSError, "is full"),
         (RuntimeError("Failed to finalize writing of split: read-only"), OSError, "writing to --data_dir"),
         (RuntimeError("a mistake of ours"), RuntimeError, "a mistake of ours"),
@@ -156,7 +160,7 @@ def test_main_ends_with_130_after_ctrl_c(
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, handler)
-    assert ended.value.code == 130 and "nothing unfinished was left behind" in capsys.readouterr().err
+    assert ended.value.code == 130 and "nothing half-made was left behind" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -184,6 +188,40 @@ def test_a_folder_that_cannot_be_written_to(
     with pytest.raises(OSError, match=r"cannot be written to \(Permission denied\); choose another folder"):
         prepare.prepare(of(tmp_path / "data"))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+class Stopped(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_set_is_never_lost_while_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    target = tmp_path / "set"
+    target.mkdir()
+    (target / "old").touch()
+    rename = Path.rename
+
+    def strike(self: Path, to: Path) -> Path:
+        if self.name == "fresh":
+            raise Stopped
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", strike)
+    if killed:  # nothing cleans up after it
+        monkeypatch.setattr(staging, "_put_back", lambda folder: None)
+    with pytest.raises(Stopped), staging.staging(tmp_path) as folder:
+        (folder / "fresh").mkdir()
+        try:
+            staging.install(folder / "fresh", target, folder)
+        finally:
+            if killed:
+                shutil.copytree(folder, tmp_path / f"{staging.PREFIX}dead")
+    monkeypatch.undo()
+    with staging.staging(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["set"] and (target / "old").exists()
 
 
 def test_what_a_killed_process_left_is_swept_and_a_running_one_spared(tmp_path: Path) -> None:

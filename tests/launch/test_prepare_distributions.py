@@ -73,6 +73,29 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(source: Path, tmp_
     assert sorted(path.name for path in data_dir.iterdir()) == ["human36m"]
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.4])
+def test_ctrl_c_in_a_terminal_is_one_line(source: Path, tmp_path: Path, seconds: float) -> None:
+    """It goes to all processes of the group, some of which are just being started."""
+    process = start(
+        f"--source={source / 'human36m'}",
+        "--dataset=human36m",
+        "--workers=2",
+        f"--data_dir={tmp_path / 'data'}",
+    )
+    until = time.monotonic() + 60
+    while not (tmp_path / "data/.staged").exists():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.002)
+    time.sleep(seconds)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.splitlines()[-1] == "stopped; nothing half-made was left behind"
+    assert not list((tmp_path / "data").rglob("*.part")) and not list(tmp_path.glob("data/.preparing*"))
+
+
 def _h36m(kind: str) -> Callable[[Path], None]:
     def spoil(source: Path) -> None:
         subject = source / "human36m" / "S1"

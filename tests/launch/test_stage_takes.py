@@ -35,11 +35,13 @@ def work_of(source: Path, folder: Path) -> stage_takes.Work:
 
 def test_all_takes_whatever_they_lie_in(source: Path, tmp_path: Path) -> None:
     counted: list[int] = []
+    told: list[str] = []
     work = work_of(source, tmp_path / "stage")
-    stage_takes.run(work, 2, counted.append)
+    stage_takes.run(work, 2, counted.append, told.append)
+    assert [text.rpartition(" (")[0] for text in told] == ["unpacking x.tgz", "unpacking y.zip"]
     assert all(work.done(take) for take in work.takes) and sum(counted) == 4 * 2 * 12
     assert not work.unpacked.exists(), "what was unpacked is gone"
-    assert work.notes(work.takes[0])[0] == "read a"
+    assert work.opened(work.takes[0]).notes[0] == "read a"
     before = {path: path.stat().st_mtime_ns for path in work.folder.rglob("*")}
     stage_takes.run(work, 2, counted.append)
     assert before == {path: path.stat().st_mtime_ns for path in work.folder.rglob("*")}
