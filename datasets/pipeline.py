@@ -78,16 +78,20 @@ class Split:
 
 
 def prepared_path(data_dir: str | Path, dataset: str) -> Path:
-    """Folder of the newest prepared version of `name` or `name/config`.
+    """Folder of the newest prepared version of `name/config`, or of `name` when one configuration is prepared.
 
     Raises FileNotFoundError with the command that prepares it.
     """
     folder = Path(data_dir).expanduser() / dataset
     versions = [p.parent for p in folder.glob("*/dataset_info.json") if p.parent.name[:1].isdigit()]
     if not versions:
+        configurations = sorted({p.parents[1].name for p in folder.glob("*/*/dataset_info.json")})
+        if len(configurations) == 1:
+            return prepared_path(data_dir, f"{dataset}/{configurations[0]}")
+        there = f"; of it there are {', '.join(configurations)}" if configurations else ""
         raise FileNotFoundError(
-            f"the data set {dataset!r} is not prepared in {Path(data_dir).expanduser()}; prepare it with: "
-            f"python -m launch.prepare --dataset={dataset} --data_dir={data_dir}"
+            f"the data set {dataset!r} is not prepared in {Path(data_dir).expanduser()}{there}; prepare it (with "
+            f"--source where it is made of files): python -m launch.prepare --dataset={dataset} --data_dir={data_dir}"
         )
     return max(versions, key=lambda p: tuple(int(n) for n in p.name.split(".")))
 

@@ -8,6 +8,7 @@ Every figure is a mean over all views and, where a split has several actions, al
 
 import dataclasses
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ class Evaluate:
         "keep", "Takes with a known defect: keep them, or drop them.", "Protocol"
     )
     cameras: str = option("", "Only these cameras, names separated by commas; empty for all.", "Protocol")
+    exclude: str = option(
+        "",
+        "Sequences to leave out, names as in the tables ('S11 Directions 2'), separated by commas.",
+        "Protocol",
+    )
 
 
 Figures = dict[str, float]
@@ -76,8 +82,8 @@ class Evaluated:
 
     @property
     def by_action(self) -> dict[str, float]:
-        """PA-MPJPE by action, or by activity where frames have activities."""
-        kind = "action" if "action" in self.groups else "activity"
+        """PA-MPJPE by action; by activity where frames have activities; else by sequence."""
+        kind = next(kind for kind in ("action", "activity", "sequence") if kind in self.groups)
         return {label: row["pa_mpjpe"] for label, row in self.groups[kind].items()}
 
 
@@ -94,14 +100,25 @@ def open_data(run: run_folder.Run, dataset: str, data_dir: str, split: str) -> p
 
 
 def protocol(
-    run: run_folder.Run, split: pipeline.Split, choice: protocols.Choice, views: inference.Views
+    run: run_folder.Run,
+    split: pipeline.Split,
+    choice: protocols.Choice,
+    views: inference.Views,
+    kinds: Collection[str] = (),
 ) -> dict[str, Any]:
-    """What a reader must know to compare the figures with others."""
+    """What a reader must know to compare the figures with others; `kinds` are those that views are grouped by."""
     chosen = protocols.card(choice, split, views.sequence, views.camera)
+    actions = len({split.table[s].action for s in np.unique(views.sequence)}) if "action" in kinds else 0
+    tests_3dhp = "activity" in kinds
+    if tests_3dhp and chosen.get("annotation") == "annot3":
+        chosen["annotation"] += " (the official 3DPCK and AUC are on univ_annot3: these are not they)"
     mapping = protocols.joint_mapping(run.card["dataset"], split.name)
     return {
-        "units": f"millimetres; mean over all views, or ({ACTION_MEAN}) mean of the actions' means",
-        "joints": "17 of Human3.6M, root included; 3DPCK and AUC: 14 of them, without hip, spine and neck",
+        "units": f"millimetres; mean over all views, or ({ACTION_MEAN}) mean of the means of {actions} actions"
+        if actions > 1
+        else "millimetres; mean over all views",
+        "joints": "17 of Human3.6M, root included; 3DPCK and AUC: 14 of them, without Hip, Spine and Neck/Nose "
+        "(MPI-INF-3DHP's pelvis, spine and head)",
         **({"joint mapping": mapping} if mapping else {}),
         "root": "Hip; predictions and truth are root-relative",
         "alignment": "MPJPE, 3DPCK and AUC none; N-MPJPE least-squares scale; PA-MPJPE similarity Procrustes, "
@@ -109,7 +126,9 @@ def protocol(
         "thresholds": "3DPCK: errors below 150 mm, strictly; AUC: mean over 0, 5, ..., 150 mm",
         "coordinates": "camera frame: rotation predicted in the crop's virtual camera, turned by box and "
         "intrinsics; canonical frame: body axes from hips and spine",
-        "uses at test time": "box and intrinsics (camera-frame figures only); no true root, scale or depth",
+        "uses at test time": "box and intrinsics (camera-frame figures only"
+        + (", fitted to the test annotations" if tests_3dhp else "")
+        + "); no true root, scale or depth",
         "data": split.name,
         "fingerprint": split.fingerprint,
         "subjects": list(dict.fromkeys(split.table[s].subject for s in np.unique(views.sequence))),
@@ -166,7 +185,7 @@ def evaluate(
         figures=figures,
         mean_pose=_figures(constant, labels)[0],
         groups=groups,
-        card=protocol(run, split, choice, views),
+        card=protocol(run, split, choice, views, groups),
         views=views,
     )
 
@@ -215,7 +234,12 @@ def main(config: Evaluate) -> None:
     run = run_folder.open_run(config.workdir, config.step or None)
     split = open_data(run, config.dataset, config.data_dir, config.split)
     choice = protocols.choose(
-        split, every=config.every, damaged=config.damaged, cameras=config.cameras, stride=config.stride
+        split,
+        every=config.every,
+        damaged=config.damaged,
+        cameras=config.cameras,
+        stride=config.stride,
+        exclude=config.exclude,
     )
     result = evaluate(run, split, choice, batch=config.batch)
     if "joint mapping" in result.card:
@@ -224,7 +248,7 @@ def main(config: Evaluate) -> None:
     for kind, groups in result.groups.items():
         progress.say(group_table(kind, groups))
     progress.say("Protocol:\n" + card_text(result.card))
-    output = Path(config.workdir).expanduser() / _file_name(config, run)
+    output = Path(config.workdir).expanduser() / _file_name(config, run, split)
     content = {
         "figures": result.figures,
         "mean_pose": result.mean_pose,
@@ -235,15 +259,21 @@ def main(config: Evaluate) -> None:
     progress.say(f"written to {output}")
 
 
-def _file_name(config: Evaluate, run: run_folder.Run) -> str:
+def _file_name(config: Evaluate, run: run_folder.Run, split: pipeline.Split) -> str:
+    """Tells evaluations of one run apart: another set (also one of the same name), checkpoint or choice."""
+    another = config.dataset if config.dataset != run.config.dataset else ""
+    if split.fingerprint != run.card["fingerprint"]:
+        another = f"{config.dataset or run.config.dataset} {split.fingerprint[:6]}"
     return protocols.file_name(
         config.split,
         (
-            config.dataset if config.dataset != run.config.dataset else "",
+            another,
+            f"step{config.step}" if config.step else "",
             f"every{config.every}" if config.every else "",
             f"stride{config.stride}" if config.stride > 1 else "",
             "undamaged" if config.damaged == "drop" else "",
             config.cameras,
+            f"without {config.exclude}" if config.exclude else "",
         ),
     )
 

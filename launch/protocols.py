@@ -28,6 +28,7 @@ class Choice:
       cameras: names; none for all.
       damaged: sequences with a known defect, each with its defect.
       dropped: whether those are left out.
+      excluded: sequences that are left out by name.
     """
 
     records: Int[np.ndarray, " n"]
@@ -36,10 +37,17 @@ class Choice:
     cameras: tuple[str, ...]
     damaged: tuple[str, ...]
     dropped: bool
+    excluded: tuple[str, ...] = ()
 
 
 def choose(
-    split: pipeline.Split, *, every: int = 0, damaged: Damaged = "keep", cameras: str = "", stride: int = 1
+    split: pipeline.Split,
+    *,
+    every: int = 0,
+    damaged: Damaged = "keep",
+    cameras: str = "",
+    stride: int = 1,
+    exclude: str = "",
 ) -> Choice:
     """The records and cameras that the flags of these names ask for.
 
@@ -48,21 +56,27 @@ def choose(
     """
     if every < 0 or stride < 1:
         raise ValueError(f"--every={every} and --stride={stride}; expected at least 0 and at least 1")
-    rows = [row for row in split.table if row.length]
+    excluded = _known_names("--exclude", exclude, list(map(sequence_name, split.table)), split.name)
+    rows = [row for row in split.table if row.length and sequence_name(row) not in excluded]
     every = every or _denser_step(rows)
     flagged = [row for row in rows if row.defect]
     kept = [row for row in rows if damaged == "keep" or not row.defect]
     parts = [_records(row, every, split.name) for row in kept]
     records = np.concatenate(parts)[::stride] if parts else np.zeros(0, np.int64)
     if not len(records):
-        raise ValueError(f"--damaged={damaged} leaves nothing of {split.name} to evaluate")
+        raise ValueError(
+            f"--damaged={damaged} and --exclude={exclude} leave nothing of {split.name} to evaluate"
+        )
     return Choice(
         records=records,
         every=every,
         stride=stride,
-        cameras=_known_cameras(cameras, split),
+        cameras=_known_names("--cameras", cameras, pipeline.camera_names(split), split.name)
+        if cameras
+        else (),
         damaged=tuple(f"{sequence_name(row)} ({row.defect})" for row in flagged),
         dropped=damaged == "drop",
+        excluded=excluded,
     )
 
 
@@ -100,12 +114,12 @@ def _records(row: SequenceRow, every: int, name: str) -> Int[np.ndarray, " n"]:
     return row.first + np.flatnonzero(frames % every == 0)
 
 
-def _known_cameras(text: str, split: pipeline.Split) -> tuple[str, ...]:
+def _known_names(flag: str, text: str, known: Sequence[str], where: str) -> tuple[str, ...]:
+    """The names in a list separated by commas. Raises ValueError for one that is not known."""
     wanted = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    known = pipeline.camera_names(split) if wanted else ()
     for name in wanted:
         if name not in known:
-            raise ValueError(f"--cameras names {name!r}; {split.name} has {', '.join(known)}")
+            raise ValueError(f"{flag} names {name!r}; {where} has {', '.join(dict.fromkeys(known))}")
     return wanted
 
 
@@ -114,14 +128,14 @@ def labels_of(
 ) -> dict[str, np.ndarray]:
     """What views can be grouped by: their `action`, or `sequence` and `activity` where frames have activities.
 
-    Activities are those of the MPI-INF-3DHP test set, whose official evaluation groups by these two.
+    Activities are those of the MPI-INF-3DHP test set, whose official evaluation groups by these two. Its training
+    sequences are of no action.
     """
     if "activity" in split[int(record[0])]:
         unique, place = np.unique(record, return_inverse=True)
         activities = np.asarray([split[int(index)]["activity"].decode() for index in unique])
-        if all(activities):
-            names = np.asarray([sequence_name(row) for row in split.table])
-            return {"sequence": names[sequence], "activity": activities[place]}
+        names = {"sequence": np.asarray([sequence_name(row) for row in split.table])[sequence]}
+        return names | ({"activity": activities[place]} if all(activities) else {})
     return {"action": np.asarray([row.action for row in split.table])[sequence]}
 
 
@@ -138,7 +152,9 @@ def card(
         "damaged takes": f"{len(choice.damaged)} {verb}: {'; '.join(choice.damaged)}"
         if choice.damaged
         else "none known",
+        **({"excluded": list(choice.excluded)} if choice.excluded else {}),
         "cameras": list(dict.fromkeys(first[s]["camera"][v].decode() for v, s in sorted(seen))),
+        "absent views": _absent(choice, split, first, sequence, view),
         "boxes": ", ".join(sorted({record["box_source"].decode() for record in first.values()})),
     }
     if any("valid_frame" in record for record in first.values()):
@@ -150,12 +166,39 @@ def card(
     return out
 
 
+def _absent(
+    choice: Choice,
+    split: pipeline.Split,
+    first: dict[int, dict[str, Any]],
+    sequence: Int[np.ndarray, " n"],
+    view: Int[np.ndarray, " n"],
+) -> str:
+    """Sequences and cameras that have fewer views than the camera that has most; n views, by sequence and view."""
+    parts, total = [], 0
+    for s, record in first.items():
+        names = [name.decode() for name in record["camera"]]
+        wanted = [
+            v for v, name in enumerate(names) if name and (not choice.cameras or name in choice.cameras)
+        ]
+        counts = {v: int(((sequence == s) & (view == v)).sum()) for v in wanted}
+        for v, count in counts.items():
+            lacking = max(counts.values()) - count
+            if lacking:
+                total += lacking
+                parts.append(f"{sequence_name(split.table[s])} camera {names[v]} ({lacking})")
+    more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
+    return f"{total}: {'; '.join(parts[:5])}{more}" if parts else "none"
+
+
 def boxes_from_labels(trained: str, evaluated: str) -> str:
-    """Whether people who count as unlabelled gave away their joints to make boxes; sources as in the cards."""
-    where = [
-        name for name, source in (("training", trained), ("evaluation", evaluated)) if "joints" in source
-    ]
-    return f"yes, in {' and '.join(where)}" if where else "no"
+    """What boxes owe to the people who count as unlabelled; sources as in the cards."""
+    said = []
+    for kind, words in (("joints", "yes: their joints"), ("mask", "the owners' ground-truth masks of them")):
+        uses = (("training", trained), ("evaluation", evaluated))
+        where = [name for name, source in uses if kind in source]
+        if where:
+            said.append(f"{words}, in {' and '.join(where)}")
+    return "; ".join(said) or "no"
 
 
 def joint_mapping(trained_on: str, evaluated_on: str) -> str:

@@ -238,6 +238,19 @@ def test_cameras_of_a_split(split: Split) -> None:
     assert pipeline.camera_names(other) == ("camera0", "camera1", "camera2", "camera3", "above")
 
 
+def test_a_name_is_enough_where_one_configuration_is_prepared(tmp_path: Path, prepared_tiny: Path) -> None:
+    assert pipeline.prepared_path(prepared_tiny, "synthetic_multiview") == pipeline.prepared_path(
+        prepared_tiny, DATASET
+    )
+    for name in ("one", "two"):
+        (tmp_path / "set" / name / "1.0.0").mkdir(parents=True)
+        (tmp_path / "set" / name / "1.0.0" / "dataset_info.json").touch()
+    with pytest.raises(
+        FileNotFoundError, match="'set' is not prepared in .*; of it there are one, two; prepare"
+    ):
+        pipeline.prepared_path(tmp_path, "set")
+
+
 def test_what_is_not_prepared_is_answered_with_the_command(tmp_path: Path, prepared_tiny: Path) -> None:
     command = f"python -m launch.prepare --dataset={DATASET} --data_dir={tmp_path}"
     with pytest.raises(FileNotFoundError, match="is not prepared in") as found:

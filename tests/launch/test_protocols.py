@@ -112,8 +112,20 @@ def test_damaged_takes_are_kept_or_dropped_by_name() -> None:
     assert kept.records.tolist() == [0, 1, 2, 3, 4, 5] and not kept.dropped
     assert dropped.records.tolist() == [0, 1, 5] and dropped.dropped
     assert kept.damaged == dropped.damaged == ("S9 walk 1 (poses off the pictures)",)
-    with pytest.raises(ValueError, match="--damaged=drop leaves nothing of set/1.0.0:test to evaluate"):
+    with pytest.raises(ValueError, match="--damaged=drop and --exclude= leave nothing of set/1.0.0:test to"):
         protocols.choose(split_of(("S9", [0, 5], "bad")), damaged="drop")
+
+
+def test_sequences_are_left_out_by_name() -> None:
+    split = split_of(("S9", [0, 5], ""), ("S11", [0, 5, 10], ""))
+    chosen = protocols.choose(split, exclude="S9 walk 1")
+    assert chosen.records.tolist() == [2, 3, 4] and chosen.excluded == ("S9 walk 1",)
+    sequence, view = np.asarray([1]), np.asarray([0])
+    assert protocols.card(chosen, split, sequence, view)["excluded"] == ["S9 walk 1"]
+    with pytest.raises(
+        ValueError, match="--exclude names 'S9 run'; set/1.0.0:test has S9 walk 1, S11 walk 1"
+    ):
+        protocols.choose(split, exclude="S9 run")
 
 
 def test_stride_thins_what_is_chosen() -> None:
@@ -143,6 +155,7 @@ def test_the_card_says_what_was_left_out() -> None:
         "frames": "all stored",
         "damaged takes": "1 kept: S9 walk 1 (bad)",
         "cameras": ["left", "right"],
+        "absent views": "1: S9 walk 1 camera right (1)",
         "boxes": "mask",
     }
     dropped = protocols.choose(split, damaged="drop", every=5, stride=2)
@@ -160,10 +173,16 @@ def test_the_card_says_what_was_left_out() -> None:
 @pytest.mark.parametrize(
     ("trained", "evaluated", "said"),
     [
-        ("mask", "static", "no"),
-        ("joints", "mask", "yes, in training"),
-        ("mask", "joints, static", "yes, in evaluation"),
-        ("joints", "joints", "yes, in training and evaluation"),
+        ("csv", "static", "no"),
+        ("mask", "static", "the owners' ground-truth masks of them, in training"),
+        ("joints", "static", "yes: their joints, in training"),
+        ("static", "joints, static", "yes: their joints, in evaluation"),
+        ("joints", "joints", "yes: their joints, in training and evaluation"),
+        (
+            "mask+static",
+            "joints",
+            "yes: their joints, in evaluation; the owners' ground-truth masks of them, in training",
+        ),
     ],
 )
 def test_boxes_from_labels_are_said_aloud(trained: str, evaluated: str, said: str) -> None:
@@ -186,7 +205,7 @@ def test_views_are_grouped_by_action_or_by_sequence_and_activity() -> None:
         kind: labels.tolist() for kind, labels in protocols.labels_of(plain, record, sequence).items()
     } == {"action": ["walk"] * 4}
     marked = split_of(("TS1", [0, 1], ""), ("TS2", [0], ""), activity=b"")
-    assert list(protocols.labels_of(marked, record, sequence)) == ["action"], "training sequences have none"
+    assert list(protocols.labels_of(marked, record, sequence)) == ["sequence"], "of no action"
     for index, activity in enumerate((b"Sports", b"Sitting", b"Reaching")):
         marked.source[index]["activity"] = activity
     marked.cache.clear()
