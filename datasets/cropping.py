@@ -190,14 +190,16 @@ def _kept(
     view: View, frame: Int[np.ndarray, " n"], frame_rate: float, advance: Advance, notes: list[str]
 ) -> Iterator[tuple[int, _Frame | _Jpeg]]:
     """`(k, picture)` of every kept frame that there is. Raises ValueError when too many are missing."""
-    seen, k, drift = 0, 0, 0.0
+    seen, k, drift, damaged = 0, 0, 0.0, 0
     try:
-        for time, picture in _pictures(view.pictures):
+        for time, is_whole, picture in _pictures(view.pictures):
             advance(1)
+            damaged += not is_whole
             if time is not None:
                 drift = max(drift, abs(time * frame_rate - seen))
             if k < len(frame) and frame[k] == seen:
-                yield k, picture()
+                if is_whole:
+                    yield k, picture()
                 k += 1
             seen += 1
             if seen == view.frames:
@@ -216,6 +218,11 @@ def _kept(
             f"{name.name}: {seen} of {view.frames} frames could be read, which is a known defect; the view is "
             "invalid from there"
         )
+    if damaged:
+        notes.append(
+            f"{name.name}: {damaged} frames are damaged, and what the decoder made of them is left out: the view is "
+            "invalid there"
+        )
     # A decoder that passes over a damaged frame shifts all that follow against the poses.
     if drift > 1.0:
         notes.append(
@@ -224,15 +231,17 @@ def _kept(
         )
 
 
-def _pictures(paths: tuple[Path, ...]) -> Iterator[tuple[float | None, Callable[[], _Frame | _Jpeg]]]:
-    """Time (where there is a clock) of each picture in order, and a way to have it: others are only decoded."""
+def _pictures(
+    paths: tuple[Path, ...],
+) -> Iterator[tuple[float | None, bool, Callable[[], _Frame | _Jpeg]]]:
+    """Of each picture in order its time (where there is a clock), whether it is whole, and a way to have it."""
     if not _is_video(paths):
         for path in paths:
-            yield None, partial(_read, path)
+            yield None, True, partial(_read, path)
         return
     # One thread: the work is shared out by takes.
     for _, time, frame in video.decoded(paths[0], threads=1):
-        yield time, partial(_Frame, frame)
+        yield time, not frame.is_corrupt, partial(_Frame, frame)
 
 
 def _is_video(paths: tuple[Path, ...]) -> bool:

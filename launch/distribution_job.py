@@ -17,6 +17,8 @@ from launch import inventory, progress, stage_takes, staging
 from launch.prepare_settings import Prepare, differing
 
 STAGED = ".staged"
+# Options that only some data sets have; flags of the same name.
+OPTIONS = {"mpi_inf_3dhp": ("annotation", "retrieval_subjects")}
 
 
 class Distribution:
@@ -35,10 +37,7 @@ class Distribution:
         self._config, self._class, self._wanted = config, builder, wanted
         self._found: Inventory | None = None
         self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
-        self._options: dict[str, Any] = {}
-        if name == "mpi_inf_3dhp":
-            subjects = tuple(s.strip() for s in config.retrieval_subjects.split(",") if s.strip())
-            self._options = {"annotation": config.annotation, "retrieval_subjects": subjects}
+        self._options = {flag: _value(config, flag) for flag in OPTIONS.get(name, ())}
         self.workers = config.workers or stage_takes.workers_here()
 
     def _builder(self, data_dir: Path, **options: Any) -> DistributionBuilder:
@@ -205,6 +204,13 @@ class Distribution:
     def sheets(self, builder: DistributionBuilder) -> Iterator[tuple[str, Image.Image]]:
         del builder
         return iter(())
+
+
+def _value(config: Prepare, flag: str) -> Any:
+    value = getattr(config, flag)
+    if flag == "retrieval_subjects":
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
 
 
 def listings() -> Path:

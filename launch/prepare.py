@@ -31,7 +31,7 @@ from datasets import contact_sheet, pipeline, tuples
 from launch import flags, inspection, progress
 from launch.distribution_job import Distribution
 from launch.inventory import existing, size_text
-from launch.prepare_jobs import Job, Recordings, job_of
+from launch.prepare_jobs import Captured, Job, Recordings, job_of
 from launch.prepare_settings import Prepare
 from launch.staging import install, staging
 
@@ -65,7 +65,7 @@ def prepare(config: Prepare) -> Prepared:
         if differences:
             raise ValueError(
                 f"{path} was prepared otherwise ({'; '.join(differences)}); add --overwrite to replace it"
-                + (", or choose another --name" if isinstance(job, Recordings) else "")
+                + (", or choose another --name" if isinstance(job, (Recordings, Captured)) else "")
             )
         prepared = Prepared(job.dataset, path, tuples.fingerprint(info), fresh=False)
         job.tidy(data_dir)

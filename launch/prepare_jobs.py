@@ -1,6 +1,7 @@
 """What can be prepared, and what differs between synthetic people, recordings and distributions."""
 
 import contextlib
+import dataclasses
 import re
 import sys
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ from datasets.distribution_builder import DistributionBuilder
 from datasets.human36m import human36m_dataset_builder
 from datasets.mpi_inf_3dhp import mpi_inf_3dhp_dataset_builder
 from datasets.multiview_video import inspection, manifest, multiview_video_dataset_builder
-from datasets.synthetic_multiview import synthetic_multiview_dataset_builder
+from datasets.synthetic_multiview import joint_names, motion_files, synthetic_multiview_dataset_builder
 from launch import progress
-from launch.distribution_job import Distribution
+from launch.distribution_job import OPTIONS, Distribution
 from launch.prepare_settings import Prepare, differing
 
 # Every data set by name. A builder with BUILDER_CONFIGS offers those; the other cuts what --source holds.
@@ -26,6 +27,13 @@ BUILDERS: dict[str, type[tuples.TupleBuilder]] = {
     "human36m": human36m_dataset_builder.Builder,
     "mpi_inf_3dhp": mpi_inf_3dhp_dataset_builder.Builder,
 }
+
+
+# Which flags mean anything, by kind of data set.
+ALWAYS = ("dataset", "data_dir", "inspect", "inventory", "overwrite")
+RECORDINGS = ("source", "crop_size", "margin", "name", "fps", "max_offset")
+DISTRIBUTION = ("source", "crop_size", "margin", "boxes", "allow_missing", "workers", "beam_runner")
+MOTION = ("motion", "joint_map", "up_axis", "name")
 
 
 class Job(Protocol):
@@ -73,9 +81,6 @@ class Configured(_AtOnce):
         if wanted not in configs:
             found = f"has no configuration {wanted!r}" if wanted else "needs a configuration"
             raise ValueError(f"--dataset={config.dataset}: {name} {found}; there are: {_available()}")
-        for flag in ("source", "name"):
-            if getattr(config, flag):
-                raise ValueError(f"--{flag} is not for {config.dataset}, which takes no recordings")
         self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
 
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
@@ -92,6 +97,33 @@ class Configured(_AtOnce):
         return iter(())
 
 
+class Captured(Configured):
+    """A configuration whose people move by the user's own motion files; the set has a name of its own."""
+
+    def __init__(self, config: Prepare, name: str, wanted: str) -> None:
+        super().__init__(config, name, wanted)
+        self._settings = config
+        self._name = _plain(config.name or multiview_video_dataset_builder.config_name(config.motion))
+        if self._name in self._builder.builder_configs:
+            raise ValueError(f"--name={self._name} is a configuration of {name}; choose another name")
+        self.dataset = f"{name}/{self._name}"
+        self._archive: motion_files.Archive | None = None
+
+    def builder(self, data_dir: Path) -> tuples.TupleBuilder:
+        config = synthetic_multiview_dataset_builder.driven_by(self._read(), self._config, self._name)
+        return self._builder(config=config, data_dir=str(data_dir))
+
+    def _read(self) -> motion_files.Archive:
+        """The archive; every file of it is read once, to be sure of it before anything is rendered."""
+        if self._archive is None:
+            settings = self._settings
+            own = joint_names.read_map(settings.joint_map) if settings.joint_map else {}
+            spacing = self._builder.builder_configs[self._config].seconds_per_record
+            with progress.bar(0, f"look through {settings.motion}", "file") as bar:
+                self._archive = motion_files.scan(settings.motion, spacing, settings.up_axis, own, bar.update)
+        return self._archive
+
+
 class Recordings(_AtOnce):
     """The user's own recordings; a prepared set is named by its configuration."""
 
@@ -101,9 +133,9 @@ class Recordings(_AtOnce):
         if not (config.source or config.name or wanted):
             raise ValueError("--source is missing; name the folder of your recordings")
         self._config = config
-        self._name = config.name or wanted or multiview_video_dataset_builder.config_name(config.source)
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self._name):
-            raise ValueError(f"--name={self._name}; letters, digits, '_', '-' and '.' were expected")
+        self._name = _plain(
+            config.name or wanted or multiview_video_dataset_builder.config_name(config.source)
+        )
         self._fps = _fps(config.fps)
         self.dataset = f"{name}/{self._name}"
         self.version = str(multiview_video_dataset_builder.Builder.VERSION)
@@ -187,9 +219,32 @@ def job_of(config: Prepare) -> Job:
     if name not in BUILDERS:
         raise ValueError(f"--dataset={config.dataset} is unknown; there are: {_available()}")
     builder = BUILDERS[name]
+    job: type[Captured] | type[Configured] | type[Recordings]
     if issubclass(builder, DistributionBuilder):
+        _refuse_others(config, {*DISTRIBUTION, *OPTIONS.get(name, ())})
         return Distribution(config, builder, name, wanted)
-    return (Configured if builder.builder_configs else Recordings)(config, name, wanted)
+    if not builder.builder_configs:
+        job, flags = Recordings, RECORDINGS
+    elif config.motion:
+        job, flags = Captured, MOTION
+    else:
+        job, flags = Configured, ("motion",)
+    _refuse_others(config, set(flags))
+    return job(config, name, wanted)
+
+
+def _refuse_others(config: Prepare, flags: set[str]) -> None:
+    """Raises ValueError for a flag that would be ignored: whoever gave it expects something of it."""
+    for field in dataclasses.fields(Prepare):
+        if field.name not in {*ALWAYS, *flags} and getattr(config, field.name) != field.default:
+            known = ", ".join(f"--{name}" for name in sorted(flags))
+            raise ValueError(f"--{field.name} does nothing for --dataset={config.dataset}, which has {known}")
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise ValueError(f"--name={name}; letters, digits, '_', '-' and '.' were expected")
+    return name
 
 
 def _fps(text: str) -> float | str:

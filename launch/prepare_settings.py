@@ -8,6 +8,7 @@ from launch.flags import option
 
 RECORDINGS = "Recordings (--dataset=multiview_video)"
 ORIGINALS = "Original distributions (--dataset=human36m or mpi_inf_3dhp)"
+MOTION = "Motion capture (--dataset=synthetic_multiview/...)"
 FILES = "Original files (recordings and distributions)"
 
 
@@ -68,8 +69,8 @@ class Prepare:
 
     name: str = option(
         "",
-        "What the prepared recordings are called, so that --dataset=multiview_video/NAME finds them; the "
-        "source folder's name unless given.",
+        "What the prepared recordings (or motion files) are called, so that --dataset=multiview_video/NAME finds "
+        "them; the source folder's name unless given.",
         RECORDINGS,
     )
     fps: str = option(
@@ -81,6 +82,19 @@ class Prepare:
         5.0,
         "Offsets between cameras are looked for this far, seconds.",
         RECORDINGS,
+    )
+
+    motion: str = option(
+        "",
+        "Folder of BVH files: synthetic people move by them, one sequence a file; its folders are the subjects. The "
+        "set is called by --name, or by the folder's name.",
+        MOTION,
+    )
+    joint_map: str = option(
+        "", "File of lines 'Role = JointName', for skeletons whose names are not known.", MOTION
+    )
+    up_axis: Literal["auto", "y", "z"] = option(
+        "auto", "What is up in the BVH files; auto: the axis along which each file's person stands.", MOTION
     )
 
     inspect: bool = option(

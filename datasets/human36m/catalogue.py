@@ -14,7 +14,6 @@ from datasets.originals import File
 from datasets.takes import BoxSource, Inventory, Missing
 
 SPLITS = {"train": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
-MISCELLANEOUS = 1  # the action of the _ALL takes
 COLUMN = {Kind.POSES: "poses", Kind.MONO: "mono poses", Kind.MASKS: "masks"}
 ARCHIVE_NUMBER = {"S1": 1, "S5": 6, "S6": 7, "S7": 2, "S8": 3, "S9": 4, "S11": 5}
 """`N` of a subject's `SubjectSpecific_N.tgz` on the download site (1.1)."""
@@ -51,7 +50,6 @@ def take_inventory(files: Sequence[File], step: int, boxes: BoxSource) -> Invent
         for split, subjects in SPLITS.items()
         for subject in subjects
         for sequence in sorted(metadata.sequences[subject], key=lambda s: (s.action, s.subaction))
-        if sequence.action != MISCELLANEOUS
     ]
     usable = [expected for expected in plan if expected.is_usable]
     if boxes == "mask":
@@ -83,6 +81,11 @@ class _Expected:
     @property
     def key(self) -> tuple[str, int, int]:
         return self.subject, self.sequence.action, self.sequence.subaction
+
+    @property
+    def file(self) -> str:
+        """What its files are called, and the official ids, which the names do not tell."""
+        return f"file {self.sequence.prefix}, id {self.sequence.action}.{self.sequence.subaction}"
 
     @property
     def is_usable(self) -> bool:
@@ -122,7 +125,7 @@ def _take(expected: _Expected, metadata: h36m.Metadata, step: int, boxes: BoxSou
         files=files,
         source_frames=sequence.poses * videos,
         kept_frames=len(kept_frames(sequence.poses, expected.split, step)),
-        defect=DAMAGED.get(expected.key, ""),
+        defect=f"{expected.file}: {DAMAGED[expected.key]}" if expected.key in DAMAGED else "",
         cameras=tuple(metadata.camera(subject, camera) for camera in expected.cameras),
         poses=sequence.poses,
         step=step,
@@ -144,12 +147,11 @@ def _missing(expected: _Expected) -> list[Missing]:
 
 
 def _defects(expected: _Expected) -> list[str]:
-    sequence = expected.sequence
     sentences = []
     if expected.key in DAMAGED:
         sentences.append(
-            f"{expected.subject} {sequence.prefix} ({sequence.action}.{sequence.subaction}): "
-            f"{DAMAGED[expected.key]}; it is stored and flagged, evaluations can leave it out"
+            f"{expected.subject}, {expected.file}: {DAMAGED[expected.key]}; it is stored and flagged, evaluations can "
+            "leave it out"
         )
     for place in expected.places(Kind.VIDEO):
         if expected.may_lack(place):

@@ -13,6 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 SUBJECTS = tuple(f"S{number}" for number in range(1, 12))
+READ = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
+"""Who has poses. What the tables say of the others is passed over unread: nothing vouches for it."""
+MISCELLANEOUS = 1  # the action of the _ALL takes, which are passed over too
 CAMERAS = 4
 PLACEMENT, LENS = 6, 9  # numbers of a camera: angles and centre; focal lengths, principal point, distortion
 POSES_PER_SAMPLE = 4  # motion capture runs at 200 Hz, poses and videos at 50
@@ -77,7 +80,7 @@ class Metadata:
     Attributes:
       action_names: by action id.
       cameras: ids by index.
-      sequences: the takes of each subject in the order of the file, by subject (`S1`).
+      sequences: the takes of each subject of `READ` in the order of the file, by subject (`S1`).
       placements: by camera and subject, angles and centre (`Camera.placement`).
       lenses: by camera (`Camera.lens`).
     """
@@ -153,7 +156,10 @@ class _NoDocumentType(ElementTree.TreeBuilder):
 def _sequences(
     mapping: ElementTree.Element, frames: ElementTree.Element, action_names: dict[int, str]
 ) -> dict[str, tuple[Sequence, ...]]:
-    """Joins the two tables: column k of `frames` belongs to row k of `mapping`."""
+    """Joins the two tables: column k of `frames` belongs to row k of `mapping`.
+
+    Strict about what is used: the takes of `READ`.
+    """
     header, *rows = [[_text(cell) for cell in row] for row in mapping] if len(mapping) else [[]]
     if tuple(header[2:]) != SUBJECTS:
         raise _Malformed(
@@ -162,13 +168,17 @@ def _sequences(
     takes = rows[:-2]  # below them: nicknames of the subjects, and picture sizes
     if len(frames) != len(SUBJECTS):
         raise _Malformed(f"frames has {len(frames)} rows", "one for each of 11 subjects")
-    found: dict[str, list[Sequence]] = {subject: [] for subject in SUBJECTS}
+    found: dict[str, list[Sequence]] = {subject: [] for subject in READ}
     for k, row in enumerate(takes, 1):
+        if row[:1] == [str(MISCELLANEOUS)]:
+            continue
         if len(row) != len(header) or not (row[0].isdecimal() and row[1].isdecimal()):
             raise _Malformed(f"row {k} of mapping reads {' | '.join(row)!r}", "two ids and 11 file names")
         if int(row[0]) not in action_names:
             raise _Malformed(f"row {k} of mapping names action {row[0]}", "an action that actionnames lists")
         for subject, counts, prefix in zip(SUBJECTS, frames, row[2:], strict=True):
+            if subject not in READ:
+                continue
             if len(counts) != len(takes) + 1:
                 raise _Malformed(
                     f"frames has {len(counts)} cells for {subject}",

@@ -25,7 +25,8 @@ def fit_intrinsics(
       name: of the file, for messages.
 
     Raises:
-      ValueError: the points do not determine a camera, or are off by more than 2 px in the median.
+      ValueError: the points do not determine a camera, are off by more than 2 px in the median, or are mirrored:
+        a focal length comes out negative.
     """
     pixels, points = annot2.reshape(-1, 2), annot3.reshape(-1, 3)
     usable = np.isfinite(pixels).all(-1) & np.isfinite(points).all(-1) & (points[:, 2] > 0)
@@ -44,6 +45,12 @@ def fit_intrinsics(
         raise ValueError(
             f"{name}: no camera takes `annot3` to `annot2`: the best is off by {error:.1f} px in the median; at "
             f"most {MOST_FIT_PIXELS:g} were expected"
+        )
+    focal_lengths = intrinsics[0, 0], intrinsics[1, 1]
+    if min(focal_lengths) <= 0:
+        raise ValueError(
+            f"{name}: `annot2` is a mirror image of `annot3`: the focal lengths that take one to the other are "
+            f"{focal_lengths[0]:.0f} and {focal_lengths[1]:.0f} px; positive ones were expected"
         )
     return intrinsics
 

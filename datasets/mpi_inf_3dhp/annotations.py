@@ -25,7 +25,7 @@ ACTIVITIES = (
 """Of the test set, by number from 1."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Annotations:
     """What is annotated in v cameras and f frames.
 
@@ -33,18 +33,20 @@ class Annotations:
       annot2: pixels.
       annot3: millimetres, in each camera's frame; it projects onto `annot2`.
       univ_annot3: the same, scaled about the root to the height that all sequences share; it does not.
+      left_out: how many frames more there were, beyond those that the videos have.
     """
 
     annot2: Float[np.ndarray, "v f 17 2"]
     annot3: Float[np.ndarray, "v f 17 3"]
     univ_annot3: Float[np.ndarray, "v f 17 3"]
+    left_out: int
 
     def pose(self, annotation: Annotation) -> Float[np.ndarray, "v f 17 3"]:
         """The chosen 3D annotation."""
         return self.annot3 if annotation == "annot3" else self.univ_annot3
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SingleViewAnnotations(Annotations):
     """Of a test sequence, v = 1.
 
@@ -57,12 +59,13 @@ class SingleViewAnnotations(Annotations):
     activity: list[str]
 
 
-def read_training(path: Path, name: str, cameras: tuple[int, ...]) -> Annotations:
+def read_training(path: Path, name: str, cameras: tuple[int, ...], most: int) -> Annotations:
     """Reads `annot.mat` (MATLAB v5). As many frames as its field `frames` has entries: arrays may be longer.
 
     Args:
       name: of the file, for messages.
       cameras: the v wanted ones, 0 to 13.
+      most: how many frames the videos have; `frames` may be as long as the arrays.
 
     Raises:
       ValueError: not a MATLAB v5 file, cut short, without a field, or with a field of another shape.
@@ -71,9 +74,10 @@ def read_training(path: Path, name: str, cameras: tuple[int, ...]) -> Annotation
         raise ValueError(
             f"{name}: is a MATLAB v7.3 (HDF5) file; v5, as it is distributed, was expected: download it again"
         )
-    frames = int(_v5_field(path, name, "frames").size)
-    if not frames:
+    entries = int(_v5_field(path, name, "frames").size)
+    if not entries:
         raise ValueError(f"{name}: `frames` is empty; a number for every frame was expected")
+    frames = min(entries, most)
     fields = {}
     for field in ("annot2", "annot3", "univ_annot3"):
         # One at a time: each is up to 120 MB, of which half the cameras and joints are wanted.
@@ -86,7 +90,7 @@ def read_training(path: Path, name: str, cameras: tuple[int, ...]) -> Annotation
         fields[field] = np.stack(
             [_joints(cells[k], frames, size, f"{name}: `{field}`, camera {k}") for k in cameras]
         )
-    return Annotations(**fields)
+    return Annotations(**fields, left_out=entries - frames)
 
 
 def _v5_field(path: Path, name: str, field: str) -> np.ndarray:
@@ -155,7 +159,7 @@ def read_test(path: Path, name: str) -> SingleViewAnnotations:
             f"{name}: frame {nameless[0]} counts but has no activity; a number from 1 to {len(ACTIVITIES)} was "
             "expected in `activity_annotation`"
         )
-    return SingleViewAnnotations(**arrays, valid_frame=valid, activity=activity)
+    return SingleViewAnnotations(**arrays, left_out=0, valid_frame=valid, activity=activity)
 
 
 def _activity(number: float) -> str:

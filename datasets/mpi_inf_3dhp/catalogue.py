@@ -20,6 +20,13 @@ _ARCHIVES = {
     **dict.fromkeys((11, 12, 13), "ceiling_cameras.zip"),
 }
 
+_ANNOTATION_HINT = "annotations: annot.mat of the sequence"
+_CALIBRATION_HINT = "cameras: camera.calibration of the sequence"
+_VIDEO_HINT = (
+    "videos: imageSequence/{archive} of the sequence, packed or not, or the JPEG files of all frames in "
+    "imageSequence/video_0/ and so on"
+)
+
 
 def take_inventory(files: Sequence[File], options: Options) -> Inventory:
     """Sorts the files and plans the takes: `train`, then `retrieval`, then `test`.
@@ -46,9 +53,9 @@ def take_inventory(files: Sequence[File], options: Options) -> Inventory:
         found=found,
         missing=tuple(missing),
         defects=tuple(
-            f"{defect.take} {defect.text} (source: {defect.source})"
+            f"{defect.take or 'any sequence'} {defect.text} (source: {defect.source})"
             for defect in defects.DEFECTS
-            if defect in defects.of_take(defect.take, options.annotation) and defect.take in layout.annotation
+            if any(defect in defects.of_take(take, options.annotation) for take in layout.annotation)
         ),
         unexpected=layout.unexpected,
         warnings=layout.warnings,
@@ -63,19 +70,20 @@ def _count_training(
     found: dict[tuple[str, str], tuple[int, int]],
     missing: list[Missing],
 ) -> None:
+    """Adds what there is of a training sequence. Hints name no sequence or camera: equal ones are told once."""
     take = f"{subject}/{sequence}"
     wanted = [
-        ("annotation", "annot.mat", take in layout.annotation, ""),
-        ("calibration", "camera.calibration", take in layout.calibration, ""),
+        ("annotation", "annot.mat", take in layout.annotation, _ANNOTATION_HINT),
+        ("calibration", "camera.calibration", take in layout.calibration, _CALIBRATION_HINT),
     ]
     for k in options.cameras:
-        hint = f"imageSequence/video_{k}.avi, loose or in {_ARCHIVES[k]}, or JPEG files in imageSequence/video_{k}/"
+        hint = _VIDEO_HINT.format(archive=_ARCHIVES[k])
         wanted.append((f"camera {k}", f"video_{k}.avi", (take, k) in layout.pictures, hint))
     for column, name, there, hint in wanted:
         have, of = found.get((subject, column), (0, 0))
         found[subject, column] = (have + there, of + 1)
         if not there:
-            missing.append(Missing(f"{take}/{name}", f"{take}/{hint or name} of the training set"))
+            missing.append(Missing(f"{take}/{name}", hint))
 
 
 def _count_test(
@@ -85,12 +93,12 @@ def _count_test(
     missing: list[Missing],
 ) -> None:
     for column, name, there, what in (
-        ("annotation", "annot_data.mat", subject in layout.annotation, "annot_data.mat"),
-        ("images", "images", (subject, 0) in layout.pictures, "imageSequence/img_000001.jpg and on"),
+        ("annotation", "annot_data.mat", subject in layout.annotation, "annotations: annot_data.mat"),
+        ("images", "images", (subject, 0) in layout.pictures, "pictures: imageSequence/img_*.jpg"),
     ):
         found[subject, column] = (int(there), 1)
         if not there:
-            missing.append(Missing(f"{subject}/{name}", f"{subject}/{what} of mpi_inf_3dhp_test_set.zip"))
+            missing.append(Missing(f"{subject}/{name}", f"{what} of mpi_inf_3dhp_test_set.zip"))
 
 
 def _training_take(layout: Layout, subject: str, sequence: str, options: Options) -> Take | None:

@@ -19,14 +19,16 @@ class Defect:
     """One defect.
 
     Attributes:
-      take: `S6/Seq2`, say.
+      take: `S6/Seq2`, say; empty: any.
       text: what is wrong, and what is done about it.
       source: who reports it.
       short_by: how many frames the videos may lack at their end.
       cameras: which of them; none: all.
+      surplus: how many pictures there are beyond the annotations of a test sequence.
       exchanged: first and last frame of a stretch whose left and right joints are said to be exchanged.
       annotation: the only annotation that it concerns; empty: any.
-      stays: whether the records hold it, so that an evaluation should be able to leave them out.
+      stays: whether the records hold it, so that an evaluation should be able to leave them out; of an exchange,
+        whether they do is known when the annotation was read.
     """
 
     take: str
@@ -34,6 +36,7 @@ class Defect:
     source: str
     short_by: int = 0
     cameras: tuple[int, ...] = ()
+    surplus: int = 0
     exchanged: tuple[int, int] | None = None
     annotation: str = ""
     stays: bool = False
@@ -61,8 +64,10 @@ DEFECTS = (
         short_by=EVERY_FRAME,
         cameras=(2,),
     ),
-    Defect("TS3", "has one picture more than annotations; it is left out", "third-party report"),
-    Defect("TS4", "has two pictures more than annotations; they are left out", "third-party report"),
+    Defect("TS3", "has one picture more than annotations; it is left out", "third-party report", surplus=1),
+    Defect(
+        "TS4", "has two pictures more than annotations; they are left out", "third-party report", surplus=2
+    ),
     Defect(
         "TS6",
         "knees and ankles of univ_annot3 are not those of annot3",
@@ -70,18 +75,36 @@ DEFECTS = (
         annotation="univ_annot3",
         stays=True,
     ),
+    Defect(
+        "",
+        "may hold a few frames of a flash, nearly all pixels saturated; nothing is done, they are kept",
+        "margipose, which drops frames with more than a third of their pixels saturated",
+    ),
 )
 
 
 def of_take(take: str, annotation: str) -> tuple[Defect, ...]:
     """What is known about `take` when that annotation is chosen."""
-    return tuple(d for d in DEFECTS if d.take == take and d.annotation in ("", annotation))
+    return tuple(d for d in DEFECTS if d.take in ("", take) and d.annotation in ("", annotation))
 
 
 def short_by(defects: tuple[Defect, ...], camera: int, frames: int) -> int:
     """How many of its `frames` frames the video of `camera` may lack."""
     allowed = (d.short_by for d in defects if not d.cameras or camera in d.cameras)
     return min(frames, max(allowed, default=0))
+
+
+def surplus(defects: tuple[Defect, ...]) -> int:
+    """How many pictures a test sequence has beyond its annotations."""
+    return max((d.surplus for d in defects), default=0)
+
+
+def not_confirmed(reported: tuple[int, int]) -> str:
+    """What is wrong with a take where left and right are reported to be exchanged and nothing shows it."""
+    return (
+        f"left and right are said to be exchanged in frames {reported[0]} to {reported[1]}; not confirmed by the "
+        "annotation, left as it is"
+    )
 
 
 def exchanged_stretch(pose: Float[np.ndarray, "f 17 3"], reported: tuple[int, int]) -> tuple[int, int] | None:

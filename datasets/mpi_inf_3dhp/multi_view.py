@@ -15,6 +15,14 @@ from datasets.takes import Footage, Locate, Take, View
 
 # The videos have 50 frames per second; all others 25: specs/data_formats.md, section 2.2.
 FIFTY = ("S1/Seq2", "S3/Seq1", "S3/Seq2", "S5/Seq1", "S5/Seq2")
+# Frames of the videos, of which some annotations have more: section 2.2, in which margipose's
+# sequence_info.json, mmpose's preprocess_mpi_inf_3dhp.py and a third table agree.
+FRAMES = {
+    "S1/Seq1": 6416, "S2/Seq1": 6502, "S3/Seq1": 12488, "S4/Seq1": 6171,
+    "S1/Seq2": 12430, "S2/Seq2": 6081, "S3/Seq2": 12283, "S4/Seq2": 6675,
+    "S5/Seq1": 12820, "S6/Seq1": 6188, "S7/Seq1": 6239, "S8/Seq1": 6468,
+    "S5/Seq2": 12312, "S6/Seq2": 6145, "S7/Seq2": 6320, "S8/Seq2": 6054,
+}  # fmt: skip
 SAMPLED = 10.0  # instants per second that are aimed at
 RATE_TOLERANCE = 0.01
 
@@ -44,9 +52,14 @@ class MultiViewTake(Take):
         options, known = self.options, defects.of_take(self.place, self.options.annotation)
         (annotation,), (calibration,) = self.files["annotation"], self.files["calibration"]
         cameras = self._cameras(locate(calibration).read_bytes(), calibration.path)
-        annotations = read_training(locate(annotation), annotation.path, options.cameras)
+        annotations = read_training(locate(annotation), annotation.path, options.cameras, FRAMES[self.place])
         alignment.check_cameras(cameras, annotations.annot2, annotations.annot3, self.place)
-        pose, notes = self._pose(annotations, known)
+        pose, notes, defect = self._pose(annotations, known)
+        if annotations.left_out:
+            notes.append(
+                f"{annotation.path}: {pose.shape[1] + annotations.left_out} frames are annotated, but the videos have "
+                f"{FRAMES[self.place]}; the last {annotations.left_out} are left out"
+            )
 
         pictures = {k: tuple(map(locate, self.files.get(str(k), ()))) for k in options.cameras}
         length = pose.shape[1]
@@ -68,6 +81,7 @@ class MultiViewTake(Take):
             frame_rate=rate,
             extra={"valid_frame": [True] * len(frame), "activity": [""] * len(frame)},
             notes=tuple(notes),
+            defect=defect,
         )
 
     def _cameras(self, content: bytes, name: str) -> dict[str, Camera]:
@@ -101,23 +115,24 @@ class MultiViewTake(Take):
 
     def _pose(
         self, annotations: Annotations, known: tuple[defects.Defect, ...]
-    ) -> tuple[Float[np.ndarray, "v f 17 3"], list[str]]:
-        """The chosen annotation, with left and right put right where it shows that they were exchanged."""
-        pose, notes = annotations.pose(self.options.annotation), []
-        for reported in (defect.exchanged for defect in known if defect.exchanged is not None):
-            stretch = defects.exchanged_stretch(pose[0], reported)
-            if stretch is None:
-                notes.append(
-                    f"{self.place}: left and right are said to be exchanged in frames {reported[0]} to {reported[1]}, "
-                    "but the annotation does not show it at both ends: it is left as it is"
-                )
-            else:
-                pose = defects.put_right(pose, stretch)
-                notes.append(
-                    f"{self.place}: left and right were exchanged in frames {stretch[0]} to {stretch[1]} and are put "
-                    "right: the annotation shows it at both ends"
-                )
-        return pose, notes
+    ) -> tuple[Float[np.ndarray, "v f 17 3"], list[str], str | None]:
+        """The chosen annotation, with left and right put right where it shows that they were exchanged.
+
+        Also notes on that, and `Footage.defect`: what is still wrong then.
+        """
+        pose = annotations.pose(self.options.annotation)
+        reported = next((d.exchanged for d in known if d.exchanged is not None), None)
+        if reported is None:
+            return pose, [], None
+        stretch = defects.exchanged_stretch(pose[0], reported)
+        if stretch is None:
+            defect = defects.not_confirmed(reported)
+            return pose, [f"{self.place}: {defect}"], defect
+        note = (
+            f"{self.place}: left and right were exchanged in frames {stretch[0]} to {stretch[1]} and are put right: "
+            "the annotation shows it at both ends"
+        )
+        return defects.put_right(pose, stretch), [note], ""
 
     def _view(
         self,

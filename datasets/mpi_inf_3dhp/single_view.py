@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from datasets.mpi_inf_3dhp import defects
 from datasets.mpi_inf_3dhp.alignment import fit_intrinsics
 from datasets.mpi_inf_3dhp.annotations import read_test
 from datasets.mpi_inf_3dhp.footage import Options, empty_view, joint_boxes, picture_size
@@ -50,4 +51,16 @@ class SingleViewTake(Take):
             seconds_per_record=1 / FRAME_RATE,
             frame_rate=FRAME_RATE,
             extra={"valid_frame": valid.tolist(), "activity": annotations.activity},
+            notes=self._notes(len(pictures), frames),
+        )
+
+    def _notes(self, pictures: int, frames: int) -> tuple[str, ...]:
+        """On pictures beyond the annotations, other than the known ones."""
+        surplus = pictures - frames
+        expected = defects.surplus(defects.of_take(self.name, self.options.annotation))
+        if surplus <= 0 or surplus == expected:
+            return ()
+        return (
+            f"{self.name}: there are {pictures} pictures and {frames} annotations, {surplus} pictures more where "
+            f"{expected} were expected; those beyond the annotations are left out",
         )

@@ -160,6 +160,25 @@ def person(draws: Arrays, xp: ModuleType) -> Person:
     )
 
 
+def along(axes: Arrays, forward: Arrays, left: Arrays, up: Arrays) -> Arrays:
+    """The vector with these components on `axes` (`[..., 3, 3]`, columns forward, left, up)."""
+    return axes[..., 0] * forward + axes[..., 1] * left + axes[..., 2] * up
+
+
+def hand(wrist: Arrays, axes: Arrays, person: Person) -> tuple[Arrays, Arrays]:
+    """Finger tips and thumb of a hand that hangs down its `axes` (those of an arm at rest)."""
+    fingers = wrist + along(axes, 0.12 * person.hand, 0.0, -0.99 * person.hand)
+    thumb = wrist + along(axes, 0.40 * person.hand, 0.0, -0.35 * person.hand)
+    return fingers, thumb
+
+
+def foot(ankle: Arrays, axes: Arrays, person: Person) -> tuple[Arrays, Arrays]:
+    """Heel and toe of a foot with its sole along `axes`."""
+    heel = ankle + along(axes, -0.14 * person.foot, 0.0, -34.0)
+    toe = ankle + along(axes, 0.62 * person.foot, 0.0, -42.0)
+    return heel, toe
+
+
 def flesh(body: Body, person: Person, xp: ModuleType) -> Flesh:
     """The rounded cones of a body, in the order of `PARTS`; leading axes as in `body`."""
     joints, scale, trunk = body.joints, person.girth, person.belly

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from datasets.synthetic_multiview.anatomy import Arrays, Body, Person
+from datasets.synthetic_multiview.anatomy import Arrays, Body, Person, along, foot, hand
 
 ACTIONS = ("walking", "sitting", "reaching", "bending", "arms_raised", "kicking", "phoning", "turning")
 
@@ -278,9 +278,6 @@ def pose(action: int | Array, draws: Arrays, time: Arrays, person: Person, xp: M
     zero = xp.zeros_like(time)
     hip = xp.stack([centre_x + place * xp.sin(radians), centre_y - place * xp.cos(radians), zero], axis=-1)
 
-    def along(axes: Arrays, forward: Arrays, left: Arrays, up: Arrays) -> Arrays:
-        return axes[..., 0] * forward + axes[..., 1] * left + axes[..., 2] * up
-
     base = rz(heading)
     pelvis = _compose(base, rx(-main * a.tilt))
     loin = _compose(base, ry(a.lean), rx(-main * 0.5 * a.side), rz(main * 0.4 * a.twist))
@@ -306,8 +303,7 @@ def pose(action: int | Array, draws: Arrays, time: Arrays, person: Person, xp: M
         ankle = knee + along(shin, 0.0, 0.0, -person.shin)
         # The sole follows the shin only partly: it stays near the floor when the knee bends.
         sole = _compose(base, ry(0.35 * (knee_angle - sided(a.hip_m, a.hip_o, side))), rz(sign * 8 + zero))
-        heel = ankle + along(sole, -0.14 * person.foot, 0.0, -34.0)
-        toe = ankle + along(sole, 0.62 * person.foot, 0.0, -42.0)
+        heel, toe = foot(ankle, sole, person)
 
         arm = _compose(
             chest,
@@ -319,8 +315,7 @@ def pose(action: int | Array, draws: Arrays, time: Arrays, person: Person, xp: M
         shoulder = thorax + along(chest, 0.0, sign * person.shoulder, -person.shoulder_drop)
         elbow = shoulder + along(arm, 0.0, 0.0, -person.upper_arm)
         wrist = elbow + along(fore, 0.0, 0.0, -person.forearm)
-        fingers = wrist + along(fore, 0.12 * person.hand, 0.0, -0.99 * person.hand)
-        thumb = wrist + along(fore, 0.40 * person.hand, 0.0, -0.35 * person.hand)
+        fingers, thumb = hand(wrist, fore, person)
         limbs.append((hip_joint, knee, ankle, shoulder, elbow, wrist, fingers, thumb, heel, toe))
 
     left, right = limbs

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from datasets import tuples
-from datasets.synthetic_multiview import anatomy, motion, scene
+from datasets.synthetic_multiview import anatomy, motion, performance, scene
+from datasets.synthetic_multiview.motion_files import SPLITS, Archive
 from datasets.synthetic_multiview.render import render
 
 NUM_CAMERAS = 4
@@ -40,6 +41,7 @@ class Config(tfds.core.BuilderConfig):
       wild: rig, room, light and clothes vary by sequence; otherwise all share one room and rig, and a subject
         keeps their clothes.
       samples: rays per pixel and side.
+      motion: files that people move by instead of the generated actions; they say subjects, takes and instants.
     """
 
     size: int = 64
@@ -50,6 +52,7 @@ class Config(tfds.core.BuilderConfig):
     wild: bool = False
     samples: int = 1
     seed: int = 0
+    motion: Archive | None = None
 
 
 _SPLITS = {"train": (1, 2, 3, 4, 5), "validation": (6,), "test": (7, 8)}
@@ -60,6 +63,13 @@ _DEMO = {"train": (1, 2, 3, 4, 5, 9, 10, 11, 12, 13), "validation": (6, 14), "te
 
 def _config(name: str, description: str, **kwargs: Any) -> Config:
     return Config(name=name, version=tfds.core.Version("1.0.0"), description=description, **kwargs)
+
+
+def driven_by(archive: Archive, config: str, name: str) -> Config:
+    """The configuration called `config`, its people moved by an archive's files, under a `name` of its own."""
+    base = Builder.builder_configs[config]
+    description = f"As {config}, moved by {len(archive.files)} motion files."
+    return dataclasses.replace(base, name=name, description=description, motion=archive)
 
 
 class Builder(tuples.TupleBuilder):
@@ -111,43 +121,59 @@ class Builder(tuples.TupleBuilder):
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        return tuple(self.builder_config.subjects)
+        archive = self.builder_config.motion
+        if archive is None:
+            return tuple(self.builder_config.subjects)
+        return tuple(split for split in SPLITS if any(file.split == split for file in archive.files))
 
     @property
     def specification(self) -> dict[str, Any]:
-        return {
-            name: getattr(self.builder_config, name)
-            for name in ("size", "takes", "instants", "seconds_per_record", "wild", "samples", "seed")
-        }
+        config = self.builder_config
+        common = ("size", "seconds_per_record", "wild", "samples", "seed")
+        if config.motion is not None:
+            return {name: getattr(config, name) for name in common} | {"motion": config.motion.specification}
+        return {name: getattr(config, name) for name in (*common, "takes", "instants")}
 
     def sequences(self, split: str) -> int:
+        return len(self._acts(split))
+
+    def _acts(self, split: str) -> list[performance.Act]:
         config = self.builder_config
-        return len(config.subjects[split]) * len(motion.ACTIONS) * config.takes
+        if config.motion is not None:
+            return performance.captured(config.motion, split, config.seed)
+        times = np.arange(config.instants) * config.seconds_per_record
+        takes = product(config.subjects[split], range(len(motion.ACTIONS)), range(config.takes))
+        return [performance.generated(*take, config.seed, times) for take in takes]
+
+    def _records(self, split: str) -> int:
+        config = self.builder_config
+        if config.motion is not None:
+            return sum(file.instants for file in config.motion.files if file.split == split)
+        return self.sequences(split) * config.instants
 
     def expected_records(self) -> int:
-        return sum(map(self.sequences, self.split_names)) * self.builder_config.instants
+        return sum(map(self._records, self.split_names))
 
     def expected_bytes(self, split: str) -> int:
-        config = self.builder_config
-        return self.sequences(split) * config.instants * self.views * tuples.view_bytes(config.size)
+        return self._records(split) * self.views * tuples.view_bytes(self.builder_config.size)
 
     def recordings(self, split: str) -> Iterator[tuples.Recording]:
         config = self.builder_config
-        takes = list(product(config.subjects[split], range(len(motion.ACTIONS)), range(config.takes)))
+        acts = self._acts(split)
         stop = threading.Event()
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="render")
         try:
             # A few sequences ahead keep the threads busy without holding the whole split.
-            ahead = [pool.submit(_sequence, config, *take, stop) for take in takes[: 2 * THREADS]]
-            for i, (subject, action, take) in enumerate(takes):
+            ahead = [pool.submit(_sequence, config, act, stop) for act in acts[: 2 * THREADS]]
+            for i, act in enumerate(acts):
                 instants = ahead.pop(0).result()
-                if i + 2 * THREADS < len(takes):
-                    ahead.append(pool.submit(_sequence, config, *takes[i + 2 * THREADS], stop))
+                if i + 2 * THREADS < len(acts):
+                    ahead.append(pool.submit(_sequence, config, acts[i + 2 * THREADS], stop))
                 yield tuples.Recording(
-                    subject=f"S{subject}",
-                    action=motion.ACTIONS[action],
-                    subaction=str(take + 1),
-                    group=_sequence_id(config, subject, action, take) if config.wild else subject,
+                    subject=act.subject,
+                    action=act.action,
+                    subaction=act.subaction,
+                    group=act.sequence if config.wild else act.person,
                     seconds_per_record=config.seconds_per_record,
                     instants=instants,
                 )
@@ -156,45 +182,37 @@ class Builder(tuples.TupleBuilder):
             pool.shutdown(cancel_futures=True)
 
 
-def _sequence_id(config: Config, subject: int, action: int, take: int) -> int:
-    """A number for every sequence there can be, the same whatever else the configuration holds."""
-    return (subject * len(motion.ACTIONS) + action) * 100 + take
-
-
 def _rounded(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return np.round(values / GRID_MM) * GRID_MM
 
 
 def _sequence(
-    config: Config, subject: int, action: int, take: int, stop: threading.Event | None = None
+    config: Config, act: performance.Act, stop: threading.Event | None = None
 ) -> list[tuples.Instant]:
     """All instants of one sequence: geometry in NumPy float64 on a fixed grid, pictures by the renderer.
 
     Raises CancelledError when `stop` is set meanwhile.
     """
-    number = _sequence_id(config, subject, action, take)
-    place = number if config.wild else 0
+    place = act.sequence if config.wild else 0
 
     def exact(draws: jax.Array) -> Float[np.ndarray, "..."]:
         return np.asarray(draws, np.float64)
 
-    person = anatomy.person(exact(anatomy.person_draws(config.seed, subject, place)), np)
+    person = anatomy.person(exact(anatomy.person_draws(config.seed, act.person, place)), np)
     room = scene.room(exact(scene.room_draws(config.seed, place)), np)
     rig = scene.rig(exact(scene.rig_draws(config.seed, place, NUM_CAMERAS)), np)
-    times = np.arange(config.instants) * config.seconds_per_record
-    draws = exact(motion.motion_draws(config.seed, number))
-    body = motion.pose(action, draws, times, person, np)
-    body = anatomy.Body(*(_rounded(field) for field in body))
+    played = act.perform(person)
+    body = anatomy.Body(*(_rounded(field) for field in played.body))
     points, radii = anatomy.outline(anatomy.flesh(body, person, np), np)
 
     cameras = [scene.Camera(*(field[v] for field in rig)) for v in range(NUM_CAMERAS)]
     boxes = np.stack([scene.crop_box(points, radii, c, CROP_MARGIN, np) for c in cameras], axis=1)
     poses = np.stack([_rounded(scene.to_camera(body.joints, c)) for c in cameras], axis=1)
     extrinsics = np.concatenate([rig.rotation, rig.translation[:, :, None]], axis=-1)
-    pictures = _render(config, body, person, room, rig, boxes, stop)
+    images = _render(config, body, person, room, rig, boxes, stop)
     return [
         tuples.Instant(
-            images=[tuples.encode_jpeg(picture) for picture in pictures[i]],
+            images=images[i],
             view_valid=np.ones(NUM_CAMERAS, bool),
             camera=[f"camera{v}" for v in range(NUM_CAMERAS)],
             pose=poses[i].astype(np.float32),
@@ -203,10 +221,10 @@ def _sequence(
             distortion=np.zeros((NUM_CAMERAS, 5)),
             box=boxes[i].astype(np.float32),
             box_source="mask",
-            frame=i,
-            time=float(times[i]),
+            frame=int(frame),
+            time=float(i * config.seconds_per_record),
         )
-        for i in range(config.instants)
+        for i, frame in enumerate(played.frames)
     ]
 
 
@@ -238,12 +256,13 @@ def _render(
     rig: scene.Camera,
     boxes: Float[np.ndarray, "i v 4"],
     stop: threading.Event | None = None,
-) -> UInt8[np.ndarray, "i v s s 3"]:
+) -> list[list[bytes]]:
+    """JPEG files, those of all views instant by instant."""
     instants = boxes.shape[0]
     crops = scene.crop_intrinsics(rig.intrinsics[None], boxes, config.size, np)
     single = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (person, room))
     step = max(1, PIXELS_PER_CALL // (config.size**2 * NUM_CAMERAS))
-    out = []
+    out: list[list[bytes]] = []
     for first in range(0, instants, step):
         if stop is not None and stop.is_set():
             raise CancelledError
@@ -256,6 +275,6 @@ def _render(
             jnp.asarray(rig.translation, jnp.float32),
             jnp.asarray(crops[window], jnp.float32),
         )
-        pictures = _pictures(chunk, *single, camera, config.size, config.samples)
-        out.append(np.asarray(pictures)[first - low :])
-    return np.concatenate(out)
+        pictures = np.asarray(_pictures(chunk, *single, camera, config.size, config.samples))
+        out += [[tuples.encode_jpeg(picture) for picture in views] for views in pictures[first - low :]]
+    return out

@@ -164,3 +164,18 @@ def test_a_reduced_picture_is_cropped_where_the_box_is(tmp_path: Path) -> None:
     edge = k - 0.5 + (140 - rows[k - 1]) / (rows[k] - rows[k - 1])
     x0, x1 = boxes.square(np.array([0.0, 0, side, side]), 0.1)[[1, 3]]
     assert abs(x0 + edge / 100 * (x1 - x0) - 900) < 2
+
+
+def test_what_a_decoder_makes_of_damage_is_left_out(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "whole.avi").read_bytes()
+    at = len(whole) // 2
+    (tmp_path / "hole.avi").write_bytes(whole[:at] + bytes(300) + whole[at + 300 :])
+    decoded = list(video.decoded(tmp_path / "hole.avi"))
+    damaged = {index for index, _, picture in decoded if picture.is_corrupt}
+    assert damaged, "this file shows what it is about"
+    of = view(tmp_path / "hole.avi", box=np.tile(BOX[:1], (len(decoded), 1)), frames=len(decoded))
+    out = tmp_path / "made"
+    out.mkdir()
+    crops, files, _ = cut(of, out, frame=np.arange(len(decoded)))
+    assert {k for k, data in enumerate(files) if not data} == damaged
+    assert any(f"{len(damaged)} frames are damaged" in note for note in crops.notes)

@@ -43,7 +43,10 @@ class Distribution:
       spare: by subject, action and sub-action: how many frames more its videos hold than it has poses (one
         otherwise); cameras 2 and 3 hold two more still.
       unreadable: subject, action, sub-action and camera of videos of 0 bytes.
+      damaged: of videos with a hole in their middle.
+      cut_short: how many frames there are, of those said of a video; the file is well-formed.
       size: of the videos, pixels; cameras 1 and 4 have two rows more.
+      tall: subjects of whom cameras 2 and 3 have them too; `metadata.xml` says so of S4, S7 and S10 always.
       codec: of the videos, `mpeg4` or `h264`.
       mono: write `D3_Positions_mono`.
       flat: write `D2_Positions`, which nobody reads.
@@ -57,7 +60,10 @@ class Distribution:
     frames: int = 12
     spare: Mapping[tuple[str, int, int], int] = dataclasses.field(default_factory=dict)
     unreadable: tuple[tuple[str, int, int, str], ...] = (("S11", 2, 2, CAMERAS[0]),)
+    damaged: tuple[tuple[str, int, int, str], ...] = ()
+    cut_short: Mapping[tuple[str, int, int, str], int] = dataclasses.field(default_factory=dict)
     size: int = 240
+    tall: tuple[str, ...] = ()
     codec: str = "mpeg4"
     mono: bool = False
     flat: bool = False
@@ -193,13 +199,15 @@ def _write_take(folder: Path, distribution: Distribution, subject: str, action: 
     for c, (camera, frames) in enumerate(
         zip(CAMERAS, distribution.video_frames(subject, action, subaction), strict=True)
     ):
-        video = folder / "Videos" / f"{prefix}.{camera}.mp4"
-        if (subject, action, subaction, camera) in distribution.unreadable:
+        video, key = folder / "Videos" / f"{prefix}.{camera}.mp4", (subject, action, subaction, camera)
+        size = scene.picture_size(c, distribution.size, subject in distribution.tall)
+        if key in distribution.unreadable:
             video.touch()
         else:
-            videos.write(
-                video, scene.film(subject, c, distribution.size, frames), rate=50, codec=distribution.codec
-            )
+            film = scene.film(subject, c, distribution.size, size, distribution.cut_short.get(key, frames))
+            videos.write(video, film, rate=50, codec=distribution.codec)
+        if key in distribution.damaged:
+            _make_hole(video)
         if distribution.mono:
             seen = np.asarray(geometry.to_camera(world, scene.extrinsics(subject, c)))
             write_cdf(features / "D3_Positions_mono" / f"{prefix}.{camera}.cdf", seen)
@@ -212,8 +220,16 @@ def _write_take(folder: Path, distribution: Distribution, subject: str, action: 
             write_masks(
                 folder / "MySegmentsMat" / "ground_truth_bb" / f"{prefix}.{camera}.mat",
                 mask_boxes(subject, c, distribution.size, frames),
-                scene.picture_size(c, distribution.size),
+                size,
             )
+
+
+def _make_hole(video: Path) -> None:
+    """Zeros in place of the middle third; the table of contents, at the end, stays whole."""
+    content = bytearray(video.read_bytes())
+    hole = slice(len(content) // 3, 2 * len(content) // 3)
+    content[hole] = bytes(hole.stop - hole.start)
+    video.write_bytes(content)
 
 
 def _write_unused(folder: Path, distribution: Distribution) -> None:

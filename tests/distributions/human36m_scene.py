@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from datasets.records import decode_jpeg
 from mcss_jax import geometry
 
 MARKERS = {10: (255, 40, 40), 3: (40, 230, 40), 6: (70, 70, 255), 13: (230, 230, 30), 16: (230, 40, 230)}
@@ -124,14 +125,14 @@ def pixels(subject: str, camera: int, size: int, world: np.ndarray) -> np.ndarra
 # -------- pictures
 
 
-def picture_size(camera: int, size: int) -> tuple[int, int]:
+def picture_size(camera: int, size: int, tall: bool = False) -> tuple[int, int]:
     """Width and height of camera 0 to 3's pictures."""
-    return size, size + (2 if camera in (0, 3) else 0)
+    return size, size + (2 if tall or camera in (0, 3) else 0)
 
 
-def film(subject: str, camera: int, size: int, count: int) -> np.ndarray:
-    """uint8[count, h, w, 3]: the person before a still wall, with number and markers."""
-    width, height = picture_size(camera, size)
+def film(subject: str, camera: int, size: int, picture: tuple[int, int], count: int) -> np.ndarray:
+    """uint8[count, h, w, 3]: the person before a still wall, with number and markers; `picture` is (w, h)."""
+    width, height = picture
     wall = np.random.default_rng(camera).integers(40, 90, (height // 6 + 1, width // 6 + 1))
     wall = wall.repeat(6, 0).repeat(6, 1)[:height, :width]
     pictures = np.repeat(np.repeat(wall[None, ..., None], 3, -1), count, 0).astype(np.uint8)
@@ -181,6 +182,17 @@ def read_number(crop: np.ndarray, box: np.ndarray, hip: np.ndarray) -> int:
         found.append(crop[y - 1 : y + 2, x - 1 : x + 2].mean() > 127)
     assert found[:2] == [True, False], "no frame number where the hip is"
     return sum(bool(white) << bit for bit, white in enumerate(found[2:]))
+
+
+def check_view(example: dict, v: int) -> None:
+    """A stored view shows the frame that it should, and its joints, projected, lie within 0.5 px of the markers."""
+    crop, box = decode_jpeg(example["images"][v]), example["box"][v]
+    points = np.asarray(
+        geometry.project(example["pose"][v].astype(float), example["intrinsics"][v], example["distortion"][v])
+    )
+    assert read_number(crop, box, points[0]) == example["frame"]
+    for joint in MARKERS:
+        assert np.linalg.norm(find_marker(crop, box, joint, points[joint]) - points[joint]) < 0.5
 
 
 def find_marker(crop: np.ndarray, box: np.ndarray, joint: int, near: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import scipy.io
 import simplejpeg
 from PIL import Image, ImageDraw
 
+from datasets.mpi_inf_3dhp import defects
 from datasets.mpi_inf_3dhp.joints import ANNOTATED, TEST_SET
 from tests.datasets import videos
 
@@ -29,6 +30,8 @@ ZIPS = {
 MARKERS = {"Head": (255, 40, 40), "LWrist": (40, 255, 40), "RFoot": (60, 60, 255)}
 MARKED = {"Head": "head_top", "LWrist": "l_wrist", "RFoot": "r_ankle"}
 RADIUS = 4.0
+# Joints of both legs that `bent` moves, and how far (millimetres).
+BENT, BENT_BY = ("knee", "ankle"), (40.0, 0.0, -60.0)
 # The number's bits lie in a square of 3 x 3 cells about the spine.
 CELL, BITS = 8, 9
 
@@ -63,6 +66,7 @@ class Distribution:
       lacking: frames that the videos of a sequence, or one of them, lack at their end.
       exchanged: first and last frame between which left and right are exchanged.
       spare_pictures: of a test sequence, beyond its annotations.
+      bent: sequences whose knees and ankles of `univ_annot3` are not those of `annot3`.
       close_up: cameras with so long a lens that joints lie outside the picture.
     """
 
@@ -78,6 +82,7 @@ class Distribution:
     lacking: dict[str | tuple[str, int], int] = dataclasses.field(default_factory=dict)
     exchanged: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     spare_pictures: dict[str, int] = dataclasses.field(default_factory=dict)
+    bent: tuple[str, ...] = ()
     close_up: tuple[int, ...] = ()
 
     def rate(self, take: str) -> int:
@@ -98,8 +103,17 @@ def defective(**changes: object) -> Distribution:
             lacking={"S3/Seq1": 1, ("S6/Seq2", 2): 12},
             exchanged={"S4/Seq2": (6, 13)},
             spare_pictures={"TS3": 1, "TS4": 2},
+            bent=("TS6",),
         ),
         **changes,  # type: ignore[arg-type]
+    )
+
+
+def known_defects(what: Distribution) -> tuple[defects.Defect, ...]:
+    """The table of known defects with the stretches that the miniature has exchanged."""
+    return tuple(
+        dataclasses.replace(defect, exchanged=what.exchanged[defect.take]) if defect.exchanged else defect
+        for defect in defects.DEFECTS
     )
 
 
@@ -165,11 +179,10 @@ def annotated(what: Distribution, take: str, number: int, frames: int) -> dict[s
     annot3 = world @ extrinsics[:, :3].T + extrinsics[:, 3]
     pixels = annot3 @ intrinsics.T
     root = annot3[:, ANNOTATED.index("pelvis"), None]
-    return {
-        "annot2": pixels[..., :2] / pixels[..., 2:],
-        "annot3": annot3,
-        "univ_annot3": root + (annot3 - root) * universal_scale(take),
-    }
+    universal = root + (annot3 - root) * universal_scale(take)
+    if take in what.bent:
+        universal[:, [ANNOTATED.index(f"{side}_{joint}") for side in "lr" for joint in BENT]] += BENT_BY
+    return {"annot2": pixels[..., :2] / pixels[..., 2:], "annot3": annot3, "univ_annot3": universal}
 
 
 def universal_scale(take: str) -> float:

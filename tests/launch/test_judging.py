@@ -50,7 +50,9 @@ def test_figures_are_means_over_every_view(judged: evaluate.Evaluated) -> None:
     assert np.mean(list(judged.by_action.values())) == pytest.approx(judged.figures["pa_mpjpe"], rel=1e-5)
     assert judged.card["instants"] == 8 and judged.card["views"] == 32
     assert judged.card["cameras"] == [f"camera{v}" for v in range(4)]
-    assert judged.card["uses labels of unlabelled people for boxes"] == "no"
+    assert judged.card["uses labels of unlabelled people for boxes"] == (
+        "the owners' ground-truth masks of them, in training and evaluation"
+    )
     assert "joint mapping" not in judged.card and judged.card["label sampling"] == "uniform"
 
 

@@ -8,7 +8,6 @@ import tensorflow_datasets as tfds
 
 from datasets import tuples
 from datasets.human36m.human36m_dataset_builder import Builder
-from mcss_jax import geometry
 from tests.distributions import human36m, human36m_scene
 
 SUBJECTS = {"train": ("S1",), "test": ("S11",)}
@@ -44,13 +43,7 @@ def test_pictures_numbers_and_poses_belong_together(prepared, split) -> None:
         shown = example["view_valid"]
         assert shown.tolist() == [split == "train" or example["action"] == b"Sitting", True, True, True]
         for v in np.flatnonzero(shown):
-            crop = tuples.decode_jpeg(example["images"][v])
-            box, pose = example["box"][v], example["pose"][v].astype(float)
-            points = np.asarray(geometry.project(pose, example["intrinsics"][v], example["distortion"][v]))
-            assert human36m_scene.read_number(crop, box, points[0]) == example["frame"]
-            for joint in human36m_scene.MARKERS:
-                marker = human36m_scene.find_marker(crop, box, joint, points[joint])
-                assert np.linalg.norm(marker - points[joint]) < 0.5
+            human36m_scene.check_view(example, v)
 
 
 def test_what_a_builder_says_of_itself(human36m_source: Path, tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ def test_a_whole_distribution(files) -> None:
     assert (last.split, last.subject, last.action, last.subaction) == ("test", "S9", "SittingDown", "2")
     assert (first.group, last.group) == (1, 9)
     assert (first.source_frames, first.kept_frames) == (4 * 12, 3)
-    assert (first.defect, last.defect) == ("", "annotation offset against the image")
-    (sentence,) = inventory.defects
-    assert "S9 SittingDown 1 (10.2): annotation offset against the image" in sentence
+    offset = "file SittingDown 1, id 10.2: annotation offset against the image"
+    assert (first.defect, last.defect) == ("", offset)
+    assert inventory.defects == (f"S9, {offset}; it is stored and flagged, evaluations can leave it out",)
     for subject in ("S1", "S5", "S9"):
         columns = {column: count for (row, column), count in inventory.found.items() if row == subject}
         assert columns == {
@@ -106,6 +106,12 @@ def test_what_is_missing_is_named(files) -> None:
 def test_a_missing_subject_and_a_take_without_any_video(files) -> None:
     inventory = take_inventory(without(files, r"^S1/|S5/Videos/SittingDown\."), 1, "auto")
     assert len(inventory.missing) == 2 * 5 + 4
+    # Hints are told once each: one for each subject and kind of file.
+    assert {missing.hint for missing in inventory.missing} == {
+        "Poses, D3 Positions: SubjectSpecific_1.tgz holds those of S1",
+        "Videos: SubjectSpecific_1.tgz holds those of S1",
+        "Videos: SubjectSpecific_6.tgz holds those of S5",
+    }
     assert [take.name for take in inventory.takes] == [
         "S5 9.1 Sitting 1",
         "S9 9.1 Sitting 1",
@@ -167,6 +173,9 @@ def test_the_damaged_takes_of_s9(tmp_path) -> None:
     assert not inventory.missing
     assert [take.name for take in inventory.takes if take.defect] == [
         "S9 5.2 Greeting", "S9 10.2 SittingDown 1", "S9 13.1 Waiting 1",
+    ]  # fmt: skip
+    assert [take.defect.partition(":")[0] for take in inventory.takes if take.defect] == [
+        "file Greeting, id 5.2", "file SittingDown 1, id 10.2", "file Waiting 1, id 13.1",
     ]  # fmt: skip
     assert len(inventory.defects) == 3
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from datasets.human36m import metadata
+from datasets.human36m.catalogue import SPLITS
 from mcss_jax import geometry
 from tests.distributions import human36m, human36m_scene
 
@@ -114,11 +115,7 @@ def test_names_are_told_by_the_table_and_not_by_their_beginnings() -> None:
     found = metadata.parse(TEXT.encode())
 
     def names(subject: str) -> list[tuple[str, int, str]]:
-        return [
-            (found.action_names[s.action], s.subaction, s.prefix)
-            for s in found.sequences[subject]
-            if s.action > 1
-        ]
+        return [(found.action_names[s.action], s.subaction, s.prefix) for s in found.sequences[subject]]
 
     assert names("S1") == [
         ("Directions", 2, "Directions"), ("Discussion", 1, "Discussion 1"), ("Phoning", 1, "Phoning 1"),
@@ -133,13 +130,12 @@ def test_names_are_told_by_the_table_and_not_by_their_beginnings() -> None:
         "S9"
     )
     assert names("S6") == []  # empty cells
-    assert [s.prefix for s in found.sequences["S1"][:2]] == ["_ALL 1", "_ALL"]
 
 
 def test_counts_belong_to_their_takes() -> None:
     found = metadata.parse(TEXT.encode())
     for subject in DISTRIBUTION.subjects:
-        for sequence in found.sequences[subject][2:]:
+        for sequence in found.sequences[subject]:
             key = sequence.action, sequence.subaction
             assert sequence.poses == DISTRIBUTION.count(*key)
             assert list(sequence.video_frames) == DISTRIBUTION.video_frames(subject, *key)
@@ -150,6 +146,66 @@ def test_unknown_cameras_and_subjects() -> None:
     for subject, name in (("S12", human36m.CAMERAS[0]), ("S1", "1")):
         with pytest.raises(ValueError, match=f"no camera '{name}' for subject '{subject}'; it has 54138969"):
             found.camera(subject, name)
+
+
+def cells(node: str, k: int) -> list[str]:
+    """The texts of row k of a table."""
+    table = re.search(rf"<{node}>.*?</{node}>", TEXT, re.DOTALL)
+    return re.findall("<td>(.*?)</td>", table[0].split("\n")[k + 1])
+
+
+def with_row(node: str, k: int, texts: list[str]) -> str:
+    """The text with other cells in row k of a table."""
+    before, table, after = re.split(rf"(<{node}>.*?</{node}>)", TEXT, flags=re.DOTALL)
+    rows = table.split("\n")
+    rows[k + 1] = "<tr>" + "".join(f"<td>{text}</td>" for text in texts) + "</tr>"
+    return before + "\n".join(rows) + after
+
+
+def with_cell(node: str, k: int, column: int, text: str) -> str:
+    """The text with another cell in row k of a table."""
+    row = cells(node, k)
+    return with_row(node, k, [*row[:column], text, *row[column + 1 :]])
+
+
+COUNTS = cells("frames", 0)[3]  # of S1's first take that is read
+
+
+def test_who_is_read_has_poses() -> None:
+    assert sorted(metadata.READ) == sorted(human36m.POSE_SUBJECTS)
+    assert sorted(metadata.READ) == sorted(subject for several in SPLITS.values() for subject in several)
+    assert tuple(metadata.parse(TEXT.encode()).sequences) == metadata.READ
+
+
+@pytest.mark.parametrize("subject", ["S2", "S3", "S4", "S10"])
+@pytest.mark.parametrize("strange", ["Directions", "../x", "a/b.mp4", "", "[1002 1000]"])
+def test_what_is_said_of_people_without_poses_is_not_read(subject: str, strange: str) -> None:
+    """A name twice, no name, a malformed one; numbers that are none, too few, or of too few takes."""
+    s = metadata.SUBJECTS.index(subject)
+    assert cells("mapping", 3)[s + 2] == "Directions" and cells("mapping", 0)[s + 2] == subject
+    whole = metadata.parse(TEXT.encode())
+    numbers = cells("frames", s)[4]
+    for text in (
+        with_cell("mapping", 4, s + 2, strange),
+        with_cell("frames", s, 4, strange),
+        with_row("frames", s, ["", numbers]),
+    ):
+        assert text != TEXT
+        assert metadata.parse(text.encode()).sequences == whole.sequences
+
+
+def test_miscellaneous_takes_are_not_read() -> None:
+    whole = metadata.parse(TEXT.encode())
+    assert not [s for several in whole.sequences.values() for s in several if s.action == 1]
+    for text in (
+        TEXT.replace("[9 9 9 9 36]", "none"),
+        TEXT.replace("<td>_ALL 1</td>", "<td>../x</td>"),
+        TEXT.replace("<td>_ALL</td>", "<td>Directions</td>"),
+        TEXT.replace("<td>_ALL</td>", "", 1),
+        TEXT.replace("<td>1</td><td>2</td>", "<td>1</td><td>?</td>"),
+    ):
+        assert text != TEXT
+        assert metadata.parse(text.encode()).sequences == whole.sequences
 
 
 def drop_row(node: str, k: int) -> str:
@@ -179,8 +235,8 @@ def drop_row(node: str, k: int) -> str:
         (TEXT.replace("<td>6</td><td>1</td>", "<td>17</td><td>1</td>"), "row 5 of mapping names action 17"),
         (TEXT.replace("<td>Phoning 3</td>", "<td>../x</td>"), "row 5 of mapping names a file '../x'"),
         (TEXT.replace("<td>Phoning 3</td>", "<td>Directions</td>"), "mapping names 'Directions' twice for S11"),
-        (TEXT.replace("[9 9 9 9 36]", "[9 9 9 36]"), "'_ALL 1' reads '[9 9 9 36]'; Human3.6M's own has 5 numbers in"),
-        (TEXT.replace("[9 9 9 9 36]", "9 9 9 9 36"), "frames of S1 '_ALL 1' reads '9 9 9 9 36'"),
+        (with_cell("frames", 0, 3, "[9 9 9 36]"), "'Directions' reads '[9 9 9 36]'; Human3.6M's own has 5 numbers in"),
+        (with_cell("frames", 10, 3, COUNTS[1:-1]), f"frames of S11 'Directions' reads '{COUNTS[1:-1]}'"),
         (TEXT.replace("<item>60457274</item>", ""), "index2id lists 3 cameras; Human3.6M's own has 4 different"),
         (TEXT.replace("60457274", "54138969"), "index2id lists 4 cameras"),
         (with_w0("1 2 3").decode(), "w0 reads '[1 2 3]'; Human3.6M's own has 300 numbers in brackets"),

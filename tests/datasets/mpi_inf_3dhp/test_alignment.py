@@ -44,6 +44,16 @@ def test_fit_refuses_what_no_camera_does() -> None:
             alignment.fit_intrinsics(pixels, points, "it")
 
 
+@pytest.mark.parametrize(("flip", "told"), [((-1, 1), r"-\d+ and \d+"), ((1, -1), r"\d+ and -\d+")])
+def test_fit_refuses_mirror_images(flip: tuple[int, int], told: str) -> None:
+    """They fit without any error, but no camera has a negative focal length."""
+    annot2, annot3 = seen("TS1", 0)
+    width, height = WHAT.picture_size("TS1")
+    mirrored = np.array([width, height]) * (np.array(flip) < 0) + annot2 * flip
+    with pytest.raises(ValueError, match=f"it: `annot2` is a mirror image of .* are {told} px; positive"):
+        alignment.fit_intrinsics(mirrored, annot3, "it")
+
+
 def rig(numbers: tuple[int, ...], take: str = "S1/Seq1") -> dict[str, Camera]:
     cameras = read_calibration(distribution.calibration(WHAT, take), "it")
     return {str(number): cameras[number] for number in numbers}

@@ -46,7 +46,7 @@ def test_sides_and_parents_agree_with_the_skeleton() -> None:
 
 
 def test_training_is_read_by_camera_and_joint(training: Path) -> None:
-    found = annotations.read_training(training, "it", (8, 0, 13))
+    found = annotations.read_training(training, "it", (8, 0, 13), 99)
     assert found.annot3.shape == (3, 9, 17, 3)  # nine frames: the arrays have twelve rows
     for v, number in enumerate((8, 0, 13)):
         true = distribution.annotated(WHAT, "S1/Seq1", number, 9)
@@ -57,6 +57,24 @@ def test_training_is_read_by_camera_and_joint(training: Path) -> None:
                 )
     np.testing.assert_array_equal(found.pose("annot3"), found.annot3)
     np.testing.assert_array_equal(found.pose("univ_annot3"), found.univ_annot3)
+
+
+def test_no_more_frames_than_the_videos_have(training: Path, tmp_path: Path) -> None:
+    """`frames` as long as the arrays, which hold three rows without meaning."""
+    whole = annotations.read_training(training, "it", (0,), 99)
+    assert whole.left_out == 0
+    long = changed(training, tmp_path / "annot.mat", frames=np.arange(12)[:, None])
+    found = annotations.read_training(long, "it", (0,), 9)
+    np.testing.assert_array_equal(found.annot3, whole.annot3)
+    assert found.left_out == 3
+    assert annotations.read_training(long, "it", (0,), 12).annot3.shape == (1, 12, 17, 3)
+    # Arrays need hold no more than is read of them.
+    assert (
+        annotations.read_training(
+            changed(training, tmp_path / "b.mat", frames=np.zeros((50, 1))), "it", (0,), 12
+        ).left_out
+        == 38
+    )
 
 
 def test_test_set_is_read_by_joint(test_sequence: Path) -> None:
@@ -108,7 +126,7 @@ def cells(count: int, shape: tuple[int, ...]) -> np.ndarray:
 )
 def test_training_refusals(training: Path, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        annotations.read_training(changed(training, tmp_path / "annot.mat", **fields), "it", (0,))
+        annotations.read_training(changed(training, tmp_path / "annot.mat", **fields), "it", (0,), 99)
 
 
 def test_training_cut_short_anywhere(training: Path, tmp_path: Path) -> None:
@@ -121,17 +139,17 @@ def test_training_cut_short_anywhere(training: Path, tmp_path: Path) -> None:
         with pytest.raises(
             ValueError, match="^it: (is not a readable MATLAB v5 file|has no field)"
         ) as caught:
-            annotations.read_training(path, "it", (0,))
+            annotations.read_training(path, "it", (0,), 99)
         refused += "\n" not in str(caught.value)
     assert refused > 40
     path.write_bytes(b"PK" + bytes(500))
     with pytest.raises(ValueError, match="it: "):
-        annotations.read_training(path, "it", (0,))
+        annotations.read_training(path, "it", (0,), 99)
 
 
 def test_the_other_matlab_version_is_named(training: Path, test_sequence: Path) -> None:
     with pytest.raises(ValueError, match=r"it: is a MATLAB v7.3 \(HDF5\) file; v5"):
-        annotations.read_training(test_sequence, "it", (0,))
+        annotations.read_training(test_sequence, "it", (0,), 99)
     with pytest.raises(ValueError, match=r"it: is not a MATLAB v7.3 \(HDF5\) file"):
         annotations.read_test(training, "it")
 

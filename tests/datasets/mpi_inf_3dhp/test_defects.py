@@ -78,9 +78,16 @@ def test_a_fast_turn_is_no_exchange() -> None:
 
 
 def test_table() -> None:
-    assert [d.take for d in defects.DEFECTS] == ["S3/Seq1", "S4/Seq2", "S6/Seq2", "TS3", "TS4", "TS6"]
+    assert [d.take for d in defects.DEFECTS] == ["S3/Seq1", "S4/Seq2", "S6/Seq2", "TS3", "TS4", "TS6", ""]
     assert all(d.text and d.source for d in defects.DEFECTS)
-    assert defects.of_take("TS6", "annot3") == () and len(defects.of_take("TS6", "univ_annot3")) == 1
+    (flash,) = defects.of_take("S1/Seq1", "annot3")
+    assert "flash" in flash.text and "nothing is done" in flash.text and not flash.stays
+    assert defects.of_take("TS6", "annot3") == (flash,)
+    assert [d.stays for d in defects.of_take("TS6", "univ_annot3")] == [True, False]
+    assert [defects.surplus(defects.of_take(f"TS{k}", "annot3")) for k in range(1, 7)] == [0, 0, 1, 2, 0, 0]
+    # What reading tells of an exchange stands for all that is wrong with the take.
+    (exchange,) = (d for d in defects.DEFECTS if d.exchanged)
+    assert [d for d in defects.DEFECTS if d.take == exchange.take] == [exchange]
     short = defects.of_take("S6/Seq2", "annot3")
     assert [defects.short_by(short, camera, 50) for camera in (0, 2, 3)] == [0, 50, 0]
     assert defects.short_by(defects.of_take("S3/Seq1", "annot3"), 7, 50) == 1

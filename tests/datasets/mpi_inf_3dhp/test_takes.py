@@ -15,6 +15,7 @@ from datasets.mpi_inf_3dhp.footage import Options
 from datasets.mpi_inf_3dhp.joints import FROM_ANNOTATED
 from datasets.mpi_inf_3dhp.multi_view import MultiViewTake
 from mcss_jax import geometry
+from mcss_jax.skeleton import JOINTS
 from tests.datasets import videos
 from tests.distributions import mpi_inf_3dhp as distribution
 
@@ -169,11 +170,7 @@ def test_test_sequence_without_frames_that_count(good: Path, tmp_path: Path) -> 
 @pytest.fixture
 def miniature(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The table with a stretch that the miniature has."""
-    table = tuple(
-        dataclasses.replace(d, exchanged=DEFECTIVE.exchanged[d.take]) if d.exchanged else d
-        for d in defects.DEFECTS
-    )
-    monkeypatch.setattr(defects, "DEFECTS", table)
+    monkeypatch.setattr(defects, "DEFECTS", distribution.known_defects(DEFECTIVE))
     yield
 
 
@@ -185,6 +182,7 @@ def test_left_and_right_are_put_right(defective: Path, miniature: None, annotati
         np.testing.assert_array_equal(view.pose, true[:, FROM_ANNOTATED])
     assert len(found.notes) == 1
     assert "were exchanged in frames 6 to 13 and are put right" in found.notes[0]
+    assert found.defect == ""  # nothing is wrong with it any more
 
 
 def test_left_and_right_stay_where_nothing_shows(defective: Path) -> None:
@@ -193,15 +191,53 @@ def test_left_and_right_stay_where_nothing_shows(defective: Path) -> None:
     true = distribution.annotated(DEFECTIVE, "S4/Seq2", 0, 20)["annot3"][:, FROM_ANNOTATED]
     np.testing.assert_array_equal(found.views[0].pose[5], true[5])
     assert np.abs(found.views[0].pose[6] - true[6]).max() > 50
-    assert "does not show it at both ends: it is left as it is" in found.notes[0]
+    assert found.defect == (
+        "left and right are said to be exchanged in frames 3759 to 5852; not confirmed by the annotation, left as it is"
+    )
+    assert found.notes == (f"S4/Seq2: {found.defect}",)
 
 
 def test_short_videos_are_allowed_for(defective: Path) -> None:
     assert [view.short_by for view in read(defective, "S3 Seq1").views] == [1, 1, 1]
     assert [view.short_by for view in read(defective, "S6 Seq2").views] == [0, 20, 0]
+    assert read(defective, "S3 Seq1").defect is None
     for name, pictures in (("TS3", 13), ("TS4", 14), ("TS6", 12)):
-        view = read(defective, name).views[0]
-        assert len(view.pictures) == pictures and view.frames == 12
+        found = read(defective, name)
+        assert len(found.views[0].pictures) == pictures and found.views[0].frames == 12
+        assert found.notes == () and found.defect is None
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("TS3", -1, ""),
+        ("TS3", 1, "14 pictures and 12 annotations, 2 pictures more where 1 were expected"),
+        ("TS4", -1, "13 pictures and 12 annotations, 1 pictures more where 2 were expected"),
+        ("TS6", 1, "13 pictures and 12 annotations, 1 pictures more where 0 were expected"),
+    ],
+)
+def test_pictures_beyond_the_annotations_are_told(defective: Path, name: str, change: int, told: str) -> None:
+    take = take_of(defective, name)
+    images = take.files["images"]
+    images = images[:change] if change < 0 else (*images, *images[:change])
+    notes = dataclasses.replace(take, files={**take.files, "images": images}).read(locate).notes
+    expected = (f"{name}: there are {told}; those beyond the annotations are left out",)
+    assert notes == (expected if told else ())
+
+
+def test_knees_and_ankles_that_do_not_agree_are_kept_and_told(defective: Path) -> None:
+    """As the official evaluation has them."""
+    for annotation, differ in (("univ_annot3", True), ("annot3", False)):
+        take = take_of(defective, "TS6", annotation=annotation)
+        assert ("knees and ankles of univ_annot3" in take.defect) == differ
+        pose = take.read(locate).views[0].pose
+        true = distribution.annotated(DEFECTIVE, "TS6", 0, 12)
+        np.testing.assert_array_equal(pose, true[annotation][:, FROM_ANNOTATED])
+        root, scale = pose[:, :1], distribution.universal_scale("TS6") if differ else 1.0
+        scaled = root + scale * (true["annot3"][:, FROM_ANNOTATED] - root)
+        moved = np.abs(pose - scaled).max((0, 2)) > 1
+        knees_and_ankles = [joint.endswith(("Knee", "Foot")) for joint in JOINTS]
+        assert moved.tolist() == (knees_and_ankles if differ else [False] * 17)
 
 
 def test_a_video_known_to_be_bad_is_not_looked_into(defective: Path, tmp_path: Path) -> None:

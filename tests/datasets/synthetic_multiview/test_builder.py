@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from datasets import pipeline, tuples
-from datasets.synthetic_multiview import motion
+from datasets.synthetic_multiview import motion, performance
 from datasets.synthetic_multiview import synthetic_multiview_dataset_builder as module
 
 TINY = module.Builder.builder_configs["tiny"]
@@ -28,10 +28,15 @@ def splits(prepared_tiny: Path) -> dict[str, pipeline.Split]:
     }
 
 
+def first_act() -> performance.Act:
+    times = np.arange(TINY.instants) * TINY.seconds_per_record
+    return performance.generated(1, 0, 0, TINY.seed, times)
+
+
 @pytest.fixture(scope="module")
 def walking() -> list[tuples.Instant]:
     """S1's first sequence, made again."""
-    return module._sequence(TINY, 1, 0, 0)
+    return module._sequence(TINY, first_act())
 
 
 def test_counts(splits: dict[str, pipeline.Split]) -> None:
@@ -134,7 +139,7 @@ def test_golden_geometry(walking: list[tuples.Instant]) -> None:
 def test_wild_sequences_are_groups_of_their_own() -> None:
     config = module.Builder.builder_configs["wild"]
     numbers = {
-        module._sequence_id(config, subject, action, take)
+        performance.generated(subject, action, take, 0, np.zeros(1)).sequence
         for subject in range(1, 9)
         for action in range(len(motion.ACTIONS))
         for take in range(config.takes)
@@ -146,7 +151,7 @@ def test_a_stopped_sequence_is_cancelled() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
-        module._sequence(TINY, 1, 0, 0, stop)
+        module._sequence(TINY, first_act(), stop)
 
 
 def test_nobody_renders_on_when_the_rest_is_not_wanted(tmp_path: Path) -> None:
