@@ -108,14 +108,17 @@ def test_the_folder_names_the_set(captured: Path, tmp_path: Path) -> None:
     [
         ({"name": "demo"}, "--name=demo is a configuration of synthetic_multiview; choose another name"),
         ({"name": "../x"}, r"--name=\.\./x; letters, digits"),
-        ({"dataset": "multiview_video"}, "--motion is for synthetic_multiview; multiview_video has people"),
+        ({"dataset": "multiview_video"}, "--motion does nothing for --dataset=multiview_video"),
         ({"dataset": "synthetic_multiview"}, "needs a configuration; there are: synthetic_multiview/tiny"),
-        ({"source": "x"}, "--source is not for synthetic_multiview/tiny"),
+        ({"source": "x"}, "--source does nothing for --dataset=synthetic_multiview/tiny"),
         ({"motion": "no/where"}, "no/where: no such folder"),
         ({"joint_map": "no.txt"}, "there is no joint map no.txt"),
-        ({"motion": "", "name": "", "joint_map": "x"}, "--joint_map is for motion files; .* with --motion"),
-        ({"motion": "", "name": "", "up_axis": "z"}, "--up_axis is for motion files; .* with --motion"),
-        ({"motion": ""}, "--name is not for synthetic_multiview/tiny, which takes no recordings"),
+        (
+            {"motion": "", "name": "", "joint_map": "x"},
+            "--joint_map does nothing for .*, which has --motion$",
+        ),
+        ({"motion": "", "name": "", "up_axis": "z"}, "--up_axis does nothing for .*, which has --motion$"),
+        ({"motion": ""}, "--name does nothing for --dataset=synthetic_multiview/tiny"),
     ],
 )
 def test_wrong_flags(options: dict[str, object], told: str, captured: Path, tmp_path: Path) -> None:
