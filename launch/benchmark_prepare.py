@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import io
-import resource
+import multiprocessing
+import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,14 +111,41 @@ def _inventory(path: Path, frames: int, count: int, known: bool) -> takes.Invent
     return takes.Inventory(made, {})
 
 
+@contextlib.contextmanager
+def _watching(peaks: list[float]) -> Iterator[None]:
+    """Adds the largest memory (MB) that each process of a pool had; nothing where the system does not tell.
+
+    Not `getrusage`: it counts what a process had of its parent before it began.
+    """
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.1):
+            for process in multiprocessing.active_children():
+                with contextlib.suppress(OSError):
+                    status = Path(f"/proc/{process.pid}/status").read_text()
+                    peaks.extend(
+                        int(kilobytes) / 1e3 for kilobytes in re.findall(r"VmHWM:\s+(\d+) kB", status)
+                    )
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def prepare_rows(repeats: int, frames: int = 1500, workers: int = 0, size: int = 256) -> list[Row]:
     """Videos of 1000 x 1000 pixels to shards, end to end, every fifth frame kept; decoding alone beside it.
 
     Boxes from the static-camera finder (the default of `launch.prepare`) and given ones. `workers` processes
-    (0: one per core) cut two takes each. Figures: source frames per second and process, and the largest
-    process's peak memory so far.
+    (0: one per core) cut two takes each. Figures: source frames per second and process, and the peak memory
+    of the largest process.
     """
     workers = workers or stage_takes.workers_here()
+    peaks: list[float] = []
     count = 2 * workers
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
@@ -132,9 +161,10 @@ def prepare_rows(repeats: int, frames: int = 1500, workers: int = 0, size: int =
             def run() -> None:
                 stage = folder / "stage"
                 builder = _Builder(inventory=inventory, stage=stage, size=size, data_dir=str(folder / "data"))
-                stage_takes.run(
-                    stage_takes.Work(inventory.takes, builder.cutting, stage), workers, lambda n: None
-                )
+                with _watching(peaks):
+                    stage_takes.run(
+                        stage_takes.Work(inventory.takes, builder.cutting, stage), workers, lambda n: None
+                    )
                 with contextlib.redirect_stdout(io.StringIO()):  # TFDS talks
                     builder.download_and_prepare()
                 shutil.rmtree(stage)
@@ -145,7 +175,6 @@ def prepare_rows(repeats: int, frames: int = 1500, workers: int = 0, size: int =
         found = in_turn(
             {"found boxes": program(False), "given boxes": program(True), "decoding alone": decode}, repeats
         )
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
     total = count * VIEWS * frames
     rows = []
     for kind in ("found boxes", "given boxes"):
@@ -153,7 +182,7 @@ def prepare_rows(repeats: int, frames: int = 1500, workers: int = 0, size: int =
         figures = {
             "frames_per_second_per_process": per_core,
             "share_of_decoding_alone": per_core * found["decoding alone"].median_s / frames,
-            "peak_memory_of_a_process_MB": peak,
+            "peak_memory_of_a_process_MB": max(peaks, default=float("nan")),
             "video_Mbit_per_second": rate / 1e6,
             "processes": float(workers),
         }

@@ -220,6 +220,7 @@ def job_of(config: Prepare) -> Job:
         raise ValueError(f"--dataset={config.dataset} is unknown; there are: {_available()}")
     builder = BUILDERS[name]
     job: type[Captured] | type[Configured] | type[Recordings]
+    flags: tuple[str, ...]
     if issubclass(builder, DistributionBuilder):
         _refuse_others(config, {*DISTRIBUTION, *OPTIONS.get(name, ())})
         return Distribution(config, builder, name, wanted)
