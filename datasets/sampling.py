@@ -19,6 +19,9 @@ _UNLABELLED, _LABELLED, _UNLABELLED_VIEWS, _LABELLED_VIEWS, _STRETCHES = range(5
 LabelSampling = Literal["uniform", "chunk"]
 """How a fraction of a subject's records is chosen: evenly spread, or one stretch of every sequence."""
 
+Positives = Literal["views", "augmented"]
+"""The two pictures of an unlabelled instant: two views or, as a control, one view twice, augmented independently."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
@@ -103,6 +106,7 @@ class Blocks:
     instants: int = 8
     min_gap: float = 0.5
     mix_groups: bool = False  # control: instants from anywhere instead of blocks of one group
+    positives: Positives = "views"
 
     @property
     def size(self) -> int:
@@ -112,10 +116,13 @@ class Blocks:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Records and views of one step. `views[i]` is an order of preference: the first valid ones are used."""
+    """Records and views of one step. `views[i]` is an order of preference: the first valid ones are used.
+
+    With augmented positives every view stands twice in a row, so that the first valid one is used twice.
+    """
 
     unlabelled: Int[np.ndarray, " b"]
-    unlabelled_views: Int[np.ndarray, "b v"]
+    unlabelled_views: Int[np.ndarray, "b o"]
     labelled: Int[np.ndarray, " l"]
     labelled_views: Int[np.ndarray, "l v"]
 
@@ -206,9 +213,12 @@ def plan(
     def orders(count: int, stream: int) -> Int[np.ndarray, "n v"]:
         return np.argsort(_generator(seed, step, stream).random((count, views)), axis=1)
 
+    pairs = orders(len(unlabelled), _UNLABELLED_VIEWS)
+    if blocks is not None and blocks.positives == "augmented":
+        pairs = np.repeat(pairs, 2, axis=1)
     return Plan(
         unlabelled=unlabelled,
-        unlabelled_views=orders(len(unlabelled), _UNLABELLED_VIEWS),
+        unlabelled_views=pairs,
         labelled=wanted,
         labelled_views=orders(len(wanted), _LABELLED_VIEWS),
     )
@@ -218,7 +228,7 @@ def check(table: Sequence[SequenceRow], views: int, blocks: Blocks | None, label
     """Raises ValueError when batches of this make-up cannot be had from a table."""
     records = sum(row.length for row in table)
     if blocks is not None:
-        if views < 2:
+        if views < 2 and blocks.positives == "views":
             raise ValueError(f"multi-view training needs at least 2 cameras; the data set has {views}")
         if blocks.size > records:
             raise ValueError(
@@ -235,7 +245,7 @@ def check(table: Sequence[SequenceRow], views: int, blocks: Blocks | None, label
 
 
 def usable(
-    mask: Bool[np.ndarray, " v"], order: Int[np.ndarray, " v"], count: int
+    mask: Bool[np.ndarray, " v"], order: Int[np.ndarray, " o"], count: int
 ) -> Int[np.ndarray, " k"] | None:
     """The first `count` valid views in order of preference, or None when there are fewer."""
     valid = [int(v) for v in order if mask[v]]

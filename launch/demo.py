@@ -10,7 +10,7 @@ import json
 import time
 from pathlib import Path
 
-from launch import evaluate, flags, prepare, progress, report, retrieve, settings, train
+from launch import evaluate, flags, prepare, progress, report, report_commands, retrieve, settings, train
 from launch.flags import option
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
@@ -67,7 +67,13 @@ def demo(config: Demo) -> Path:
     )
     progress.say(retrieve.table(compared.retrieval))
     page = output / "report.html"
-    report.write(compared, page, "MCSS demo", {"seconds": time.perf_counter() - start, "seed": config.seed})
+    report.write(
+        compared,
+        page,
+        "MCSS demo",
+        report_commands.command("launch.demo", config),
+        extra={"seconds": time.perf_counter() - start, "seed": config.seed},
+    )
     return page.resolve()
 
 

@@ -1,44 +1,50 @@
-"""Pictures of results: bars, curves, skeletons and retrieval grids, as matplotlib figures."""
+"""Charts of results as matplotlib figures, each narrow enough to be read on a telephone.
+
+Lines and bars differ in more than their colour: in dashes and marks, or in place.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from launch import inference
-from mcss_jax import geometry, metrics, retrieval, skeleton
+from launch import palette
+from mcss_jax import skeleton
 
-matplotlib.use("agg")
-
-COLOURS = {"mean pose": "#9aa3ad", "baseline": "#d1803c", "mcss": "#2f6f9f", "truth": "#2e7d4f"}
-_LEFT, _RIGHT, _MIDDLE = "#c0392b", "#2f6f9f", "#555555"
-_FALLBACK = ("#7b5ea7", "#3a9d8f", "#b8507d", "#6b7d2e")
+WIDTH, HEIGHT = 3.8, 2.8  # inches
+_MARKS = "osD^vP"
+_DASHES = ("-", "--", "-.", ":")
+_BINS = 10
 
 
 def colour(name: str, index: int = 0) -> str:
     """The same colour for the same method in every figure."""
-    return COLOURS.get(name, _FALLBACK[index % len(_FALLBACK)])
+    return palette.of_method(name, index).light
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
+def dash(index: int) -> str:
+    """The kind of line of a figure's series number `index`."""
+    return _DASHES[index % len(_DASHES)]
+
+
+def _chart(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, np.atleast_2d(figure.subplots(rows, columns, squeeze=False))
+    return figure, figure.subplots()
 
 
 def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e5e7ea")
+    axes.grid(axis="y", color=palette.GRID.light)
     axes.set_axisbelow(True)
 
 
 def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], ylabel: str) -> Figure:
     """One group of bars for each label, one bar of it for each series, its value on top."""
-    figure, axes = _figure(max(6.0, 1.1 * len(groups) * len(series) ** 0.5 + 1), 3.4)
-    ax = axes[0, 0]
+    figure, ax = _chart()
     width = 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
         x = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
@@ -47,166 +53,133 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], ylabel: s
     ax.set_xticks(np.arange(len(groups)), groups)
     ax.set_ylabel(ylabel)
     _plain(ax)
-    ax.legend(frameon=False, ncols=len(series), loc="upper left", bbox_to_anchor=(0, 1.14))
+    figure.legend(frameon=False, ncols=min(3, len(series)), loc="outside upper left")
     return figure
 
 
-def curves(logs: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Training by step: validation PA-MPJPE, pose loss, and positive against negative distances."""
-    figure, axes = _figure(11, 3.2, 1, 3)
-    wanted = (
-        ("validation PA-MPJPE (mm)", {"validation/pa_mpjpe": "-"}),
-        ("training pose loss", {"train/loss_pose": "-"}),
-        ("pair distance (solid: same instant, dashed: mined)",
-         {"train/positive_distance": "-", "train/negative_distance": "--"}),
-    )  # fmt: skip
-    for ax, (title, keys) in zip(axes[0], wanted, strict=True):
-        for i, (name, log) in enumerate(logs.items()):
-            for key, style in keys.items():
-                points = [(row["step"], row[key]) for row in log if row.get(key) is not None]
-                if points:
-                    marker = "o" if "validation" in key else None
-                    ax.plot(
-                        *zip(*points, strict=True),
-                        style,
-                        marker=marker,
-                        ms=3,
-                        color=colour(name, i),
-                        label=name,
-                    )
-        ax.set_title(title, fontsize=9)
-        ax.set_xlabel("step")
-        _plain(ax)
-    if axes[0, 0].lines:
-        axes[0, 0].legend(frameon=False)
+def curve(logs: Mapping[str, Sequence[Mapping[str, Any]]], keys: Sequence[str], ylabel: str) -> Figure | None:
+    """Scalars of training by step, a line for each run and key; None where no run logged one of them."""
+    figure, ax = _chart()
+    for i, (name, log) in enumerate(logs.items()):
+        for k, key in enumerate(keys):
+            points = [(row["step"], row[key]) for row in log if row.get(key) is not None]
+            if points:
+                style = dash(k if len(keys) > 1 else i)
+                label = f"{name}, {_last_word(key)}" if len(keys) > 1 else name
+                mark = _MARKS[i % len(_MARKS)] if len(points) < 30 else ""
+                ax.plot(
+                    *zip(*points, strict=True), style, marker=mark, ms=4, color=colour(name, i), label=label
+                )
+    if not ax.lines:
+        return None
+    ax.set_xlabel("step")
+    ax.set_ylabel(ylabel)
+    _plain(ax)
+    figure.legend(frameon=False, ncols=2, loc="outside upper left", fontsize=8)
     return figure
 
 
-def draw_skeleton(ax: Axes, pose: Float[np.ndarray, "17 3"], limit: float, *, alpha: float = 1.0) -> None:
-    """A camera-frame pose seen by its camera (x right, y down, mm): left side red, right side blue."""
-    for parent, child in skeleton.BONES:
-        side = _LEFT if child in skeleton.LEFT else _RIGHT if child in skeleton.RIGHT else _MIDDLE
-        ax.plot(
-            pose[[parent, child], 0],
-            pose[[parent, child], 1],
-            color=side,
-            lw=2,
-            alpha=alpha,
-            solid_capstyle="round",
-        )
-    ax.set_xlim(-limit, limit)
-    ax.set_ylim(limit, -limit)
-    ax.set_aspect("equal")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_color("#e0e3e7")
+def _last_word(key: str) -> str:
+    return key.rpartition("/")[2].partition("_")[0]
 
 
-def _show(ax: Axes, image: UInt8[np.ndarray, "s s 3"], border: str = "#e0e3e7") -> None:
-    ax.imshow(image, interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_color(border)
-    ax.spines[:].set_linewidth(2.5)
+def poses(columns: Mapping[str, Float[np.ndarray, "17 3"]]) -> Figure:
+    """Camera-frame poses (x right, y down, z forward; mm) from two angles, a column each, all of one scale.
 
-
-def predictions(
-    images: UInt8[np.ndarray, "n s s 3"], truth: Float[np.ndarray, "n 17 3"], predicted: dict[str, np.ndarray]
-) -> Figure:
-    """Pictures, the true pose and every method's, aligned to the truth (PA), as their camera sees them."""
-    count = len(images)
-    figure, axes = _figure(1.35 * count, 1.45 * (2 + len(predicted)), 2 + len(predicted), count)
-    limit = 1.05 * float(np.abs(truth[..., :2]).max())
-    for i in range(count):
-        _show(axes[0, i], images[i])
-        draw_skeleton(axes[1, i], truth[i], limit)
-    axes[0, 0].set_ylabel("picture", fontsize=9)
-    axes[1, 0].set_ylabel("truth", fontsize=9)
-    for row, (name, poses) in enumerate(predicted.items(), start=2):
-        aligned = np.asarray(geometry.align(poses, truth))
-        errors = np.asarray(metrics.pa_mpjpe(poses, truth))
-        for i in range(count):
-            draw_skeleton(axes[row, i], aligned[i], limit)
-            axes[row, i].set_title(f"{errors[i]:.0f} mm", fontsize=8, pad=2)
+    Above as their camera sees them, below from its right: the same height, depth instead of width. The left side of
+    the body has thick red lines, the right side thin blue ones.
+    """
+    figure = Figure(figsize=(1.05 * len(columns) + 0.2, 2.3), layout="constrained")
+    axes = figure.subplots(2, len(columns), squeeze=False)
+    everything = np.stack(list(columns.values()))
+    low, high = everything.min(axis=(0, 1)), everything.max(axis=(0, 1))
+    centre, half = (low + high) / 2, 0.53 * float((high - low).max())
+    for column, (title, pose) in enumerate(columns.items()):
+        for row, across in enumerate((0, 2)):
+            _draw_skeleton(axes[row, column], (pose - centre)[:, [across, 1]], half)
+        axes[0, column].set_title(title, fontsize=9, pad=3)
+    for row, name in enumerate(("camera", "side")):
         axes[row, 0].set_ylabel(name, fontsize=9)
     return figure
 
 
-def retrieved(
-    pictures: Any,
-    queries: Sequence[int],
-    found: dict[str, np.ndarray],
-    views: inference.Views,
-    shown: int = 5,
+def _draw_skeleton(ax: Axes, points: Float[np.ndarray, "17 2"], half: float) -> None:
+    left, right = (set(side) for side in (skeleton.LEFT, skeleton.RIGHT))
+    for joints, shade, thickness in (
+        (left, palette.LEFT_SIDE, 2.4),
+        (right, palette.RIGHT_SIDE, 1.2),
+        (set(range(skeleton.NUM_JOINTS)) - left - right, palette.FAINT, 1.6),
+    ):
+        segments = [points[[parent, child]] for parent, child in skeleton.BONES if child in joints]
+        ax.add_collection(
+            LineCollection(segments, colors=shade.light, linewidths=thickness, capstyle="round")
+        )
+    ax.set(xlim=(-half, half), ylim=(half, -half), aspect="equal", xticks=[], yticks=[])
+    ax.spines[:].set_color(palette.GRID.light)
+
+
+def embedding_against_pose(
+    name: str,
+    index: int,
+    pose_gap: Float[np.ndarray, " n"],
+    embedding_gap: Float[np.ndarray, " n"],
+    same: Bool[np.ndarray, " n"],
 ) -> Figure:
-    """Queries and what each method retrieves for them from other cameras.
+    """Distances between the embeddings of n pairs of views against those between their poses (PA-MPJPE, mm).
 
-    `pictures(i)` is the picture of view i. A green frame is a match in Pr-VIPE's sense (NP-MPJPE at most 0.1); the
-    number is the PA-MPJPE in millimetres.
+    Crosses are two views of the `same` instant. The line is the median, the band holds the middle 80 % of ten bins
+    with equally many pairs of different instants.
     """
-    methods = list(found)
-    figure, axes = _figure(
-        1.25 * (1 + shown * len(methods)), 1.4 * len(queries), len(queries), 1 + shown * len(methods)
+    figure, ax = _chart()
+    shade = colour(name, index)
+    other = ~same
+    ax.plot(pose_gap[other], embedding_gap[other], ".", ms=2.5, alpha=0.35, color=shade)
+    ax.plot(
+        pose_gap[same],
+        embedding_gap[same],
+        "x",
+        ms=4,
+        alpha=0.5,
+        color=palette.INK.light,
+        label="same instant",
     )
-    for row, query in enumerate(queries):
-        _show(axes[row, 0], pictures(query), "#222222")
-        if row == 0:
-            axes[row, 0].set_title("query", fontsize=9)
-        scale = float(retrieval.pose_scale(views.true_canonical[query]))
-        for m, name in enumerate(methods):
-            for rank in range(shown):
-                ax = axes[row, 1 + m * shown + rank]
-                index = int(found[name][query, rank])
-                if index < 0:
-                    ax.set_axis_off()
-                    continue
-                error = float(metrics.pa_mpjpe(views.true_canonical[index], views.true_canonical[query]))
-                match = error <= retrieval.MATCH_THRESHOLD * scale
-                _show(ax, pictures(index), "#2e9e5b" if match else "#d8dbe0")
-                ax.set_xlabel(f"{error:.0f}", fontsize=8, labelpad=1)
-                if row == 0 and rank == shown // 2:
-                    ax.set_title(name, fontsize=10, color=colour(name))
+    bins = np.array_split(np.flatnonzero(other)[np.argsort(pose_gap[other], kind="stable")], _BINS)
+    bins = [chosen for chosen in bins if len(chosen)]
+    if bins:
+        low, middle, high = np.transpose(
+            [np.percentile(embedding_gap[chosen], (10, 50, 90)) for chosen in bins]
+        )
+        at = [float(np.median(pose_gap[chosen])) for chosen in bins]
+        ax.fill_between(at, low, high, alpha=0.2, color=shade, linewidth=0)
+        ax.plot(at, middle, "-", lw=2, color=shade, label="different instants, median")
+    ax.set_xlabel("distance between poses (PA-MPJPE, mm)")
+    ax.set_ylabel("distance between embeddings")
+    ax.set_ylim(bottom=0)
+    _plain(ax)
+    figure.legend(frameon=False, ncols=2, loc="outside upper left", fontsize=8)
     return figure
 
 
-def distances(views: dict[str, inference.Views], seed: int = 0) -> Figure:
-    """How far apart embeddings lie: the same instant in two cameras, against different instants."""
-    figure, axes = _figure(4.2 * len(views), 2.8, 1, len(views))
-    rng = np.random.default_rng(seed)
-    for ax, (name, v) in zip(axes[0], views.items(), strict=True):
-        order = np.lexsort((v.camera, v.record))
-        next_view = np.roll(order, -1)
-        same = v.record[order] == v.record[next_view]
-        a, b = order[same], next_view[same]
-        c, d = rng.integers(0, len(v), (2, 4000))
-        other = v.record[c] != v.record[d]
-        bins = np.linspace(0, 2, 60)
-        for label, (i, j), tint in (
-            ("same instant, other camera", (a, b), colour("truth")),
-            ("different instants", (c[other], d[other]), "#9aa3ad"),
-        ):
-            gap = np.linalg.norm(v.embedding[i] - v.embedding[j], axis=1)
-            ax.hist(gap, bins, density=True, alpha=0.65, color=tint, label=label)
-        ax.set_title(name, fontsize=10)
-        ax.set_xlabel("distance of embeddings")
-        ax.set_yticks([])
+def along_time(
+    time: Float[np.ndarray, " n"],
+    asked: float,
+    embedding_gaps: Mapping[str, Float[np.ndarray, " n"]],
+    pose_gap: Float[np.ndarray, " n"],
+) -> Figure:
+    """How far one instant of one camera is from every instant of another: embeddings above, true poses below.
+
+    `time` is in seconds, `asked` that of the instant (a dotted line), `pose_gap` PA-MPJPE in mm.
+    """
+    figure = Figure(figsize=(WIDTH, 1.4 * HEIGHT), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    for i, (name, gap) in enumerate(embedding_gaps.items()):
+        above.plot(time, gap, dash(i), color=colour(name, i), label=name)
+    below.plot(time, pose_gap, color=colour("truth"), label="true poses")
+    for ax, ylabel in ((above, "embeddings"), (below, "poses (PA-MPJPE, mm)")):
+        ax.axvline(asked, color=palette.FAINT.light, lw=1, ls=":")
+        ax.set_ylim(bottom=0)
+        ax.set_ylabel(ylabel)
         _plain(ax)
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    return figure
-
-
-def camera_pairs(pairs: dict[str, np.ndarray]) -> Figure:
-    """PA-MPJPE@1 by query and gallery camera."""
-    figure, axes = _figure(3.3 * len(pairs), 3.0, 1, len(pairs))
-    high = max(np.nanmax(matrix) for matrix in pairs.values())
-    for ax, (name, matrix) in zip(axes[0], pairs.items(), strict=True):
-        ax.imshow(matrix, cmap="viridis_r", vmin=0, vmax=high)
-        for i, j in np.ndindex(*matrix.shape):
-            if np.isfinite(matrix[i, j]):
-                ax.text(j, i, f"{matrix[i, j]:.0f}", ha="center", va="center", color="white", fontsize=9)
-        ax.set_xticks(range(len(matrix)))
-        ax.set_yticks(range(len(matrix)))
-        ax.set_xlabel("gallery camera")
-        ax.set_ylabel("query camera")
-        ax.set_title(name, fontsize=10)
+    below.set_xlabel("time in the sequence (s)")
+    figure.legend(frameon=False, ncols=2, loc="outside upper left", fontsize=8)
     return figure

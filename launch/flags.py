@@ -6,7 +6,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,6 +111,20 @@ def to_json(config: Any) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
 
 
+def differences(config: Any, stored: Mapping[str, Any]) -> list[str]:
+    """Settings in which a stored configuration differs, `changeable` ones aside: `--seed: 0 before, 1 now`."""
+    fields = dataclasses.fields(config)
+    changeable = {field.name for field in fields if field.metadata.get("changeable")}
+    # A setting that is younger than what is stored had, in effect, its default.
+    before = {field.name: field.default for field in fields} | dict(stored)
+    now = dataclasses.asdict(config)
+    return [
+        f"--{name}: {before[name]!r} before, {now.get(name, 'unknown')!r} now"
+        for name in sorted(set(before) - changeable)
+        if name not in now or before[name] != now[name]
+    ]
+
+
 def refuse_differences(config: Any, file: Path) -> None:
     """Compares with the configuration in `file`.
 
@@ -120,20 +134,11 @@ def refuse_differences(config: Any, file: Path) -> None:
         stored = dict(json.loads(file.read_text()))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file} is not readable as a configuration: {error}") from error
-    fields = dataclasses.fields(config)
-    changeable = {field.name for field in fields if field.metadata.get("changeable")}
-    # A setting that is younger than the file had, in effect, its default.
-    before = {field.name: field.default for field in fields} | stored
-    now = dataclasses.asdict(config)
-    differences = [
-        f"--{name}: {before[name]!r} before, {now.get(name, 'unknown')!r} now"
-        for name in sorted(set(before) - changeable)
-        if name not in now or before[name] != now[name]
-    ]
-    if differences:
+    found = differences(config, stored)
+    if found:
         raise ValueError(
             f"{file.parent} holds a run with other settings; use the same flags or another --workdir. "
-            f"Differences: {'; '.join(differences)}"
+            f"Differences: {'; '.join(found)}"
         )
 
 

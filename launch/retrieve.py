@@ -1,137 +1,66 @@
 """Cross-view retrieval with a trained run: query a view, find the same pose in the other cameras.
 
-    python -m launch.retrieve --workdir=runs/mcss --split=test
+    python -m launch.retrieve --workdir=runs/mcss --split=test --baseline=runs/baseline
+    python -m launch.retrieve --workdir=runs/human36m/mcss_s1 --metadata=metadata.xml \\
+        --frame_keys=h36m-val-C0.txt,h36m-val-C1.txt,h36m-val-C2.txt,h36m-val-C3.txt
+    python -m launch.retrieve --workdir=runs/mcss --save_gallery=gallery.npz
+    python -m launch.retrieve --workdir=runs/mcss --load_gallery=gallery.npz --queries=my_images/
 
-With poses it reports mean PA-MPJPE@K and Hit@K beside the oracle, chance, an untrained encoder and retrieval by
-regressed pose; without poses the temporal alignment error: query a frame of camera A, take the nearest frame of camera
-B of the same sequence, and measure how far apart in time they are.
+With poses it reports mean PA-MPJPE@K and Hit@K, over all other cameras together and averaged over all ordered camera
+pairs, by camera pair and by action, beside the oracle, chance, an untrained encoder, retrieval by regressed pose and
+the supervised-only encoder of --baseline. Without poses it reports the temporal alignment error: query a frame of
+camera A, take the nearest frame of camera B of the same sequence, and measure how far apart in time they are.
 """
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Float
 
 from datasets import pipeline
-from launch import evaluate, flags, inference, progress, protocols, run_folder
-from launch.flags import option
+from launch import (
+    evaluate,
+    flags,
+    frame_keys,
+    gallery,
+    inference,
+    progress,
+    protocols,
+    retrieval_protocol,
+    run_folder,
+    search_pictures,
+)
+from launch.retrieval_protocol import Figures, Scores, SearchSet, rule_of
+from launch.retrieval_tables import group_table, pair_table, table
+from launch.retrieve_settings import Retrieve, check, ks_of
+from launch.temporal_alignment import alignment
 from mcss_jax import retrieval
 
-KS = (1, 5, 10, 20)
+__all__ = ["Retrieve", "Retrieved", "main", "retrieve", "rule_of", "table", "untrained"]
+
+EMBEDDING, SUPERVISED = "embedding", "supervised only"
 
 
 @dataclasses.dataclass(frozen=True)
-class Retrieve:
-    """See `python -m launch.retrieve --help`."""
+class Retrieved:
+    """What a run retrieves from a split.
 
-    workdir: str = option("", "Folder of the run. Required.", "Run")
-    step: int = option(0, "Checkpoint; 0 for the newest.", "Run")
-    dataset: str = option("", "Prepared data set; by default the one the run was trained on.", "Data")
-    data_dir: str = option("", "Folder of prepared data sets; by default the run's.", "Data")
-    split: str = option("test", "Split that holds queries and gallery.", "Data")
-    stride: int = option(1, "Use every n-th instant.", "Data")
-    batch: int = option(256, "Pictures at a time.", "Data")
-    same_instant: bool = option(
-        False,
-        "Keep the query's own instant in the gallery (the oracle is then zero by construction).",
-        "Protocol",
-    )
-    min_gap: float = option(
-        0.5, "Exclude other instants of the query's sequence that are nearer than this, seconds.", "Protocol"
-    )
-
-
-def keys_of(views: inference.Views) -> retrieval.FrameKeys:
-    """What the retrieval rule knows of each view."""
-    return retrieval.FrameKeys(
-        views.sequence.astype(np.int32), views.time.astype(np.float32), views.camera.astype(np.int32)
-    )
-
-
-def rule_of(same_instant: bool, min_gap: float) -> retrieval.ViewRule:
-    """Another camera; the query's instant kept or not; near instants of its sequence excluded."""
-    return retrieval.ViewRule(same_view=False, same_instant=same_instant, min_gap=min_gap)
-
-
-def by_features(
-    views: inference.Views, features: Float[np.ndarray, "n d"], rule: retrieval.ViewRule, k: int = max(KS)
-) -> np.ndarray:
-    """Indices [n, k] of the nearest allowed views of every view."""
-    keys = keys_of(views)
-    return retrieval.nearest(features, features, k, allowed=rule, query_keys=keys, gallery_keys=keys)[0]
-
-
-def scores(views: inference.Views, indices: np.ndarray) -> dict[str, float]:
-    """Mean PA-MPJPE@K and Hit@K (percent) of retrieved indices."""
-    poses = views.true_canonical
-    out = {f"pa_mpjpe@{k}": retrieval.mean_pa_mpjpe_at_k(poses, poses, indices[:, :k]) for k in KS}
-    return out | {f"hit@{k}": 100 * retrieval.hit_at_k(poses, poses, indices[:, :k]) for k in KS if k != 5}
-
-
-def bounds(views: inference.Views, rule: retrieval.ViewRule) -> tuple[dict[str, float], dict[str, float]]:
-    """(oracle, chance): retrieval by true pose, and at random among the allowed views."""
-    poses, keys = views.true_canonical, keys_of(views)
-    best = retrieval.oracle(poses, poses, max(KS), allowed=rule, query_keys=keys, gallery_keys=keys)[0]
-    random = retrieval.chance(
-        poses, poses, ks=KS, allowed=rule, query_keys=keys, gallery_keys=keys, max_pairs=4_000_000
-    )
-    chance = {f"pa_mpjpe@{k}": random["pa_mpjpe"] for k in KS}
-    return scores(views, best), chance | {f"hit@{k}": 100 * random[f"hit@{k}"] for k in KS if k != 5}
-
-
-def by_camera_pair(
-    views: inference.Views, features: Float[np.ndarray, "n d"], rule: retrieval.ViewRule
-) -> np.ndarray:
-    """Mean PA-MPJPE@1 [query camera, gallery camera]; NaN on the diagonal."""
-    cameras = np.unique(views.camera)
-    out = np.full((len(cameras), len(cameras)), np.nan)
-    keys = keys_of(views)
-    for i, a in enumerate(cameras):
-        for j, b in enumerate(cameras):
-            if a == b:
-                continue
-            q, g = np.flatnonzero(views.camera == a), np.flatnonzero(views.camera == b)
-            found = retrieval.nearest(
-                features[q],
-                features[g],
-                1,
-                allowed=rule,
-                query_keys=jax.tree.map(lambda x, q=q: x[q], keys),
-                gallery_keys=jax.tree.map(lambda x, g=g: x[g], keys),
-            )[0]
-            out[i, j] = retrieval.mean_pa_mpjpe_at_k(views.true_canonical[q], views.true_canonical[g], found)
-    return out
-
-
-def alignment(
-    views: inference.Views, features: Float[np.ndarray, "n d"] | None, seed: int = 0
-) -> dict[str, float]:
-    """Temporal alignment error in seconds over all ordered camera pairs of every sequence: median and mean.
-
-    `features=None` is chance: a uniformly random frame of the other camera instead of the nearest.
+    Attributes:
+      views: queries and gallery, with the run's embeddings.
+      scores: by method; none where the split has no poses.
+      alignment: temporal alignment errors by method, where the split has no poses.
+      cameras: names, in the order of `Scores.pairs`.
+      card: the protocol.
     """
-    rng = np.random.default_rng(seed)
-    errors = []
-    for sequence in np.unique(views.sequence):
-        inside = views.sequence == sequence
-        for a in np.unique(views.camera[inside]):
-            for b in np.unique(views.camera[inside]):
-                q, g = (np.flatnonzero(inside & (views.camera == c)) for c in (a, b))
-                if a == b or not len(q) or not len(g):
-                    continue
-                if features is None:
-                    nearest = rng.integers(0, len(g), (len(q), 100))
-                else:
-                    nearest = retrieval.nearest(features[q], features[g], 1)[0]
-                errors.append(np.abs(views.time[g][nearest] - views.time[q][:, None]).ravel())
-    if not errors:
-        raise ValueError("temporal alignment needs a sequence that at least two cameras saw")
-    every = np.concatenate(errors)
-    return {"median_s": float(np.median(every)), "mean_s": float(np.mean(every))}
+
+    views: inference.Views
+    scores: dict[str, Scores]
+    alignment: dict[str, Figures]
+    cameras: tuple[str, ...]
+    card: dict[str, Any]
 
 
 def untrained(
@@ -142,73 +71,217 @@ def untrained(
     return inference.predict_split(fresh, split, choice, batch=batch)
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Figures by method, one row each."""
-    names = list(next(iter(rows.values())))
-    width = max(len(name) for name in rows)
-    head = " " * width + "".join(f"{name:>14}" for name in names)
-    return "\n".join(
-        [
-            head,
-            *(f"{name:<{width}}" + "".join(f"{row[n]:14.3f}" for n in names) for name, row in rows.items()),
-        ]
-    )
+def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> Retrieved:
+    """Searches a split's views among themselves and measures what is found.
 
-
-def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> dict[str, Any]:
-    """All figures of a run on a split: `retrieval` where it has poses, `temporal_alignment` where it has none."""
-    choice = protocols.choose(split, stride=config.stride)
-    views = inference.predict_split(run.state, split, choice, batch=config.batch)
-    before = untrained(run, split, choice, batch=config.batch)
+    Raises ValueError when the gallery is empty or smaller than K, and as `frame_keys.locate`, `protocols.choose` and
+    `open_baseline` do.
+    """
+    baseline = open_baseline(config.baseline) if config.baseline else None
+    choice, keys = select(split, config)
+    every = inference.predict_split(run.state, split, choice, batch=config.batch)
+    chosen = np.arange(len(every)) if keys is None else frame_keys.places(every, keys)
+    views = every.of(chosen)
     card = evaluate.protocol(run, split, choice, views)
-    if not views.has_pose:
-        card["query"] = (
-            "every view; gallery: each other camera's views of the same sequence, its own instant kept"
+    if keys is not None:
+        card["frames"] = "those that the frame keys name"
+        card["frame keys"] = f"{len(chosen):,} found; {frame_keys.lacking_text(keys, every)}"
+    others = {}
+    if baseline is not None:
+        others[SUPERVISED] = _by_baseline(baseline, run, choice, config).of(chosen)
+        card[SUPERVISED] = (
+            f"{config.baseline}: labels used {baseline.card['labelled']}, seed {baseline.config.seed}, "
+            f"step {baseline.step}"
         )
-        return {
-            "temporal_alignment": {
-                "trained": alignment(views, views.embedding),
-                "untrained": alignment(views, before.embedding),
-                "chance": alignment(views, None),
-            },
-            "protocol": card,
+    others["untrained"] = untrained(run, split, choice, batch=config.batch).of(chosen)
+    if not views.has_pose:
+        errors = {
+            name: alignment(views, other.embedding) for name, other in ({EMBEDDING: views} | others).items()
         }
-    card |= {
-        "query": "every view; gallery: the other cameras' views of all subjects of the split",
+        card["query"] = "every view; gallery: each other camera's views of its sequence, its own instant kept"
+        return Retrieved(views, {}, errors | {"chance": alignment(views, None)}, (), card)
+    searched = retrieval_protocol.search_set(split, views)
+    scores, said = _scores(searched, views, others, config)
+    return Retrieved(views, scores, {}, tuple(searched.cameras.values()), card | said)
+
+
+def _by_baseline(
+    baseline: run_folder.Run, run: run_folder.Run, choice: protocols.Choice, config: Retrieve
+) -> inference.Views:
+    """The run's views through the supervised-only encoder, as large as that one wants its pictures."""
+    name, data_dir = config.dataset or run.config.dataset, config.data_dir or run.config.data_dir
+    split = evaluate.open_data(baseline, name, data_dir, config.split)
+    return inference.predict_split(baseline.state, split, choice, batch=config.batch)
+
+
+def open_baseline(folder: str) -> run_folder.Run:
+    """The run of `--baseline`. Raises ValueError when it was not trained on labels alone."""
+    run = run_folder.open_run(folder)
+    if run.config.method != "baseline":
+        raise ValueError(
+            f"--baseline={folder} was trained with --method={run.config.method}; expected a run of --method=baseline"
+        )
+    return run
+
+
+def select(split: pipeline.Split, config: Retrieve) -> tuple[protocols.Choice, frame_keys.Located | None]:
+    """The records and cameras that the flags ask for, and the frame keys among them where there are any.
+
+    Raises as `protocols.choose`, `frame_keys.read` and `frame_keys.locate` do.
+    """
+    choice = protocols.choose(
+        split,
+        every=config.every,
+        damaged=config.damaged,
+        cameras=config.cameras,
+        stride=config.stride,
+        exclude=config.exclude,
+    )
+    files = [name for name in config.frame_keys.split(",") if name]
+    if not files:
+        return choice, None
+    located = frame_keys.locate(split, frame_keys.read(files), config.metadata)
+    kept = frame_keys.within(located, split, choice)
+    return dataclasses.replace(choice, records=kept.records, every=0, cameras=kept.cameras), kept
+
+
+def _scores(
+    searched: SearchSet, views: inference.Views, others: dict[str, inference.Views], config: Retrieve
+) -> tuple[dict[str, Scores], dict[str, Any]]:
+    """The scores of every method, and what the card must say of the protocol."""
+    ks = ks_of(config)
+    rule = rule_of(config.same_instant, config.min_gap, config.gallery)
+    features = {EMBEDDING: views.embedding, "regressed pose": views.canonical.reshape(len(views), -1)}
+    features |= {name: other.embedding for name, other in others.items()}
+    scores: dict[str, Scores] = {}
+    for name, values in progress.bar(features.items(), "search", "method"):
+        found = retrieval_protocol.search(searched, values, rule, max(ks))
+        scores[name] = retrieval_protocol.score(searched, found, ks)
+    short = retrieval_protocol.check_gallery(searched, found)
+    progress.say("oracle and chance: aligning every query with every candidate")
+    best = retrieval_protocol.oracle(searched, rule, max(ks))
+    scores["oracle"] = retrieval_protocol.score(searched, best, ks)
+    scores["chance"] = retrieval_protocol.chance(searched, rule, ks, best)
+    return scores, _said(config, searched, best, short)
+
+
+def _said(
+    config: Retrieve, searched: SearchSet, found: retrieval_protocol.Found, short: int
+) -> dict[str, Any]:
+    whose = {
+        "other_views": "all subjects",
+        "same_subject": "its own subject",
+        "other_subjects": "other subjects",
+    }
+    there = found.lengths > 0
+    pairs = sum(there[searched.seen_by(a)].any(axis=0).sum() for a in searched.cameras)
+    return {
+        "query": f"every view that may retrieve any: {found.asked.sum():,} of {len(searched):,}",
+        "gallery": f"the other cameras' views of {whose[config.gallery]} of the split",
         "same instant": "kept" if config.same_instant else "excluded",
-        "near in time": f"other instants of the sequence nearer than {config.min_gap} s are excluded",
+        "near in time": f"other instants of the sequence nearer than {config.min_gap:g} s are excluded",
+        "pooled": "all other cameras are one gallery; mean over queries",
+        "averaged over camera pairs": "queries of one camera, gallery of another; mean over "
+        f"{pairs} ordered pairs",
+        "match (Hit@K)": f"NP-MPJPE at most {retrieval.MATCH_THRESHOLD}: poses centred at the hip and divided by "
+        "|hip - spine| + |spine - thorax|, then aligned (Pr-VIPE)",
+        "shorter lists": f"{short:,} of {there.sum():,} lists of a query in a camera hold fewer than K views",
+        "chance": "expected value; over evenly spaced queries beyond "
+        f"{retrieval_protocol.CHANCE_PAIRS:,} pose pairs a table",
     }
-    rule = rule_of(config.same_instant, config.min_gap)
-    oracle, chance = bounds(views, rule)
-    rows = {
-        "embedding": scores(views, by_features(views, views.embedding, rule)),
-        "regressed pose": scores(views, by_features(views, views.canonical.reshape(len(views), -1), rule)),
-        "untrained": scores(views, by_features(views, before.embedding, rule)),
-        "oracle": oracle,
-        "chance": chance,
+
+
+def content(result: Retrieved) -> dict[str, Any]:
+    """A result as JSON values; what is not there (a camera against itself) is null."""
+    if result.alignment:
+        return {"temporal_alignment": result.alignment, "protocol": result.card}
+    kinds = next(iter(result.scores.values())).groups
+    by_kind = {f"by_{kind}": {n: s.groups[kind] for n, s in result.scores.items()} for kind in kinds}
+    pairs = {
+        name: {figure: _nulls(matrix) for figure, matrix in s.pairs.items()}
+        for name, s in result.scores.items()
     }
-    pairs = by_camera_pair(views, views.embedding, rule)
-    return {"retrieval": rows, "pa_mpjpe@1_by_camera_pair": pairs.tolist(), "protocol": card}
+    return {
+        "retrieval": {name: s.pooled for name, s in result.scores.items()},
+        "retrieval_averaged_over_camera_pairs": {name: s.averaged for name, s in result.scores.items()},
+        "by_camera_pair": {"cameras": list(result.cameras), **pairs},
+        **by_kind,
+        "protocol": result.card,
+    }
+
+
+def _nulls(matrix: np.ndarray) -> list[list[float | None]]:
+    return [[None if np.isnan(value) else value for value in row] for row in matrix.tolist()]
+
+
+def text(result: Retrieved) -> str:
+    """A result as tables and its protocol; by camera pair and by action, the run's embedding."""
+    if result.alignment:
+        parts = [table(result.alignment, "Temporal alignment error")]
+    else:
+        ours = result.scores[EMBEDDING]
+        first = min(ours.pairs, key=lambda name: int(name.partition("@")[2]))
+        k = first.partition("@")[2]
+        parts = [
+            table({name: s.pooled for name, s in result.scores.items()}, "Pooled"),
+            table({name: s.averaged for name, s in result.scores.items()}, "Averaged over camera pairs"),
+            *(
+                pair_table(f"{figure}, query \\ gallery", result.cameras, ours.pairs[figure])
+                for figure in (f"pa_mpjpe@{k}", f"hit@{k}")
+            ),
+            *(group_table(f"By {kind}", groups) for kind, groups in ours.groups.items()),
+        ]
+    return "\n\n".join([*parts, "Protocol:\n" + evaluate.card_text(result.card)])
 
 
 def main(config: Retrieve) -> None:
-    """Prints the tables and the card, and writes them beside the run."""
-    if not config.workdir:
-        raise ValueError("--workdir is missing; name the folder of a run")
-    if config.stride < 1 or config.batch < 1 or config.min_gap < 0:
-        raise ValueError("--stride and --batch must be at least 1, --min_gap at least 0")
+    """Prints the tables and the card, and writes them beside the run; or searches with the user's pictures."""
+    check(config)
     run = run_folder.open_run(config.workdir, config.step or None)
+    if config.load_gallery:
+        found = gallery.load(config.load_gallery, gallery.identity(run.state))
+        return search_pictures.main(run, found, config)
     split = evaluate.open_data(run, config.dataset, config.data_dir, config.split)
-    result = retrieve(run, split, config)
-    progress.say(table(result["retrieval"] if "retrieval" in result else result["temporal_alignment"]))
-    if "retrieval" in result:
-        progress.say("PA-MPJPE@1 by camera pair (rows: query, columns: gallery):")
-        for row in result["pa_mpjpe@1_by_camera_pair"]:
-            progress.say("".join("       -" if np.isnan(x) else f"{x:8.1f}" for x in row))
-    progress.say("Protocol:\n" + evaluate.card_text(result["protocol"]))
-    output = Path(config.workdir).expanduser() / f"retrieval_{config.split}.json"
-    run_folder.write_text(output, json.dumps(result, indent=2).replace("NaN", "null") + "\n")
-    progress.say(f"written to {output}")
+    if config.queries:
+        views = embedded(run, split, config)
+    else:
+        result = retrieve(run, split, config)
+        views = result.views
+        progress.say(text(result))
+        output = Path(config.workdir).expanduser() / file_name(config, run)
+        run_folder.write_text(output, json.dumps(content(result), indent=2) + "\n")
+        progress.say(f"written to {output}")
+    if config.queries or config.save_gallery:
+        found = gallery.of_views(split, views, gallery.identity(run.state))
+        if config.save_gallery:
+            progress.say(f"gallery: {len(found):,} views in {gallery.save(found, config.save_gallery)}")
+        if config.queries:
+            search_pictures.main(run, found, config)
+
+
+def embedded(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> inference.Views:
+    """The views that the flags ask for, with the run's embeddings. Raises as `select` does."""
+    choice, keys = select(split, config)
+    views = inference.predict_split(run.state, split, choice, batch=config.batch)
+    return views if keys is None else views.of(frame_keys.places(views, keys))
+
+
+def file_name(config: Retrieve, run: run_folder.Run) -> str:
+    """Name of the result file, which tells the protocols of one run apart."""
+    parts = (
+        config.dataset if config.dataset not in ("", run.config.dataset) else "",
+        config.gallery if config.gallery != "other_views" else "",
+        "same_instant" if config.same_instant else "",
+        f"gap{config.min_gap:g}" if config.min_gap != Retrieve.min_gap else "",
+        "frame_keys" if config.frame_keys else "",
+        f"every{config.every}" if config.every else "",
+        f"stride{config.stride}" if config.stride > 1 else "",
+        "undamaged" if config.damaged == "drop" else "",
+        config.cameras,
+        f"without {config.exclude}" if config.exclude else "",
+    )
+    words = [re.sub(r"[^\w-]+", "-", word) for word in (config.split, *parts) if word]
+    return "retrieval_" + "_".join(words) + ".json"
 
 
 if __name__ == "__main__":

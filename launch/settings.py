@@ -53,6 +53,12 @@ class Train:
         BATCH,
     )
     mix_groups: bool = option(False, "Ablation: unlabelled instants from anywhere instead of blocks.", BATCH)
+    positives: sampling.Positives = option(
+        "views",
+        "The two pictures of an unlabelled instant: views, of two cameras; augmented, an ablation: one picture twice, "
+        "augmented independently.",
+        BATCH,
+    )
 
     method: Literal["mcss", "baseline", "batchnorm"] = option(
         "mcss",
@@ -132,6 +138,13 @@ def check(config: Train) -> None:
     for name in ("augment_scale", "augment_shift", "augment_colour", "augment_occlusion"):
         if not 0 <= getattr(config, name) <= 1:
             raise ValueError(f"--{name}={getattr(config, name)}; expected a number from 0 to 1")
+    if config.positives == "augmented" and not any(
+        (config.augment_scale, config.augment_shift, config.augment_colour, config.augment_occlusion)
+    ):
+        raise ValueError(
+            "--positives=augmented needs augmentation, or the two pictures of a pair are the same; raise "
+            "--augment_colour, --augment_shift, --augment_scale or --augment_occlusion"
+        )
     if not 0 < config.margin <= 2:
         raise ValueError(f"--margin={config.margin}; expected a number in (0, 2]: embeddings have length one")
     if config.labelled == "none" and config.method != "mcss":
@@ -149,7 +162,7 @@ def check_devices(config: Train, devices: int) -> None:
     """Raises ValueError when a part of the batch cannot be split over the devices."""
     blocks = blocks_of(config)
     parts = {
-        "--labelled_batch": 0 if config.labelled == "none" else config.labelled_batch,
+        "--labelled_batch": labelled_size(config),
         "--blocks x --sequences x --instants": 0 if blocks is None else blocks.size,
     }
     for name, size in parts.items():
@@ -195,10 +208,20 @@ def method_of(config: Train) -> method.Method:
     )
 
 
+def labelled_size(config: Train) -> int:
+    """Labelled pictures in a batch."""
+    return 0 if config.labelled == "none" else config.labelled_batch
+
+
 def blocks_of(config: Train) -> sampling.Blocks | None:
     """The make-up of the unlabelled part, or None when the method has none."""
     if config.method == "baseline":
         return None
     return sampling.Blocks(
-        config.blocks, config.sequences, config.instants, config.min_negative_gap, config.mix_groups
+        config.blocks,
+        config.sequences,
+        config.instants,
+        config.min_negative_gap,
+        config.mix_groups,
+        config.positives,
     )

@@ -14,7 +14,7 @@ from mcss_jax.blocked import AnyArray, Rule
 _QUERY_BLOCK = 256
 _GALLERY_BLOCK = 16384
 _STRIPE = 16  # columns of which only the best is ranked first
-_SPARE = 12  # candidates beyond k that are scored again by direct differences
+_SPARE = 4  # candidates beyond k that are scored again by direct differences
 
 
 def _striped_top_k(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q k"], Int32[Array, "q k"]]:

@@ -22,6 +22,7 @@ MATCH_THRESHOLD = 0.1
 
 _QUERY_BLOCK = 64
 _GALLERY_BLOCK = 2048
+_MULTIPLE = 64  # small galleries are filled up to one, so that few sizes are compiled
 _REPAIRS = 64  # degenerate pairs of one block that are solved one by one
 
 
@@ -137,10 +138,15 @@ def _normalise_block(poses: Float[Array, "n 17 3"]) -> kabsch.Normalised:
     return kabsch.normalise(poses)
 
 
+@jax.jit
+def _normalise_blocks(blocks: Float[Array, "b n 17 3"]) -> kabsch.Normalised:
+    return jax.lax.map(kabsch.normalise, blocks)
+
+
 def _pose_blocks(gallery_poses: GalleryPoses, gallery_keys: Any) -> tuple[kabsch.Normalised, Any]:
-    size = min(_GALLERY_BLOCK, len(gallery_poses))
+    size = min(_GALLERY_BLOCK, -(-len(gallery_poses) // _MULTIPLE) * _MULTIPLE)
     blocks, keys = blocked.split_blocks((np.asarray(gallery_poses, np.float32), gallery_keys), size)
-    return jax.lax.map(_normalise_block, blocks), keys
+    return _normalise_blocks(blocks), keys
 
 
 @jax.jit
@@ -177,11 +183,11 @@ def oracle(
     if allowed is None:
         query_keys = gallery_keys = ()
     gallery, gallery_keys = _pose_blocks(gallery_poses, gallery_keys)
-    size = min(_QUERY_BLOCK, len(query_poses))
-    for start, part, keys in blocked.query_blocks(np.asarray(query_poses, np.float32), query_keys, size):
+    rows = np.asarray(query_poses, np.float32)
+    for start, part, keys in blocked.query_blocks(rows, query_keys, _QUERY_BLOCK):
         own = _normalise_block(part)
         found = _oracle_block(own, keys, gallery, gallery_keys, len(gallery_poses), k=k, allowed=allowed)
-        stop = min(start + size, len(query_poses))
+        stop = min(start + _QUERY_BLOCK, len(query_poses))
         indices[start:stop], errors[start:stop] = (np.asarray(x)[: stop - start] for x in found)
     return indices, errors
 
@@ -221,13 +227,13 @@ def chance(
     if len(chosen) and len(gallery_poses):
         matching = (threshold * pose_scale(chosen)).astype(np.float32)
         gallery, gallery_keys = _pose_blocks(gallery_poses, gallery_keys)
-        size = min(_QUERY_BLOCK, len(chosen))
-        for start, (part, limit), keys in blocked.query_blocks((chosen, matching), query_keys, size):
+        rows = (chosen, matching)
+        for start, (part, limit), keys in blocked.query_blocks(rows, query_keys, _QUERY_BLOCK):
             own = _normalise_block(part)
             found = _chance_block(
                 own, keys, limit, gallery, gallery_keys, len(gallery_poses), allowed=allowed
             )
-            stop = min(start + size, len(chosen))
+            stop = min(start + _QUERY_BLOCK, len(chosen))
             total[start:stop], count[start:stop], matches[start:stop] = (
                 np.asarray(x)[: stop - start] for x in found
             )

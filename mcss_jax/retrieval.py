@@ -7,8 +7,9 @@ views. Which pairs may be retrieved is a rule (`blocked.Rule`); `ViewRule` is th
 does not grow with the product of the sizes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,28 +24,39 @@ from mcss_jax.skeleton import ROOT
 __all__ = [
     "MATCH_THRESHOLD",
     "FrameKeys",
+    "Subjects",
     "ViewRule",
     "chance",
+    "figures_at_k",
     "hit_at_k",
     "mean_pa_mpjpe_at_k",
     "nearest",
     "normalise_scale",
     "oracle",
     "pose_scale",
+    "retrieved_errors",
     "temporal_alignment_error",
 ]
 
 SAME_INSTANT = (
     1e-3  # seconds: far below the time between two frames, far above the rounding of an hour in float32
 )
+_PAIRS_AT_ONCE = 1 << 16  # pose pairs whose copies are in memory together
+
+Subjects = Literal["any", "same", "other"]
+"""Whose views a query may retrieve: everybody's, those of its own subject, those of the others."""
 
 
 class FrameKeys(NamedTuple):
-    """What `ViewRule` knows of each view: sequence number, seconds since the sequence began, view number."""
+    """What `ViewRule` knows of each view.
+
+    Numbers of its sequence, view and subject; seconds since the sequence began.
+    """
 
     sequence: Int[AnyArray, " n"]
     time: Float[AnyArray, " n"]
     view: Int[AnyArray, " n"]
+    subject: Int[AnyArray, " n"]
 
 
 @dataclass(frozen=True)
@@ -52,12 +64,13 @@ class ViewRule:
     """Which gallery views a query may retrieve; call it with two `FrameKeys`.
 
     same_view: pairs seen by the same view. same_instant: the query's own instant. min_gap: other instants of
-    the query's sequence must be at least this many seconds away.
+    the query's sequence must be at least this many seconds away. subjects: whose views.
     """
 
     same_view: bool = False
     same_instant: bool = True
     min_gap: float = 0.0
+    subjects: Subjects = "any"
 
     def __call__(self, query: FrameKeys, gallery: FrameKeys) -> Bool[Array, "q n"]:
         gap = jnp.abs(query.time[:, None] - gallery.time[None])
@@ -68,6 +81,8 @@ class ViewRule:
             allowed &= ~instant
         if not self.same_view:
             allowed &= query.view[:, None] != gallery.view[None]
+        if self.subjects != "any":
+            allowed &= (query.subject[:, None] == gallery.subject[None]) == (self.subjects == "same")
         return allowed
 
 
@@ -78,8 +93,14 @@ def normalise_scale(poses: Float[AnyArray, "*b 17 3"]) -> Float[np.ndarray, "*b 
     return (poses - poses[..., ROOT : ROOT + 1, :]) / np.where(scale > 0, scale, 1.0)
 
 
-def _retrieved_errors(query_poses: Any, gallery_poses: Any, indices: Any) -> Float[np.ndarray, "q k"]:
-    """PA-MPJPE of each retrieved pose brought onto its query; NaN where nothing was retrieved."""
+def retrieved_errors(
+    query_poses: QueryPoses, gallery_poses: GalleryPoses, indices: Int[AnyArray, "r k"]
+) -> Float[np.ndarray, "r k"]:
+    """PA-MPJPE of each retrieved pose brought onto its query, in the query's unit; NaN where the index is -1.
+
+    Raises:
+      ValueError: nothing retrieved at all, an index beyond the gallery, a wrong number of rows.
+    """
     indices = np.asarray(indices)
     if len(indices) != len(query_poses):
         raise ValueError(
@@ -91,9 +112,38 @@ def _retrieved_errors(query_poses: Any, gallery_poses: Any, indices: Any) -> Flo
     errors = np.full(indices.shape, np.nan, np.float32)
     if len(row) == 0:
         raise ValueError("Nothing was retrieved for any query; expected at least one index that is not -1.")
-    pairs = np.asarray(gallery_poses)[indices[row, column]], np.asarray(query_poses)[row]
-    errors[row, column] = np.asarray(metrics.pa_mpjpe(*pairs))
+    queries, gallery = np.asarray(query_poses), np.asarray(gallery_poses)
+    for start in range(0, len(row), _PAIRS_AT_ONCE):
+        r, c = row[start : start + _PAIRS_AT_ONCE], column[start : start + _PAIRS_AT_ONCE]
+        errors[r, c] = np.asarray(metrics.pa_mpjpe(gallery[indices[r, c]], queries[r]))
     return errors
+
+
+def figures_at_k(
+    errors: Float[np.ndarray, "q k"],
+    scale: Float[np.ndarray, " q"],
+    ks: Sequence[int],
+    threshold: float = MATCH_THRESHOLD,
+) -> dict[str, Float[np.ndarray, " q"]]:
+    """Of every query, `pa_mpjpe@K` (its list's mean) and `hit@K` (1 or 0) for each K of `ks`, k at most.
+
+    Args:
+      errors: of each retrieved pose, nearest first, NaN at the end of shorter lists (`retrieved_errors`).
+      scale: of the queries (`pose_scale`), in the unit of `errors`.
+
+    A query without any retrieved pose has NaN throughout: it was not asked.
+    """
+    there = ~np.isnan(errors)
+    asked = there.any(axis=1)
+    total = np.cumsum(np.where(there, errors, 0.0), axis=1, dtype=np.float64)
+    count = np.maximum(np.cumsum(there, axis=1), 1)
+    match = np.logical_or.accumulate(errors <= threshold * scale[:, None], axis=1)
+
+    def at(k: int, values: np.ndarray) -> np.ndarray:
+        return np.where(asked, values[:, k - 1], np.nan)
+
+    means = {f"pa_mpjpe@{k}": at(k, total / count) for k in ks}
+    return means | {f"hit@{k}": at(k, match.astype(np.float64)) for k in ks}
 
 
 def mean_pa_mpjpe_at_k(
@@ -107,7 +157,7 @@ def mean_pa_mpjpe_at_k(
     Raises:
       ValueError: nothing retrieved at all, an index beyond the gallery, a wrong number of rows.
     """
-    errors = _retrieved_errors(query_poses, gallery_poses, indices).astype(np.float64)
+    errors = retrieved_errors(query_poses, gallery_poses, indices).astype(np.float64)
     some = ~np.isnan(errors).all(axis=1)
     return float(np.mean(np.nanmean(errors[some], axis=1)))
 
@@ -128,7 +178,7 @@ def hit_at_k(
     Raises:
       ValueError: nothing retrieved at all, an index beyond the gallery, a wrong number of rows.
     """
-    errors = _retrieved_errors(query_poses, gallery_poses, indices)
+    errors = retrieved_errors(query_poses, gallery_poses, indices)
     return float(np.mean((errors <= threshold * pose_scale(query_poses)[:, None]).any(axis=1)))
 
 

@@ -48,39 +48,82 @@ class StreamBatch(NamedTuple):
     time: Float[Array, " b"]  # seconds
 
 
-def _instant(
-    config: StreamConfig, seed: int | Array, group: Array, sequence: Array, index: Array
-) -> tuple[anatomy.Body, anatomy.Person, scene.Room, scene.Camera, StreamBatch]:
-    """Everything about one instant but its pictures; the camera's leading axis is the views."""
+class Moments(NamedTuple):
+    """Which instants to make: who does what, when, and which cameras look; `group` decides a wild stream's place."""
+
+    subject: Int[Array, " b"]
+    action: Int[Array, " b"]
+    group: Int[Array, " b"]
+    sequence: Int[Array, " b"]
+    time: Float[Array, " b"]  # seconds
+    views: Int[Array, "b v"]
+
+
+def _draw(config: StreamConfig, seed: int | Array, group: Array, sequence: Array, index: Array) -> Moments:
+    """Instant `index` of a sequence of the endless stream."""
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), 17)
     of_group, of_sequence = jax.random.fold_in(key, 2 * group), jax.random.fold_in(key, 2 * sequence + 1)
     who = jax.random.randint(of_group, (), 0, len(config.subjects))
-    subject = jnp.asarray(config.subjects)[who]
-    place = group if config.wild else jnp.zeros_like(group)
-    # A studio person wears few outfits, a wild one a new outfit in every group.
-    outfit = group if config.wild else jnp.zeros_like(group)
-    person = anatomy.person(anatomy.person_draws(seed, subject, outfit), jnp)
-    room = scene.room(scene.room_draws(seed, place), jnp)
-    rig = scene.rig(scene.rig_draws(seed, place, config.cameras), jnp)
-
     action = jax.random.randint(jax.random.fold_in(of_sequence, 0), (), 0, len(motion.ACTIONS))
     start = 20.0 * jax.random.uniform(jax.random.fold_in(of_sequence, 1), ())
-    time = start + index * config.gap
-    body = motion.pose(action, motion.motion_draws(seed, sequence), time, person, jnp)
-
     order = jax.random.permutation(jax.random.fold_in(of_sequence, 2 + index), config.cameras)
-    views = order[: config.views]
-    camera = scene.Camera(*(field[views] for field in rig))
+    return Moments(
+        subject=jnp.asarray(config.subjects)[who],
+        action=action,
+        group=group,
+        sequence=sequence,
+        time=start + index * config.gap,
+        views=order[: config.views],
+    )
+
+
+def _instant(
+    config: StreamConfig, seed: int | Array, moment: Moments
+) -> tuple[anatomy.Body, anatomy.Person, scene.Room, scene.Camera, StreamBatch]:
+    """Everything about one instant but its pictures; the camera's leading axis is the views."""
+    place = moment.group if config.wild else jnp.zeros_like(moment.group)
+    # A studio person wears few outfits, a wild one a new outfit in every group.
+    person = anatomy.person(anatomy.person_draws(seed, moment.subject, place), jnp)
+    room = scene.room(scene.room_draws(seed, place), jnp)
+    rig = scene.rig(scene.rig_draws(seed, place, config.cameras), jnp)
+    draws = motion.motion_draws(seed, moment.sequence)
+    body = motion.pose(moment.action, draws, moment.time, person, jnp)
+
+    camera = scene.Camera(*(field[moment.views] for field in rig))
     points, radii = anatomy.outline(anatomy.flesh(body, person, jnp), jnp)
     boxes = jax.vmap(lambda c: scene.crop_box(points, radii, c, config.margin, jnp))(camera)
     crops = jax.vmap(lambda k, box: scene.crop_intrinsics(k, box, config.size, jnp))(camera.intrinsics, boxes)
     pose = jax.vmap(lambda c: scene.to_camera(body.joints, c))(camera)
     batch = StreamBatch(
         images=jnp.zeros((), jnp.uint8), pose=pose, intrinsics=camera.intrinsics, crop_intrinsics=crops,
-        rotation=camera.rotation, translation=camera.translation, box=boxes, camera=views, subject=subject,
-        action=action, group=group, sequence=sequence, time=time,
+        rotation=camera.rotation, translation=camera.translation, box=boxes, camera=moment.views,
+        subject=moment.subject, action=moment.action, group=moment.group, sequence=moment.sequence,
+        time=moment.time,
     )  # fmt: skip
     return body, person, room, camera._replace(intrinsics=crops), batch
+
+
+@partial(jax.jit, static_argnames="config")
+def poses_at(seed: int | Array, moments: Moments, config: StreamConfig) -> Float[Array, "b v 17 3"]:
+    """Poses in each camera's frame, millimetres, of given instants; nothing is rendered."""
+    return jax.vmap(partial(_instant, config, seed))(moments)[-1].pose
+
+
+@partial(jax.jit, static_argnames="config")
+def pictures_at(seed: int | Array, moments: Moments, config: StreamConfig) -> StreamBatch:
+    """Given instants, rendered. Of `config`, what describes a batch of the endless stream plays no part."""
+    body, person, room, camera, batch = jax.vmap(partial(_instant, config, seed))(moments)
+
+    def views_of(instant: tuple) -> Array:
+        body, person, room, camera = instant
+        return jax.vmap(lambda c: render(body, person, room, c, config.size, config.samples)[0])(camera)
+
+    count, views = moments.views.shape  # a chunk divides the count: the rest would be compiled a second time
+    per_chunk = max(
+        n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * views <= config.chunk)
+    )
+    images = jax.lax.map(views_of, (body, person, room, camera), batch_size=per_chunk)
+    return batch._replace(images=images)
 
 
 @partial(jax.jit, static_argnames="config")
@@ -96,18 +139,8 @@ def stream_batch(seed: int | Array, step: int | Array, config: StreamConfig) -> 
     group = jnp.broadcast_to(groups[:, None, None], shape).reshape(-1)
     sequence = jnp.broadcast_to(sequences[:, :, None], shape).reshape(-1)
     index = jnp.broadcast_to(jnp.arange(config.instants, dtype=jnp.int32)[None, None, :], shape).reshape(-1)
-    body, person, room, camera, batch = jax.vmap(partial(_instant, config, seed))(group, sequence, index)
-
-    def views_of(instant: tuple) -> Array:
-        body, person, room, camera = instant
-        return jax.vmap(lambda c: render(body, person, room, c, config.size, config.samples)[0])(camera)
-
-    count = group.shape[0]  # a chunk divides it: the rest would be compiled a second time
-    per_chunk = max(
-        n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * config.views <= config.chunk)
-    )
-    images = jax.lax.map(views_of, (body, person, room, camera), batch_size=per_chunk)
-    return batch._replace(images=images)
+    moments = jax.vmap(partial(_draw, config, seed))(group, sequence, index)
+    return pictures_at(seed, moments, config)
 
 
 def stream(seed: int, config: StreamConfig, first_step: int = 0) -> Iterator[StreamBatch]:

@@ -159,6 +159,16 @@ def test_views_are_an_order_of_preference() -> None:
     assert sampling.usable(mask, np.asarray([1, 3, 0, 2]), 4) is None
 
 
+def test_an_augmented_positive_is_the_preferred_view_twice() -> None:
+    views = plan(0, 0)
+    augmented = plan(0, 0, blocks=Blocks(3, 2, 4, 0.5, positives="augmented"))
+    np.testing.assert_array_equal(augmented.unlabelled_views, np.repeat(views.unlabelled_views, 2, axis=1))
+    np.testing.assert_array_equal(augmented.unlabelled, views.unlabelled)
+    np.testing.assert_array_equal(augmented.labelled_views, views.labelled_views)
+    mask = np.asarray([True, False, True, True])
+    np.testing.assert_array_equal(sampling.usable(mask, np.asarray([1, 1, 3, 3, 0, 0, 2, 2]), 2), [3, 3])
+
+
 def test_parse_labelled() -> None:
     assert sampling.parse_labelled("none", TABLE).fractions == ()
     assert sampling.parse_labelled("all", TABLE).fractions == (("S1", 1.0), ("S2", 1.0))
@@ -253,6 +263,7 @@ def test_check() -> None:
     sampling.check(TABLE, 2, blocks, 0, 0)
     with pytest.raises(ValueError, match="needs at least 2 cameras; the data set has 1"):
         sampling.check(TABLE, 1, blocks, 10, 4)
+    sampling.check(TABLE, 1, dataclasses.replace(blocks, positives="augmented"), 10, 4)
     with pytest.raises(
         ValueError, match="a batch of 184 unlabelled instants .* is larger than .* of 180 instants"
     ):

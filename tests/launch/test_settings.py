@@ -51,6 +51,14 @@ def test_supervised_methods_need_labels(method: str) -> None:
         settings.check(dataclasses.replace(GOOD, method=method, labelled_batch=0))
 
 
+def test_a_picture_is_no_positive_of_itself() -> None:
+    plain = dict.fromkeys(("augment_scale", "augment_shift", "augment_colour", "augment_occlusion"), 0.0)
+    settings.check(dataclasses.replace(GOOD, **plain))
+    with pytest.raises(ValueError, match="--positives=augmented needs augmentation"):
+        settings.check(dataclasses.replace(GOOD, **plain, positives="augmented"))
+    settings.check(dataclasses.replace(GOOD, **plain | {"augment_shift": 0.1}, positives="augmented"))
+
+
 def test_batches_must_divide() -> None:
     config = dataclasses.replace(GOOD, labelled_batch=6, blocks=1, sequences=3, instants=3)
     settings.check_devices(config, 1)
@@ -79,8 +87,9 @@ def test_every_setting_of_the_method_reaches_it() -> None:
         assert settings.method_of(dataclasses.replace(GOOD, **{name: value})) != base, name
     others = {
         "dataset", "image_size", "data_dir", "labelled", "label_sampling", "train_split", "validation_split",
-        "stream", "stream_size", "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "workdir", "seed",
-        "log_every", "validate_every", "validation_stride", "save_every", "keep", "stop_after", "decode_threads",
+        "stream", "stream_size", "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "positives",
+        "workdir", "seed", "log_every", "validate_every", "validation_stride", "save_every", "keep", "stop_after",
+        "decode_threads",
     }  # fmt: skip
     assert set(changes) | others == {field.name for field in dataclasses.fields(Train)}
     assert base.objective.temperature_steps == GOOD.steps
@@ -89,10 +98,10 @@ def test_every_setting_of_the_method_reaches_it() -> None:
 
 def test_blocks_of() -> None:
     config = dataclasses.replace(
-        GOOD, blocks=3, sequences=2, instants=5, min_negative_gap=0.7, mix_groups=True
+        GOOD, blocks=3, sequences=2, instants=5, min_negative_gap=0.7, mix_groups=True, positives="augmented"
     )
     blocks = settings.blocks_of(config)
     assert blocks is not None and blocks.size == 30
-    assert (blocks.min_gap, blocks.mix_groups) == (0.7, True)
+    assert (blocks.min_gap, blocks.mix_groups, blocks.positives) == (0.7, True, "augmented")
     assert settings.blocks_of(dataclasses.replace(config, method="batchnorm")) == blocks
     assert settings.blocks_of(dataclasses.replace(config, method="baseline")) is None

@@ -2,10 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -114,84 +112,16 @@ def test_sets_without_poses(config: Train, monkeypatch: pytest.MonkeyPatch) -> N
         sources.Prepared(dataclasses.replace(config, labelled="all", validation_split=""))
 
 
-class Recorder:
-    """Stands in for the renderer: remembers what was asked of it, draws nothing."""
-
-    def __init__(self, real: Any) -> None:
-        self.StreamConfig, self.asked = real.StreamConfig, []
-
-    def stream_batch(self, seed: int, step: int, config: Any) -> Any:
-        self.asked.append((seed, step, config))
-        n, v, s = config.groups * config.sequences * config.instants, config.views, config.size
-        subject = jnp.asarray(config.subjects)[jnp.arange(n) % len(config.subjects)].astype(jnp.int32)
-        return SimpleNamespace(
-            images=jnp.zeros((n, v, s, s, 3), jnp.uint8), pose=jnp.ones((n, v, 17, 3)), subject=subject,
-            intrinsics=jnp.ones((n, v, 3, 3)), box=jnp.ones((n, v, 4)), camera=jnp.zeros((n, v), jnp.int32),
-            sequence=jnp.arange(n, dtype=jnp.int32), time=jnp.zeros(n),
-        )  # fmt: skip
-
-
-@pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    from datasets.synthetic_multiview import stream as real
-
-    recorder = Recorder(real)
-    for name in ("stream_batch",):
-        monkeypatch.setattr(real, name, getattr(recorder, name))
-    return recorder
-
-
-def numbers(asked: tuple[int, int, Any]) -> range:
-    """The sequences that a call renders, as `stream_batch` numbers them."""
-    _, step, config = asked
-    per_step = config.groups * config.sequences
-    return range(step * per_step, (step + 1) * per_step)
-
-
-def test_the_parts_of_a_stream_share_their_people_and_no_motion(stream: Recorder) -> None:
-    """One seed, so that S1 with labels is S1 without; numbers apart, so that no motion is seen twice."""
-    config = dataclasses.replace(TINY, stream=True, stream_size=16, labelled="S1, S3", labelled_batch=48)
-    source = sources.Streamed(config)
-    batches = list(source.batches(0, 3, pipeline.Waiting())) + list(
-        source.batches(10**6, 10**6 + 1, pipeline.Waiting())
-    )
-    found = source.validation()
-    assert found is not None
-    views, size = found
-    assert [len(v.images) for v in views] == [size] * 4
-    assert {seed for seed, _, _ in stream.asked} == {config.seed}
-    people: dict[tuple[int, ...], list[range]] = {}
-    for asked in stream.asked[1:]:  # the first one reads the labelled poses alone
-        people.setdefault(asked[2].subjects, []).append(numbers(asked))
-    assert set(people) == {(1, 3), (1, 2, 3, 4, 5), (6,)}
-    spans = sorted((min(r.start for r in rs), max(r.stop for r in rs)) for rs in people.values())
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
-    assert spans[-1][1] * 2 + 1 < 2**31, "numbers stay within int32"
-    step, batch = batches[-1]
-    assert step == 10**6 and batch["labelled"]["images"].shape == (48, 16, 16, 3)
-    pose = np.asarray(batch["unlabelled"]["pose"])
-    subject = np.asarray(batch["unlabelled"]["group"])
-    np.testing.assert_array_equal(np.isnan(pose).all(axis=(1, 2)), ~np.isin(subject, (1, 3)))
-    assert source.card["labelled_subjects"] == ["S1", "S3"] and source.skipped().records == 0
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"label_sampling": "chunk"}, "--label_sampling=chunk has no meaning with --stream"),
-        ({"mix_groups": True}, "--mix_groups has no meaning with --stream"),
-    ],
-)
-def test_what_a_stream_cannot_do(stream: Recorder, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        sources.Streamed(dataclasses.replace(TINY, stream=True, labelled="S1", **changes))
-
-
-def test_parts_of_a_stream_that_are_not_asked_for(stream: Recorder) -> None:
-    config = dataclasses.replace(TINY, stream=True, stream_size=16, labelled="all", labelled_batch=4)
-    baseline = sources.open_source(dataclasses.replace(config, method="baseline", validate_every=0))
-    assert set(next(baseline.batches(0, 1, pipeline.Waiting()))[1]) == {"labelled"}
-    assert baseline.validation() is None and baseline.card["unlabelled_subjects"] == []
-    alone = sources.open_source(dataclasses.replace(config, labelled="none"))
-    assert set(next(alone.batches(0, 1, pipeline.Waiting()))[1]) == {"unlabelled"}
-    assert alone.labelled_poses.shape == (0, 17, 3)
+def test_an_augmented_positive_is_the_same_picture_twice(config: Train) -> None:
+    pairs = {}
+    for positives in ("views", "augmented"):
+        source = sources.Prepared(dataclasses.replace(config, positives=positives))
+        _, batch = next(source.batches(0, 1, pipeline.Waiting()))
+        pairs[positives] = batch
+    views, augmented = (pairs[name]["unlabelled"]["images"] for name in ("views", "augmented"))
+    assert (views[:, 0] != views[:, 1]).any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(augmented[:, 0], augmented[:, 1])
+    # The control changes the second picture and nothing else.
+    np.testing.assert_array_equal(augmented[:, 0], views[:, 0])
+    for name, column in pairs["views"]["labelled"].items():
+        np.testing.assert_array_equal(column, pairs["augmented"]["labelled"][name])

@@ -203,10 +203,12 @@ def test_damage_and_collapse_are_said_once(config: Train, monkeypatch: pytest.Mo
             "set --validation_split, or leave it empty",
         ),
         ({"stem": "conv", "width": 0}, ValueError, "--width=0; expected at least 1"),
-        ({"stream": True, "labelled": "S1:0.5"}, ValueError, "with --stream it takes whole subjects"),
-        ({"stream": True, "labelled": "S6"}, ValueError, "with --stream it takes whole subjects: S1, S2"),
+        (
+            {"stream": True, "labelled": "S6"},
+            ValueError,
+            "names subject 'S6'; the training split has S1, S2, S3, S4, S5",
+        ),
         ({"stream": True, "labelled": "S1,S1"}, ValueError, "--labelled names subject 'S1' twice"),
-        ({"stream": True, "labelled": "none", "mix_groups": True}, ValueError, "--mix_groups"),
     ],
 )
 def test_bad_settings_leave_nothing_behind(

@@ -32,6 +32,7 @@ def keys(rng, n, sequences=3, views=4):
         rng.integers(0, sequences, n).astype(np.int32),
         (rng.integers(0, 50, n) / 50).astype(np.float32),
         rng.integers(0, views, n).astype(np.int32),
+        rng.integers(0, 2, n).astype(np.int32),
     )
 
 
@@ -81,6 +82,8 @@ class TestNearest:
         retrieval.ViewRule(same_view=True, same_instant=False),
         retrieval.ViewRule(same_instant=False, min_gap=0.3),
         retrieval.ViewRule(same_view=True, min_gap=0.3),
+        retrieval.ViewRule(subjects="same", same_instant=False),
+        retrieval.ViewRule(subjects="other", min_gap=0.3),
     ])  # fmt: skip
     def test_exclusions(self, rule, small_blocks):
         rng = np.random.default_rng(6)
@@ -94,6 +97,7 @@ class TestNearest:
                 (rule.same_view or q.view[i] != g.view[j])
                 and (rule.same_instant or not instant)
                 and (instant or not (same and gap < np.float32(rule.min_gap)))
+                and (rule.subjects == "any" or (rule.subjects == "same") == (q.subject[i] == g.subject[j]))
             )
         found = retrieval.nearest(queries, gallery, 6, allowed=rule, query_keys=q, gallery_keys=g)
         np.testing.assert_array_equal(found[0], slow_nearest(queries, gallery, 6, allowed)[0])
@@ -286,6 +290,31 @@ class TestScores:
         assert retrieval.hit_at_k(queries, gallery, indices) == pytest.approx(np.mean(hits))
         assert retrieval.mean_pa_mpjpe_at_k(queries, gallery, indices) == pytest.approx(
             np.mean(means), abs=2e-3
+        )
+
+    def test_figures_of_every_query(self, pairs, monkeypatch):
+        monkeypatch.setattr(retrieval, "_PAIRS_AT_ONCE", 7)
+        queries, gallery, errors = pairs
+        indices = np.random.default_rng(4).integers(0, 70, size=(20, 6)).astype(np.int32)
+        indices[4, 2:] = -1
+        indices[5] = -1
+        found = retrieval.retrieved_errors(queries, gallery, indices)
+        expected = np.where(indices >= 0, errors[np.arange(20)[:, None], indices], np.nan)
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+        scale = retrieval.pose_scale(queries)
+        figures = retrieval.figures_at_k(found, scale, (1, 4, 6))
+        for k in (1, 4, 6):
+            for i in range(20):
+                row = [e for e in expected[i, :k] if not np.isnan(e)]
+                if i == 5:
+                    assert np.isnan(figures[f"pa_mpjpe@{k}"][i]) and np.isnan(figures[f"hit@{k}"][i])
+                    continue
+                assert figures[f"pa_mpjpe@{k}"][i] == pytest.approx(np.mean(row), abs=2e-3)
+                assert figures[f"hit@{k}"][i] == any(e <= 0.1 * scale[i] for e in row)
+        assert 0 < np.nanmean(figures["hit@1"]) < np.nanmean(figures["hit@6"])
+        asked = np.arange(20) != 5
+        assert np.nanmean(figures["hit@6"]) == pytest.approx(
+            retrieval.hit_at_k(queries[asked], gallery, indices[asked])
         )
 
     def test_temporal_alignment_error(self):

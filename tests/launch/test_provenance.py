@@ -1,0 +1,40 @@
+"""What is said of a machine and of the code's revision."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import jax
+import pytest
+
+from launch import provenance
+
+
+def test_hardware_names_the_device() -> None:
+    found = provenance.hardware()
+    assert found["devices"] == jax.device_count() and found["platform"] == jax.default_backend()
+    assert found["jax"] == jax.__version__ and found["cores"] >= 1 and found["device"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_revision_says_whether_files_differ(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(("git", *who, *arguments), cwd=tmp_path, check=True, capture_output=True)
+
+    assert provenance.revision(tmp_path) is None, "no repository"
+    git("init", "-q")
+    assert provenance.revision(tmp_path) is None, "no commit"
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-q", "-m", "first")
+    found = provenance.revision(tmp_path)
+    assert found is not None and re.fullmatch("[0-9a-f]{40}", found)
+    (tmp_path / "a").write_text("2")
+    assert provenance.revision(tmp_path) == f"{found}-dirty"
+
+
+def test_without_git_nobody_can_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.revision(tmp_path) is None

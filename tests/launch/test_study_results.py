@@ -1,0 +1,195 @@
+"""The result file and what is made of it, against figures worked out by hand."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch import study_results, study_summary
+from launch.settings import Train
+from launch.study_plan import Grid, PlannedRun, plan
+from launch.study_results import Results
+
+JUDGED = {"judge": "validation", "every": 0, "stride": 1, "damaged": "keep"}
+RUNS = plan(Train(labelled_batch=8), "study", [Grid(("baseline", "mcss"), ("S1", "all"), (0, 1, 2))])
+FIGURES = {
+    ("baseline", "S1"): (90.0, 92.0, 94.0),
+    ("mcss", "S1"): (72.0, 69.0, None),
+    ("baseline", "all"): (60.0, 62.0, 61.0),
+    ("mcss", "all"): (None, None, None),
+}
+
+
+def line_of(run: PlannedRun) -> dict[str, Any]:
+    value = FIGURES[run.method, run.labelled][run.seed]
+    if value is None:
+        return (
+            study_results.failed(run, "the loss became non-finite")
+            if run.labelled == "S1"
+            else study_results.unfinished(run)
+        )
+    figures = {
+        "pa_mpjpe": value,
+        "mpjpe": 2 * value,
+        "n_mpjpe": 1.5 * value,
+        "mean_pose_pa_mpjpe": 120.0 + run.seed,
+        "mean_pose_mpjpe": 240.0,
+        "mean_pose_n_mpjpe": 200.0,
+    }
+    return study_results.finished(run, figures, {"judged": JUDGED, "configuration": run.config.__dict__})
+
+
+LINES = [line_of(run) for run in RUNS]
+
+
+def test_a_file_holds_one_line_a_run(tmp_path: Path) -> None:
+    results = Results(tmp_path / "study" / "results.jsonl")
+    results.put(*results.of(RUNS))
+    assert {line["status"] for line in study_results.read(results.file)} == {"unfinished"}
+    for line in reversed(LINES):
+        results.put(line)
+        assert len(study_results.read(results.file)) == len(RUNS)
+    again = Results(results.file)
+    assert again.of(RUNS) == LINES and list(again.file.parent.iterdir()) == [again.file]
+    assert [run.key for run in RUNS if again.finished(run)] == [
+        study_results.key_of(line) for line in LINES if "pa_mpjpe" in line
+    ]
+    assert again.others(RUNS) == 0 and again.others(RUNS[2:]) == 2
+
+
+def test_a_file_that_cannot_be_written_keeps_what_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    results.put(LINES[0])
+    before = results.file.read_bytes()
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        results.put(LINES[1])
+    assert results.file.read_bytes() == before and not results.finished(RUNS[1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"method": "mcss", "label',
+        "",
+        "[]",
+        "7",
+        json.dumps({"method": "mcss", "labelled": "S1", "seed": 0}),
+        json.dumps({"method": "mcss", "labelled": "S1", "seed": "0", "status": "finished"}),
+        json.dumps({"method": "mcss", "labelled": 1, "seed": 0, "status": "finished"}),
+        json.dumps({"method": "mcss", "labelled": "S1", "seed": 0, "status": "done"}),
+    ],
+)
+def test_a_damaged_line_is_named(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    good = [json.dumps(line) for line in LINES[:2]]
+    file.write_text("\n".join([*good, text, "{}"]) + "\n")
+    with pytest.raises(ValueError, match="results.jsonl, line 3: not a result; expected a JSON object"):
+        Results(file)
+
+
+def test_files_that_are_no_results(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    with pytest.raises(
+        FileNotFoundError, match="there is no result file .*results.jsonl; python -m launch.study"
+    ):
+        study_results.read(file)
+    file.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(ValueError, match="line 1: not a result"):
+        study_results.read(file)
+    file.write_text("".join(json.dumps(line) + "\n" for line in (LINES[0], LINES[1], LINES[0])))
+    with pytest.raises(
+        ValueError, match="line 3: a second result of baseline, labels S1, seed 0, which line 1"
+    ):
+        study_results.read(file)
+
+
+def test_figures_under_other_settings_are_refused(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    results.put(*LINES)
+    results.check(RUNS, JUDGED)
+    other = plan(Train(labelled_batch=8, margin=0.4), "study", [Grid(("baseline",), ("S1",), (0,))])
+    with pytest.raises(
+        ValueError, match="baseline, labels S1, seed 0 under other .*--margin: 0.5 before, 0.4 now"
+    ):
+        results.check(other, JUDGED)
+    with pytest.raises(ValueError, match="under other settings; .*--stride: 1 before, 5 now"):
+        results.check(RUNS, JUDGED | {"stride": 5})
+
+
+def test_spreads_by_hand() -> None:
+    errors = study_summary.errors(LINES, "pa_mpjpe")
+    assert list(errors) == ["mean pose", "baseline", "mcss"]
+    spread = errors["baseline"]["S1"]
+    assert (spread.mean, spread.sd) == (92.0, pytest.approx(2.0))
+    assert errors["mean pose"]["S1"].mean == 121.0
+    mcss = errors["mcss"]["S1"]
+    assert (mcss.mean, mcss.sd, str(mcss)) == (70.5, pytest.approx(math.sqrt(4.5)), "70.5 ± 2.1 (2 of 3)")
+    empty = errors["mcss"]["all"]
+    assert (empty.mean, empty.sd, str(empty)) == (None, None, "none (0 of 3)")
+    assert str(study_summary.Spread({0: 3.0}, 1)) == "3.0" and str(study_summary.Spread({}, 0)) == "-"
+
+
+def test_gains_are_paired_by_seed() -> None:
+    """The failed run's seed is in neither side: means alone would compare 70.5 with 92."""
+    gains = study_summary.gains(LINES, "pa_mpjpe")
+    assert list(gains) == ["mcss"]
+    assert gains["mcss"]["S1"].values == {0: pytest.approx(20.0), 1: pytest.approx(25.0)}
+    assert gains["mcss"]["S1"].mean == pytest.approx(22.5) and not gains["mcss"]["all"].values
+    without = [line for line in LINES if line["method"] != "baseline"]
+    assert study_summary.gains(without, "pa_mpjpe") == {}
+    assert list(study_summary.errors(without, "pa_mpjpe")) == ["mcss"]
+    # A baseline that is missing at a seed takes the pair with it.
+    one = [line | {"status": "failed", "error": "x"} if line is LINES[0] else line for line in LINES]
+    assert set(study_summary.gains(one, "pa_mpjpe")["mcss"]["S1"].values) == {1}
+
+
+def test_what_is_missing_is_said() -> None:
+    text = study_summary.text(LINES)
+    assert "8 of 12 runs finished" in text
+    assert "without figures, and in no mean:" in text
+    assert "mcss, labels S1, seed 2: the loss became non-finite" in text
+    assert text.count("unfinished") == 3
+    row = next(line for line in text.splitlines() if line.startswith("mcss"))
+    assert row.split() == ["mcss", "70.5", "±", "2.1", "(2", "of", "3)", "none", "(0", "of", "3)"]
+    whole = [line for line in LINES if line["method"] == "baseline"]
+    assert "without figures" not in study_summary.text(whole)
+    assert study_summary.text([study_results.unfinished(run) for run in RUNS]).startswith(
+        "0 of 12 runs finished"
+    )
+
+
+def test_the_summary_as_json() -> None:
+    found = json.loads(json.dumps(study_summary.content(LINES)))
+    assert (found["runs"], found["finished"], len(found["without_figures"])) == (12, 8, 4)
+    assert found["errors"]["pa_mpjpe"]["mcss"]["S1"] == {
+        "mean": 70.5,
+        "sd": pytest.approx(math.sqrt(4.5)),
+        "planned": 3,
+        "by_seed": {"0": 72.0, "1": 69.0},
+    }
+    assert found["gains_percent"]["mpjpe"]["mcss"]["S1"]["mean"] == pytest.approx(22.5)
+    assert found["errors"]["mpjpe"]["mcss"]["all"]["mean"] is None
+
+
+def test_the_curve_shows_means_and_spreads() -> None:
+    ax = study_summary.curve(LINES).axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["S1", "all"]
+    drawn = {container.get_label(): container for container in ax.containers}
+    assert set(drawn) == {"mean pose", "baseline", "mcss"}
+    line, _, (bars,) = drawn["baseline"].lines  # type: ignore[attr-defined]
+    assert line.get_ydata().tolist() == [92.0, 61.0]
+    lengths = [segment[1, 1] - segment[0, 1] for segment in bars.get_segments()]
+    assert lengths == [pytest.approx(4.0), pytest.approx(2.0)]
+    assert len(drawn["mcss"].lines[0].get_ydata()) == 1, "a cell without figures is no point"  # type: ignore[attr-defined]
+    assert ax.get_title() == "8 of 12 runs finished"
+    nothing = study_summary.curve([study_results.unfinished(run) for run in RUNS]).axes[0]
+    assert not nothing.containers and nothing.get_legend() is None
