@@ -240,10 +240,19 @@ def test_what_a_killed_process_left_is_swept_and_a_running_one_spared(tmp_path: 
         ),
         ({"dataset": "synthetic_multiview"}, "needs a configuration; there are: synthetic_multiview/tiny"),
         ({"dataset": "synthetic_multiview/x"}, "has no configuration 'x'; there are"),
-        ({"dataset": "synthetic_multiview/tiny", "source": "x"}, "--source does nothing for --dataset=synthetic_"),
-        ({"dataset": "human36m", "fps": "5"}, "--fps does nothing for --dataset=human36m, which has --allow_"),
+        (
+            {"dataset": "synthetic_multiview/tiny", "source": "x"},
+            "--source does nothing for --dataset=synthetic_",
+        ),
+        (
+            {"dataset": "human36m", "fps": "5"},
+            "--fps does nothing for --dataset=human36m, which has --allow_",
+        ),
         ({"dataset": "human36m", "annotation": "annot3"}, "--annotation does nothing for --dataset=human36m"),
-        ({"dataset": "multiview_video", "boxes": "joints"}, "--boxes does nothing for --dataset=multiview_video"),
+        (
+            {"dataset": "multiview_video", "boxes": "joints"},
+            "--boxes does nothing for --dataset=multiview_video",
+        ),
         ({"dataset": "multiview_video"}, "--source is missing; name the folder"),
         (
             {"dataset": "multiview_video/mine"},
