@@ -91,7 +91,8 @@ def test_ctrl_c_in_a_terminal_is_one_line(source: Path, tmp_path: Path, seconds:
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.05)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in said
+    # Ended by itself, or by the second signal while Python was taking itself down: 130 to a shell, either way.
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in said, said
     assert said.splitlines()[-1] == "stopped; nothing half-made was left behind"
     assert not list((tmp_path / "data").rglob("*.part")) and not list(tmp_path.glob("data/.preparing*"))
 
