@@ -25,10 +25,10 @@ from launch.timing import Row, in_turn
 SIDE, RATE, BITS_PER_SECOND, VIEWS, EVERY = 1000, 50, 5_000_000, 4, 5
 
 
-def person_boxes(frames: int) -> Float[np.ndarray, "f 4"]:
+def person_boxes(frames: int, side: int = SIDE) -> Float[np.ndarray, "f 4"]:
     """Where the walking figure of `write_video` is, pixels."""
-    x = 0.5 * SIDE + 0.3 * SIDE * np.sin(np.arange(frames) / 60)
-    return np.stack([x - 80, np.full(frames, 300.0), x + 80, np.full(frames, 800.0)], axis=1)
+    x = 0.5 + 0.3 * np.sin(np.arange(frames) / 60)
+    return side * np.stack([x - 0.08, np.full(frames, 0.3), x + 0.08, np.full(frames, 0.8)], axis=1)
 
 
 def _pictures(frames: int, side: int) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
@@ -37,7 +37,7 @@ def _pictures(frames: int, side: int) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
     wall = rng.integers(60, 200, (side // 8 + 1, side // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)[:side, :side]
     noise = rng.normal(0, 2, (8, side, side, 1)).astype(np.int16)
     cloth = rng.integers(0, 255, (125, 40, 3)).repeat(4, 0).repeat(4, 1)
-    for n, box in enumerate(person_boxes(frames) * side / SIDE):
+    for n, box in enumerate(person_boxes(frames, side)):
         x0, y0, x1, y1 = box.round().astype(int)
         picture = wall.astype(np.int16)
         picture[y0:y1, x0:x1] = cloth[: y1 - y0, : x1 - x0]
@@ -61,6 +61,7 @@ class _Take(takes.Take):
     """Four cameras that filmed the same; every fifth frame is kept."""
 
     frames: int = 0
+    side: int = SIDE
     known: bool = False
 
     def read(self, locate: takes.Locate) -> takes.Footage:
@@ -72,7 +73,7 @@ class _Take(takes.Take):
             extrinsics=np.eye(3, 4),
             distortion=np.zeros(5),
             pose=np.zeros((len(frame), 17, 3), np.float32),
-            box=person_boxes(self.frames)[frame] if self.known else None,
+            box=person_boxes(self.frames, self.side)[frame] if self.known else None,
             box_source="mask" if self.known else "static",
             frames=self.frames,
         )
@@ -90,7 +91,7 @@ class _Builder(DistributionBuilder):
     split_names = property(lambda self: ("train",))
 
 
-def _inventory(path: Path, frames: int, count: int, known: bool) -> takes.Inventory:
+def _inventory(path: Path, frames: int, side: int, count: int, known: bool) -> takes.Inventory:
     file = originals.File(path.name, path.stat().st_size, "", (), str(path.parent), path.stat().st_mtime_ns)
     made = tuple(
         _Take(
@@ -104,6 +105,7 @@ def _inventory(path: Path, frames: int, count: int, known: bool) -> takes.Invent
             source_frames=VIEWS * frames,
             kept_frames=-(-frames // EVERY),
             frames=frames,
+            side=side,
             known=known,
         )
         for n in range(count)
@@ -137,7 +139,9 @@ def _watching(peaks: list[float]) -> Iterator[None]:
         thread.join()
 
 
-def prepare_rows(repeats: int, frames: int = 1500, workers: int = 0, size: int = 256) -> list[Row]:
+def prepare_rows(
+    repeats: int, frames: int = 1500, workers: int = 0, size: int = 256, side: int = SIDE
+) -> list[Row]:
     """Videos of 1000 x 1000 pixels to shards, end to end, every fifth frame kept; decoding alone beside it.
 
     Boxes from the static-camera finder (the default of `launch.prepare`) and given ones. `workers` processes
@@ -150,13 +154,13 @@ def prepare_rows(repeats: int, frames: int = 1500, workers: int = 0, size: int =
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
         path = folder / "video.mp4"
-        rate = write_video(path, frames)
+        rate = write_video(path, frames, side)
 
         def decode() -> int:
             return sum(1 for _ in video.decoded(path, threads=1))
 
         def program(known: bool) -> Callable[[], None]:
-            inventory = _inventory(path, frames, count, known)
+            inventory = _inventory(path, frames, side, count, known)
 
             def run() -> None:
                 stage = folder / "stage"

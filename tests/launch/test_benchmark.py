@@ -53,7 +53,9 @@ def test_a_suite_prints_a_table_and_appends_lines(tmp_path: Path, capsys: pytest
 
 
 def test_prepare_cuts_every_fifth_frame_of_generated_video() -> None:
-    rows = {row.name: row for row in benchmark_prepare.prepare_rows(1, frames=11, workers=1, size=32)}
+    rows = {
+        row.name: row for row in benchmark_prepare.prepare_rows(1, frames=11, workers=1, size=32, side=200)
+    }
     found, given = rows["prepare, found boxes"], rows["prepare, given boxes"]
     assert found.work == given.work == 2 * 4 * 11 and found.unit == "source frames"
     figures = found.figures
