@@ -26,6 +26,8 @@ class Track(NamedTuple):
     box: Float[np.ndarray, "k 4"]
 
 
+JOINT_MARGIN = 0.1
+
 CAMERA, FRAME = ("camera", "file", "file_name", "image"), ("frame", "frame_index", "image_id")
 CORNERS = {
     ("x0", "y0", "x1", "y1"): "corners",
@@ -129,6 +131,13 @@ def interpolate(
     away = np.minimum(np.abs(known_times[after] - times), np.abs(times - known_times[before]))
     filled[away > limit + 1e-9] = np.nan
     return filled
+
+
+def about(joints: Float[np.ndarray, "*b j 2"]) -> Float[np.ndarray, "*b 4"]:
+    """Boxes about joints (pixels), widened by a tenth of the longer side at every side: heads and hands stick out."""
+    low, high = joints.min(axis=-2), joints.max(axis=-2)
+    margin = JOINT_MARGIN * (high - low).max(axis=-1, keepdims=True)
+    return np.concatenate([low - margin, high + margin], axis=-1)
 
 
 def square(box: Float[np.ndarray, "... 4"], margin: float = 0.1) -> Float[np.ndarray, "... 4"]:

@@ -23,7 +23,6 @@ from datasets.takes import View
 
 WAITING_QUALITY = 90
 FILM_RATE = 5.0  # pictures per second that the person is looked for in
-UNSURE = 0.5  # a person found with less confidence is worth a note
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Advance = Callable[[int], object]
@@ -60,7 +59,7 @@ class _Frame:
         return boxes.crop_resize(video.picture(self.frame), box, size)
 
     def grey(self) -> UInt8[np.ndarray, "a b"]:
-        return video.picture(self.frame, _small(self.frame.width, self.frame.height), grey=True)
+        return video.picture(self.frame, video.reduced(self.frame.width, self.frame.height), grey=True)
 
     def jpeg(self) -> bytes:
         picture = video.picture(self.frame)
@@ -105,7 +104,7 @@ class _Jpeg:
         return boxes.crop_resize(picture, box / shrink, size)
 
     def grey(self) -> UInt8[np.ndarray, "a b"]:
-        width, height = _small(*self._size())
+        width, height = video.reduced(*self._size())
         picture = self._decode(_power_of_two(self.height / height), "GRAY")[..., 0]
         return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
 
@@ -178,7 +177,7 @@ def cut(
         for k, count in zip(present, sizes, strict=True):
             path = view.pictures[0 if _is_video(view.pictures) else frame[k]]
             write(k, _Jpeg(waiting.read(count), path))
-    if found.confidence < UNSURE:
+    if found.confidence < static_camera.UNSURE:
         notes.append(
             f"{view.pictures[0].name}: the person was not found for sure (confidence {found.confidence:.2f}"
             + ("; nothing moves, the whole picture is used)" if found.method == "frame" else ")")
@@ -255,8 +254,3 @@ def _read(path: Path) -> _Jpeg:
 def _power_of_two(ratio: float) -> int:
     """The largest of 1, 2, 4, 8 that is not above `ratio`; 1 below one."""
     return 1 << max(0, min(3, int(np.log2(max(ratio, 1.0)))))
-
-
-def _small(width: int, height: int) -> tuple[int, int]:
-    shrink = min(1.0, video.LONG_SIDE / max(width, height))
-    return max(8, round(width * shrink)), max(8, round(height * shrink))

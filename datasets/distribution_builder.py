@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets import originals, staged
-from datasets.takes import BoxSource, Inventory, Take
+from datasets.takes import BoxSource, Inventory, Take, by_archive
 from datasets.tuples import Instant, Recording, TupleBuilder, view_bytes
 
 UNPACKED = "unpacked"
@@ -112,10 +112,11 @@ class DistributionBuilder(TupleBuilder):
                 yield from self._recordings(split, Path(folder))
 
     def _recordings(self, split: str, stage: Path) -> Iterator[Recording]:
-        unpacked = stage / UNPACKED
+        unpacked, archived = stage / UNPACKED, by_archive(self.inventory.takes)
         for take in self.takes(split):
             if not staged.is_finished(staged.folder_of(take, self.cutting, stage)):
-                self._unpack({file.archive for file in take.archived}, unpacked)
+                for archive in sorted(take.archives):
+                    originals.unpack(archived[archive], unpacked)
             folder = staged.stage(
                 take, self.cutting, stage, functools.partial(originals.locate, folder=unpacked)
             )
@@ -131,12 +132,6 @@ class DistributionBuilder(TupleBuilder):
                 instants=_instants(found),
                 defect=take.defect if found.defect is None else found.defect,
             )
-
-    def _unpack(self, archives: set[str], folder: Path) -> None:
-        """All that any take needs of these archives, in one pass over each."""
-        needed = {file for take in self.inventory.takes for file in take.archived}
-        for archive in sorted(archives):
-            originals.unpack(sorted(file for file in needed if file.archive == archive), folder)
 
 
 def _instants(found: staged.Staged) -> Iterator[Instant]:

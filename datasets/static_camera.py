@@ -17,6 +17,7 @@ from scipy import ndimage
 BACKGROUND_SAMPLES = 101
 CANDIDATES = 4  # regions per picture that the tracker chooses from
 OUTLINE_RATIO = 1.5  # below: the background has the outlines too, so the person is in it
+UNSURE = 0.5  # a person found with less confidence is worth a look
 BLOCK_SECONDS = 10.0  # activity of a person on the spot is gathered over this long
 
 Box = Float[np.ndarray, "4"]

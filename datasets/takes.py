@@ -6,7 +6,7 @@ that is.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,6 +106,11 @@ class Take:
         """Its files that lie in archives."""
         return frozenset(file for several in self.files.values() for file in several if file.archive)
 
+    @property
+    def archives(self) -> frozenset[str]:
+        """The archives that it needs something of."""
+        return frozenset(file.archive for file in self.archived)
+
     def read(self, locate: Locate) -> Footage:
         """Reads poses, cameras and boxes.
 
@@ -114,12 +119,24 @@ class Take:
         raise NotImplementedError
 
 
+def by_archive(takes: Iterable[Take]) -> dict[str, list[File]]:
+    """All that any of the takes needs of each archive, sorted: an archive is gone through once for all of them."""
+    found: dict[str, list[File]] = {}
+    for file in sorted({file for take in takes for file in take.archived}):
+        found.setdefault(file.archive, []).append(file)
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """A file that should be there: its name, as `--allow_missing` takes it, and where it comes from."""
+    """A file that should be there: its name, as `--allow_missing` takes it, and where it comes from.
+
+    An archive that cannot be read may hold what is needed: then `hint` says what is wrong with it.
+    """
 
     name: str
     hint: str
+    unreadable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -190,8 +190,7 @@ def survey(
         FileNotFoundError, ValueError: as `frames`.
     """
     info = probe(path)
-    shrink = min(1.0, LONG_SIDE / max(info.width, info.height))
-    width, height = (max(8, round(side * shrink)) for side in (info.width, info.height))
+    width, height = reduced(info.width, info.height)
     coded = (height, width) if _quarter_turns(info.rotation) % 2 else (width, height)
     gap = min(1.0 / film_rate, max(info.duration, 1e-6) / least)
     times, energy, film_index = [], [], []
@@ -220,6 +219,12 @@ def survey(
         film_index=np.asarray(film_index),
         scale=(info.width / width, info.height / height),
     )
+
+
+def reduced(width: int, height: int) -> tuple[int, int]:
+    """Width and height of the small grey pictures that boxes and motion are found on."""
+    shrink = min(1.0, LONG_SIDE / max(width, height))
+    return max(8, round(width * shrink)), max(8, round(height * shrink))
 
 
 def nearest(times: Float[np.ndarray, " f"], ticks: Float[np.ndarray, " t"]) -> Int[np.ndarray, " t"]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from datasets.takes import by_archive
 from launch.stage_takes import Work
 
 
@@ -20,9 +21,8 @@ def run(work: Work, runner: str, advance: Callable[[int], object]) -> None:
         ) from error
     work.clean()
     left = work.left()
-    archived = {file for take in left for file in take.archived}
-    for archive in sorted({file.archive for file in archived}):
-        work.unpack(sorted(file for file in archived if file.archive == archive), lambda n: None)
+    for files in by_archive(left).values():
+        work.unpack(files, lambda n: None)
 
     def cut(index: int) -> int:
         work.cut(left[index], lambda n: None)

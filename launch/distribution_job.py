@@ -70,7 +70,7 @@ class Distribution:
             warnings = originals.checksum_warnings(source, bar.update)
         found = builder.take_inventory(files)
         # An archive that cannot be read may hold what is needed, or may not: that is for the user to say.
-        damaged = tuple(Missing(path, sentence) for path, sentence in unreadable)
+        damaged = tuple(Missing(path, sentence, unreadable=True) for path, sentence in unreadable)
         found = dataclasses.replace(
             found, missing=(*damaged, *found.missing), warnings=(*found.warnings, *warnings)
         )
@@ -129,7 +129,7 @@ class Distribution:
 
     def _refuse(self, found: Inventory, missing: list[Missing]) -> None:
         """Raises ValueError when something is missing that may not be."""
-        if missing and missing[0].name in missing[0].hint:  # an archive that cannot be read
+        if missing and missing[0].unreadable:
             raise ValueError(
                 f"{missing[0].hint} (if nothing in it is needed, move it away or name it with --allow_missing)"
             )
@@ -148,12 +148,7 @@ class Distribution:
         work.clean()
         finished = [work.folder_of(take) for take in work.takes if work.done(take)]
         there = sum(file.stat().st_size for folder in finished for file in folder.iterdir())
-        needed, free = sum(needs.values()) - there, shutil.disk_usage(data_dir).free
-        if free < needed:
-            raise OSError(
-                f"--data_dir={data_dir} has {inventory.size_text(free)} free, but this set takes about "
-                f"{inventory.size_text(needed)}; make room or choose another folder"
-            )
+        inventory.check_space(data_dir, sum(needs.values()) - there)
 
     def _cut(self, work: stage_takes.Work) -> None:
         left = work.left()

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.takes import Inventory, Missing
+from datasets.takes import Inventory, Missing, by_archive
 from datasets.tuples import view_bytes
 from launch import progress
 from launch.stage_takes import workers_here
@@ -81,11 +81,9 @@ def disk_needed(
     """
     kept = [take.kept_frames for take in inventory.takes]
     stored = sum(kept) * views * view_bytes(size)
-    archives: dict[str, int] = {}
-    for file in {file for take in inventory.takes for file in take.archived}:
-        archives[file.archive] = archives.get(file.archive, 0) + file.size
-    around = max((len({file.archive for file in take.archived}) for take in inventory.takes), default=0)
-    largest = sorted(archives.values(), reverse=True)[: 2 * around]
+    archives = _archive_bytes(inventory)
+    around = max((len(take.archives) for take in inventory.takes), default=0)
+    largest = sorted(archives, reverse=True)[: 2 * around]
     busy = 0 if given_boxes else min(workers, len(kept))
     return {
         "shards": stored,
@@ -97,6 +95,11 @@ def disk_needed(
     }
 
 
+def _archive_bytes(inventory: Inventory) -> list[int]:
+    """What will be unpacked of each archive."""
+    return [sum(file.size for file in files) for files in by_archive(inventory.takes).values()]
+
+
 def say_costs(
     inventory: Inventory, needed: dict[str, int], data_dir: Path, megapixels: float, workers: int
 ) -> None:
@@ -104,24 +107,36 @@ def say_costs(
     frames = sum(take.source_frames for take in inventory.takes)
     busy = max(1, min(workers, workers_here(), len(inventory.takes)))
     seconds = frames * megapixels / (MEGAPIXELS_PER_SECOND * busy)
-    archived = {file for take in inventory.takes for file in take.archived}
-    seconds += sum(file.size for file in archived) / UNPACKED_PER_SECOND
+    seconds += sum(_archive_bytes(inventory)) / UNPACKED_PER_SECOND
     parts = ", ".join(f"{name} {size_text(count)}" for name, count in needed.items() if count)
     progress.say(
         f"  {len(inventory.takes):,} sequences, {frames:,} source pictures, "
         f"{sum(take.kept_frames for take in inventory.takes):,} instants"
     )
-    progress.say(f"  disk: about {size_text(sum(needed.values()))} needed ({parts}); {_free(data_dir)} free")
+    progress.say(
+        f"  disk: about {size_text(sum(needed.values()))} needed ({parts}); {free_text(data_dir)} free"
+    )
     progress.say(f"  time: about {_duration(seconds)} on {busy} {'core' if busy == 1 else 'cores'}")
 
 
-def existing(folder: Path) -> Path:
+def _existing(folder: Path) -> Path:
     """The folder itself, or the nearest one above it that there is."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
-def _free(data_dir: Path) -> str:
-    return size_text(shutil.disk_usage(existing(data_dir)).free)
+def free_text(folder: Path) -> str:
+    """What is free where a folder is, or will be."""
+    return size_text(shutil.disk_usage(_existing(folder)).free)
+
+
+def check_space(data_dir: Path, needed: int) -> None:
+    """Raises OSError when the disk of `data_dir` has fewer bytes free than are needed."""
+    free = shutil.disk_usage(data_dir).free
+    if free < needed:
+        raise OSError(
+            f"--data_dir={data_dir} has {size_text(free)} free, but this set takes about {size_text(needed)}; "
+            "make room or choose another folder"
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -14,7 +14,6 @@ import dataclasses
 import errno
 import io
 import re
-import shutil
 import signal
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from absl import logging
 from datasets import contact_sheet, pipeline, tuples
 from launch import flags, inspection, progress
 from launch.distribution_job import Distribution
-from launch.inventory import existing, size_text
+from launch.inventory import check_space, free_text, size_text
 from launch.prepare_jobs import Captured, Job, Recordings, job_of
 from launch.prepare_settings import Prepare
 from launch.staging import install, staging
@@ -86,7 +85,7 @@ def _build(job: Job, staged: Path, data_dir: Path) -> None:
     """Builds the set and its pictures in `staged`."""
     builder = job.builder(staged)
     records, pictures = job.records(builder), 0
-    _check_space(data_dir, records * builder.views, int(builder.specification["size"]))
+    check_space(data_dir, records * builder.views * tuples.view_bytes(int(builder.specification["size"])))
     start = time.perf_counter()
     with progress.bar(records, f"prepare {job.dataset}", "instant") as bar:
 
@@ -105,16 +104,6 @@ def _build(job: Job, staged: Path, data_dir: Path) -> None:
         contact_sheet.save(sheet, folder / name)
     contact_sheet.save(contact_sheet.records_sheet(splits), folder / RECORDS_SHEET)
     progress.say(f"{pictures:,} pictures in {seconds:.1f} s, {pictures / seconds:.0f} images/s")
-
-
-def _check_space(data_dir: Path, views: int, size: int) -> None:
-    needed = views * tuples.view_bytes(size)
-    free = shutil.disk_usage(data_dir).free
-    if free < needed:
-        raise OSError(
-            f"--data_dir={data_dir} has {size_text(free)} free, but this set takes about {size_text(needed)}; "
-            "make room or choose another folder"
-        )
 
 
 @contextlib.contextmanager
@@ -137,17 +126,13 @@ def _full_disk_in_words(data_dir: Path) -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or re.search("No space left on device|Disk quota exceeded", words):
             raise OSError(
-                f"a disk is full: the folder of --data_dir={data_dir} has {_free(data_dir)} free, the folder for "
-                f"temporary files {tempfile.gettempdir()} {_free(Path(tempfile.gettempdir()))}; make room, or choose "
-                "another --data_dir or TMPDIR"
+                f"a disk is full: the folder of --data_dir={data_dir} has {free_text(data_dir)} free, the folder for "
+                f"temporary files {tempfile.gettempdir()} {free_text(Path(tempfile.gettempdir()))}; make room, or "
+                "choose another --data_dir or TMPDIR"
             ) from error
         if "Failed to finalize writing" in words:
             raise OSError(f"writing to --data_dir={data_dir} failed: {error}") from error
         raise
-
-
-def _free(folder: Path) -> str:
-    return size_text(shutil.disk_usage(existing(folder)).free)
 
 
 def _describe(prepared: Prepared, data_dir: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from datasets import originals, staged
 from datasets.distribution_builder import UNPACKED
-from datasets.takes import Take
+from datasets.takes import Take, by_archive
 from launch import staging
 
 POLL_SECONDS = 0.5
@@ -108,20 +108,24 @@ def _schedule(
     work: Work, left: list[Take], pool: "_Pool", advance: Report, tell: Callable[[str], object]
 ) -> None:
     """Keeps the pool busy: takes whose archives are unpacked, and the next archive ahead of them."""
-    uses = _uses(left)
+    uses = Counter(file for take in left for file in take.archived)
+    archived, archives = by_archive(left), {take.name: take.archives for take in left}
+    # Without the takes, which would travel to a process with every one of them.
+    alone = dataclasses.replace(work, takes=())
     waiting, unpacked, unpacking = list(left), set[str](), dict[Future, str]()
     cutting: dict[Future, Take] = {}
     while waiting or cutting or unpacking:
-        ready = [take for take in waiting if _archives(take) <= unpacked]
+        ready = [take for take in waiting if archives[take.name] <= unpacked]
         for take in ready[: 2 * pool.workers - len(cutting)]:
             waiting.remove(take)
-            cutting[pool.submit(work.cut, take, _count_frames)] = take
+            cutting[pool.submit(alone.cut, take, _count_frames)] = take
         if waiting and len(ready) < 2 * pool.workers and not unpacking:
-            needed = [archive for take in waiting for archive in sorted(_archives(take) - unpacked)]
-            for archive in needed[:1]:
-                files = sorted(file for file in uses if file.archive == archive)
+            needed = (archive for take in waiting for archive in sorted(archives[take.name] - unpacked))
+            archive = next(needed, None)
+            if archive is not None:
+                files = archived[archive]
                 tell(f"unpacking {archive} ({sum(file.size for file in files) / 1e6:,.1f} MB)")
-                unpacking[pool.submit(work.unpack, files, _heed_stop)] = archive
+                unpacking[pool.submit(alone.unpack, files, _heed_stop)] = archive
         finished, _ = wait([*cutting, *unpacking], timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         advance(pool.decoded())
         for future in finished:
@@ -131,15 +135,6 @@ def _schedule(
             else:
                 _release(work, cutting.pop(future), uses)
     advance(pool.decoded())
-
-
-def _uses(takes: Sequence[Take]) -> Counter[originals.File]:
-    """How many takes need each archived file."""
-    return Counter(file for take in takes for file in take.archived)
-
-
-def _archives(take: Take) -> set[str]:
-    return {file.archive for file in take.archived}
 
 
 def _release(work: Work, take: Take, uses: Counter[originals.File]) -> None:
@@ -162,7 +157,7 @@ class _Pool:
         # Processes are started here, and inherit that signals wait: until they have begun, Ctrl-C would end
         # them with a traceback each, and the pool with one of its own if it came in between.
         with staging.uninterrupted():
-            return self.executor.submit(_call, call, what, advance)
+            return self.executor.submit(call, what, advance)
 
     def decoded(self) -> int:
         """Frames decoded since the last call."""
@@ -203,10 +198,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _call(call: Callable[..., Any], what: Any, advance: Report) -> None:
-    call(what, advance)
 
 
 def _heed_stop(count: int) -> None:

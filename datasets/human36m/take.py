@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from datasets import boxes
 from datasets.human36m.files import Kind
 from datasets.human36m.metadata import Camera
 from datasets.human36m.poses import JOINTS17, read_mask_boxes, read_pose
@@ -17,7 +18,6 @@ TEST_STEP = 64
 """Test frames at multiples of this are kept too: one of the two usual protocols (specs/data_formats.md 1.10)."""
 MONO_TOLERANCE = 1.0  # millimetres
 MONO_FRAMES = 10  # of each camera are compared
-JOINT_MARGIN = 0.1  # hands and the top of the head stick out of the joints
 
 
 def role(kind: Kind, camera: str = "") -> str:
@@ -48,9 +48,7 @@ def joint_box(
     box = np.full((len(pose), 4), np.nan)
     ahead = (pose[..., 2] > 0).all(axis=-1)
     points = np.asarray(geometry.project(pose[ahead], intrinsics, distortion))
-    low, high = points.min(axis=1), points.max(axis=1)
-    margin = JOINT_MARGIN * (high - low).max(axis=-1, keepdims=True)
-    box[ahead] = np.concatenate([low - margin, high + margin], axis=-1)
+    box[ahead] = boxes.about(points)
     return box
 
 

@@ -8,12 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from datasets import boxes
 from datasets.mpi_inf_3dhp.annotations import Annotation
 from datasets.takes import BoxSource, View
 from mcss_jax.skeleton import NUM_JOINTS
-
-# Heads and hands stick out of the joints; a share of the box's longer side.
-BODY_MARGIN = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +44,10 @@ def joint_boxes(joints: Float[np.ndarray, "n 17 2"], size: tuple[int, int]) -> F
     NaN where a joint is unknown, all are in one point, or the box lies outside the picture of `size` (width,
     height).
     """
-    low, high = joints.min(1), joints.max(1)
-    spread = BODY_MARGIN * (high - low).max(-1, keepdims=True)
-    low, high = low - spread, high + spread
-    seen = (spread > 0).all(-1) & (high > 0).all(-1) & (low < np.array(size)).all(-1)
-    return np.where(seen[:, None], np.concatenate([low, high], -1), np.nan)
+    box = boxes.about(joints)
+    low, high = box[:, :2], box[:, 2:]
+    seen = ((high > low) & (high > 0) & (low < np.array(size))).all(axis=-1, keepdims=True)
+    return np.where(seen, box, np.nan)
 
 
 def picture_size(path: Path, what: str) -> tuple[int, int]:

@@ -12,10 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
-from datasets import boxes, sync, video
+from datasets import boxes, static_camera, sync, video
 from datasets.multiview_video import manifest
-
-UNSURE = 0.5  # boxes found with less confidence are warned of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +188,7 @@ def _camera(
         found = boxes.find_static(look.film, look.times[look.film_index], look.times, look.scale)
         box, method, confidence = found.box, found.method, found.confidence
         source = "frame" if method == "frame" else "static"
-        if confidence < UNSURE:
+        if confidence < static_camera.UNSURE:
             said.append(
                 f"{camera.file}: the person was not found for sure (confidence {confidence:.2f}: "
                 + ("nothing moves, the whole picture is used" if method == "frame" else "much else moves")
