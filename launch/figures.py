@@ -31,6 +31,11 @@ def dash(index: int) -> str:
     return _DASHES[index % len(_DASHES)]
 
 
+def mark(index: int) -> str:
+    """The mark of a figure's series number `index`."""
+    return _MARKS[index % len(_MARKS)]
+
+
 def _chart(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
@@ -66,9 +71,13 @@ def curve(logs: Mapping[str, Sequence[Mapping[str, Any]]], keys: Sequence[str], 
             if points:
                 style = dash(k if len(keys) > 1 else i)
                 label = f"{name}, {_last_word(key)}" if len(keys) > 1 else name
-                mark = _MARKS[i % len(_MARKS)] if len(points) < 30 else ""
                 ax.plot(
-                    *zip(*points, strict=True), style, marker=mark, ms=4, color=colour(name, i), label=label
+                    *zip(*points, strict=True),
+                    style,
+                    marker=mark(i) if len(points) < 30 else "",
+                    ms=4,
+                    color=colour(name, i),
+                    label=label,
                 )
     if not ax.lines:
         return None

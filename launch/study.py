@@ -4,7 +4,8 @@
     python -m launch.study --flagfile=launch/experiments/supervision_demo.flags --judge=test
 
 The same command again does what is left: a finished run is never redone, an interrupted one goes on where it was, a
-failed one is tried again. Every choice is made on validation people; those of the test are read once, by the second
+failed one is tried again. Begun several times at once, on one machine or on several with a common file system, it
+shares the runs out. Every choice is made on validation people; those of the test are read once, by the second
 command, when every run of the grid is finished.
 
 WORKDIR/runs/ holds the folders of the runs; results_JUDGE.jsonl, one line a run; summary_JUDGE.json and
@@ -26,6 +27,7 @@ from datasets import pipeline
 from launch import (
     flags,
     labelled,
+    locks,
     progress,
     run_folder,
     settings,
@@ -142,8 +144,7 @@ def study(config: Study) -> study_results.Results:
         return results
     if not all(map(results.finished, runs)):
         judge = prepare(config, runs)
-        # What is missing is in the file from the start.
-        results.put(*results.of(runs))
+        results.plan(runs)
         do_what_is_left(runs, results, judge, judged)
     if results.others(runs):
         progress.say(f"{results.file} has {results.others(runs)} runs more, which are not in this grid")
@@ -169,21 +170,26 @@ def do_what_is_left(
     judge: study_judge.Judge | None,
     judged: dict[str, Any],
 ) -> None:
-    """Trains and judges the runs that are not finished, one after another, until one is interrupted."""
+    """Trains and judges the runs that nobody has finished or is at, one after another, until one is interrupted."""
     for k, run in enumerate(runs, 1):
-        if results.finished(run):
-            continue
-        progress.say(f"run {k} of {len(runs)}: {run}")
-        try:
-            if not study_runs.trained(run) and not study_runs.train_run(run):
-                progress.say(f"stopped in run {k} of {len(runs)}; the same command goes on from there")
-                return
-            results.put(study_runs.judge_run(run, judge, judged))
-        except Exception as error:  # whatever ends one run, the others go on
-            expected = isinstance(error, ValueError | OSError)
-            said = ("" if expected else f"{type(error).__name__}: ") + flags.sentence(error)
-            results.put(study_results.failed(run, said))
-            progress.say(f"failed: {said}")
+        with locks.held(run.folder.with_name(f".{run.folder.name}")) as mine:
+            results.reread()
+            if results.finished(run):
+                continue
+            if not mine:
+                progress.say(f"run {k} of {len(runs)}: {run}: another process is at it")
+                continue
+            progress.say(f"run {k} of {len(runs)}: {run}")
+            try:
+                if not study_runs.trained(run) and not study_runs.train_run(run):
+                    progress.say(f"stopped in run {k} of {len(runs)}; the same command goes on from there")
+                    return
+                results.put(study_runs.judge_run(run, judge, judged))
+            except Exception as error:  # whatever ends one run, the others go on
+                expected = isinstance(error, ValueError | OSError)
+                said = ("" if expected else f"{type(error).__name__}: ") + flags.sentence(error)
+                results.put(study_results.failed(run, said))
+                progress.say(f"failed: {said}")
 
 
 def write_summary(folder: Path, judge: str, lines: Sequence[study_results.Line]) -> None:

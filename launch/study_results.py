@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch import flags, run_folder
+from launch import flags, locks, run_folder
 from launch.study_plan import Key, PlannedRun, describe
 
 STATUSES = ("finished", "failed", "unfinished")
@@ -68,12 +68,17 @@ def _parsed(text: str) -> Line | None:
 class Results:
     """The result file of one study and judge, as it is on disk; made when the first line is put.
 
-    Raises ValueError for a damaged file.
+    Several processes may put lines of different runs into one file. Raises ValueError for a damaged file.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._lines = {key_of(line): line for line in read(file)} if file.exists() else {}
+        self._lines: dict[Key, Line] = {}
+        self.reread()
+
+    def reread(self) -> None:
+        """Takes in what other processes have put. Raises ValueError for a damaged file."""
+        self._lines = {key_of(line): line for line in read(self.file)} if self.file.exists() else {}
 
     def line(self, run: PlannedRun) -> Line:
         """What is known of a run."""
@@ -93,7 +98,17 @@ class Results:
 
     def put(self, *lines: Line) -> None:
         """Adds or replaces lines. Raises OSError when the file cannot be written; what was there then stays."""
-        known = self._lines | {key_of(line): line for line in lines}
+        with locks.waited_for(self.file.parent):
+            self.reread()
+            self._write(self._lines | {key_of(line): line for line in lines})
+
+    def plan(self, runs: Iterable[PlannedRun]) -> None:
+        """Adds a line for every run that has none, so that the file says by itself what is missing."""
+        with locks.waited_for(self.file.parent):
+            self.reread()
+            self._write(self._lines | {run.key: self.line(run) for run in runs})
+
+    def _write(self, known: dict[Key, Line]) -> None:
         run_folder.write_text(self.file, "".join(json.dumps(line) + "\n" for line in known.values()))
         self._lines = known
 

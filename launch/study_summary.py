@@ -178,12 +178,11 @@ def curve(lines: Sequence[Line], metric: str = "pa_mpjpe") -> Figure:
         ]
         if points:
             x, mean, sd = zip(*points, strict=True)
-            style = "--" if method == CONTROL else "-"
             ax.errorbar(
                 x,
                 mean,
                 yerr=sd,
-                fmt=f"o{style}",
+                fmt=figures.mark(i) + figures.dash(i),
                 ms=4,
                 capsize=3,
                 label=method,

@@ -80,6 +80,24 @@ def test_a_study_that_was_killed_goes_on(
     assert "run 3 of 4: baseline, labels S1:0.5, seed 1" in said and "run 1 of 4" not in said
 
 
+def test_processes_share_a_study(faked: Faked, config: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    def another_process(name: str) -> None:
+        faked.before = lambda name: None
+        study.study(config)
+        assert faked.trained == NAMES[1:]
+        assert statuses(config) == ["unfinished", "finished", "finished", "finished"]
+
+    faked.before = another_process
+    study.study(config)
+    assert faked.trained == [*NAMES[1:], NAMES[0]] and sorted(faked.judged) == sorted(NAMES), (
+        "each exactly once"
+    )
+    assert statuses(config) == ["finished"] * 4, "neither overwrites what the other found"
+    said = capsys.readouterr().out
+    assert "run 1 of 4: baseline, labels S1:0.5, seed 0: another process is at it" in said
+    assert "4 of 4 runs finished" in said
+
+
 def test_killed_between_training_and_judging_only_judges(faked: Faked, config: Study) -> None:
     study.study(dataclasses.replace(config, judge="none"))
     assert faked.trained == NAMES and not faked.judged
