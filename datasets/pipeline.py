@@ -1,4 +1,4 @@
-"""Plan to decoded uint8 batch to device, with read-ahead; counts what it has to skip.
+"""Plan to decoded uint8 batch; counts what it has to skip.
 
 A damaged record keeps its place in the batch, masked: replacing it would make the batch depend on which host
 met it. Poses are taken only from records whose labels may be used; those of other subjects never leave the
@@ -7,10 +7,8 @@ record.
 
 import contextlib
 import dataclasses
-import queue
 import threading
-import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,15 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from datasets import sampling
-from datasets.records import SequenceRow, decode_jpeg
+from datasets.read_ahead import Waiting as Waiting
+from datasets.read_ahead import read_ahead as read_ahead
+from datasets.records import SequenceRow, decode_into, decode_jpeg
 from mcss_jax.skeleton import NUM_JOINTS
 
 # Encoded pictures kept in memory at most, per split.
 CACHE_BYTES = 2 << 30
+# What the loader reads of a record.
+FOR_TRAINING = ("images", "view_valid", "pose", "intrinsics", "box", "time")
 
 HostBatch = dict[str, dict[str, np.ndarray]]
 
@@ -64,17 +66,23 @@ class Split:
                 self.cache[index] = record
         return record
 
-    def picture(self, record: dict[str, Any], view: int) -> UInt8[np.ndarray, "s s 3"]:
-        """One view of a record, `image_size` pixels wide. Raises ValueError when it is damaged."""
+    def blank(self, *shape: int) -> np.ndarray:
+        """Room for `shape` pictures, all black."""
+        return np.zeros((*shape, self.image_size, self.image_size, 3), np.uint8)
+
+    def draw(self, record: dict[str, Any], view: int, out: np.ndarray) -> None:
+        """Decodes one view of a record into `out`, `image_size` pixels wide. Raises ValueError when it is damaged."""
         data = record["images"][view]
         if self.image_size != self.stored_size:
-            return decode_jpeg(data, self.image_size)
-        picture = decode_jpeg(data)
-        if picture.shape != (self.image_size, self.image_size, 3):
-            raise ValueError(
-                f"a picture of {picture.shape} where {(self.image_size,) * 2 + (3,)} was expected"
-            )
-        return picture
+            out[...] = decode_jpeg(data, self.image_size)
+        else:
+            decode_into(data, out)
+
+    def picture(self, record: dict[str, Any], view: int) -> UInt8[np.ndarray, "s s 3"]:
+        """`draw` into a new array."""
+        out = np.empty((self.image_size, self.image_size, 3), np.uint8)
+        self.draw(record, view, out)
+        return out
 
 
 def prepared_path(data_dir: str | Path, dataset: str) -> Path:
@@ -96,8 +104,12 @@ def prepared_path(data_dir: str | Path, dataset: str) -> Path:
     return max(versions, key=lambda p: tuple(int(n) for n in p.name.split(".")))
 
 
-def open_split(data_dir: str | Path, dataset: str, split: str, image_size: int = 0) -> Split:
+def open_split(
+    data_dir: str | Path, dataset: str, split: str, image_size: int = 0, names: Collection[str] = ()
+) -> Split:
     """Opens a prepared split; pictures are given out as stored, or resized to `image_size` pixels.
+
+    With `names`, records hold these features alone and are read in less time.
 
     Raises FileNotFoundError when the set is not prepared, ValueError when it has no such split or holds no
     record, and for an `image_size` beyond the stored one.
@@ -105,7 +117,7 @@ def open_split(data_dir: str | Path, dataset: str, split: str, image_size: int =
     # Here, not above: training on a stream goes without TFDS.
     import tensorflow_datasets as tfds
 
-    from datasets import tuples
+    from datasets import columns, tuples
 
     builder = tfds.builder_from_directory(str(prepared_path(data_dir, dataset)))
     table = tuples.sequence_table(builder.info, split)
@@ -130,7 +142,7 @@ def open_split(data_dir: str | Path, dataset: str, split: str, image_size: int =
         table=table,
         views=len(first["images"]),
         fingerprint=tuples.fingerprint(builder.info),
-        source=source,
+        source=columns.Columns(source, names) if names else source,
         box_source=first["box_source"].decode(),
         stored_size=stored,
         image_size=image_size or stored,
@@ -187,6 +199,7 @@ class Loader:
         self.split = split
         self.skipped = Skipped()
         self._labelled = frozenset(int(i) for i in labelled)
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._lock = threading.Lock()
 
@@ -195,30 +208,43 @@ class Loader:
             self.skipped.records += 1
             self.skipped.reason = self.skipped.reason or f"record {record} of {self.split.name}: {reason}"
 
-    def _views(
-        self, index: int, order: np.ndarray, count: int
-    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray] | None:
-        """The record, the chosen views and their pictures; None when the record cannot give them."""
+    def _draw(
+        self, index: int, order: np.ndarray, out: np.ndarray, labelled: bool
+    ) -> tuple[dict[str, Any], int] | None:
+        """Draws the first usable views into `out`; the record and the first of them, or None where it cannot."""
         try:
             record = self.split[index]
-            views = sampling.usable(record["view_valid"], order, count)
+            views = sampling.usable(record["view_valid"], order, len(out))
             if views is None:
-                raise ValueError(f"fewer than {count} valid views")
-            pictures = [self.split.picture(record, int(v)) for v in views]
+                raise ValueError(f"fewer than {len(out)} valid views")
+            if labelled and not np.isfinite(record["pose"][views[0]]).all():
+                raise ValueError("no pose in a labelled view")
+            for at, view in enumerate(views.tolist()):
+                self.split.draw(record, view, out[at, ...])
         except Exception as error:  # whatever a damaged record raises, the batch goes on without it
+            out[...] = 0
             self._skip(index, error)
             return None
-        return record, views, np.stack(pictures)
+        return record, int(views[0])
 
-    def _unlabelled(self, records: np.ndarray, orders: np.ndarray) -> dict[str, np.ndarray]:
-        count, size = len(records), self.split.image_size
+    def _each(self, fill: Callable[[int], None], count: int) -> None:
+        """Calls `fill` for 0 .. count - 1, a stretch in each thread: handing rows over one by one takes time."""
+
+        def stretch(rows: np.ndarray) -> None:
+            for row in rows.tolist():
+                fill(row)
+
+        list(self._pool.map(stretch, np.array_split(np.arange(count), self._threads)))
+
+    def _unlabelled(self, records: np.ndarray, orders: np.ndarray, first: int) -> dict[str, np.ndarray]:
+        count = len(records)
         out: dict[str, np.ndarray] = {
-            "images": np.zeros((count, 2, size, size, 3), np.uint8),
+            "images": self.split.blank(count, 2),
             "group": np.zeros(count, np.int32),
             "sequence": np.zeros(count, np.int32),
             "time": np.zeros(count, np.float32),
             "valid": np.zeros(count, bool),
-            "sample": np.arange(count, dtype=np.int32),
+            "sample": np.arange(first, first + count, dtype=np.int32),
             "pose": np.full((count, NUM_JOINTS, 3), np.nan, np.float32),
         }
 
@@ -227,105 +253,51 @@ class Loader:
             sequence = self.split.sequence_of[index]
             out["group"][i] = self.split.table[sequence].group
             out["sequence"][i] = sequence
-            got = self._views(index, orders[i], 2)
-            if got is None:
+            drawn = self._draw(index, orders[i], out["images"][i], labelled=False)
+            if drawn is None:
                 return
-            record, views, out["images"][i] = got
+            record, view = drawn
             out["time"][i] = record["time"]
             out["valid"][i] = True
             if index in self._labelled:
-                out["pose"][i] = record["pose"][views[0]]
+                out["pose"][i] = record["pose"][view]
 
-        list(self._pool.map(fill, range(count)))
+        self._each(fill, count)
         return out
 
-    def _labelled_part(self, records: np.ndarray, orders: np.ndarray) -> dict[str, np.ndarray]:
-        count, size = len(records), self.split.image_size
+    def _labelled_part(self, records: np.ndarray, orders: np.ndarray, first: int) -> dict[str, np.ndarray]:
+        count = len(records)
         out: dict[str, np.ndarray] = {
-            "images": np.zeros((count, size, size, 3), np.uint8),
+            "images": self.split.blank(count),
             "pose": np.zeros((count, NUM_JOINTS, 3), np.float32),
             "intrinsics": np.full((count, 3, 3), np.nan, np.float32),
             "box": np.full((count, 4), np.nan, np.float32),
             "valid": np.zeros(count, bool),
-            "sample": np.arange(count, dtype=np.int32),
+            "sample": np.arange(first, first + count, dtype=np.int32),
         }
 
         def fill(i: int) -> None:
-            got = self._views(int(records[i]), orders[i], 1)
-            if got is None:
+            drawn = self._draw(int(records[i]), orders[i], out["images"][i : i + 1], labelled=True)
+            if drawn is None:
                 return
-            record, views, pictures = got
-            pose = record["pose"][views[0]]
-            if not np.isfinite(pose).all():
-                self._skip(int(records[i]), "no pose in a labelled view")
-                return
-            out["images"][i], out["pose"][i] = pictures[0], pose
-            out["intrinsics"][i], out["box"][i] = record["intrinsics"][views[0]], record["box"][views[0]]
+            record, view = drawn
+            for name in ("pose", "intrinsics", "box"):
+                out[name][i] = record[name][view]
             out["valid"][i] = True
 
-        list(self._pool.map(fill, range(count)))
+        self._each(fill, count)
         return out
 
     def __call__(self, plan: sampling.Plan) -> HostBatch:
         """The batch of a plan, as `train_step` takes it."""
         batch: HostBatch = {}
         if len(plan.labelled):
-            batch["labelled"] = self._labelled_part(plan.labelled, plan.labelled_views)
+            batch["labelled"] = self._labelled_part(plan.labelled, plan.labelled_views, plan.first_labelled)
         if len(plan.unlabelled):
-            batch["unlabelled"] = self._unlabelled(plan.unlabelled, plan.unlabelled_views)
+            batch["unlabelled"] = self._unlabelled(
+                plan.unlabelled, plan.unlabelled_views, plan.first_unlabelled
+            )
         return batch
-
-
-@dataclasses.dataclass
-class Waiting:
-    """Seconds the training loop spent waiting for input."""
-
-    seconds: float = 0.0
-
-
-def read_ahead(
-    make: Callable[[int], HostBatch],
-    steps: Sequence[int] | range,
-    depth: int = 2,
-    waiting: Waiting | None = None,
-) -> Generator[tuple[int, HostBatch], None, None]:
-    """Yields (step, batch) in order, made `depth` steps ahead in a background thread.
-
-    An error in the background is raised here, at its step. Closing the iterator stops the thread.
-    """
-    ready: queue.Queue[tuple[int, HostBatch | BaseException]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: tuple[int, HostBatch | BaseException]) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        for step in steps:
-            try:
-                put((step, make(step)))
-            except BaseException as error:
-                return put((step, error))
-            if stop.is_set():
-                return
-
-    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        for _ in steps:
-            start = time.perf_counter()
-            step, batch = ready.get()
-            if waiting is not None:
-                waiting.seconds += time.perf_counter() - start
-            if isinstance(batch, BaseException):
-                raise batch
-            yield step, batch
-    finally:
-        stop.set()
-        thread.join()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,6 +66,21 @@ def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int = JPEG_QUALITY) 
     return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorsubsampling="444")
 
 
+def decode_into(data: bytes, out: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Decodes a picture of just that size into `out` (contiguous), without a copy on the way.
+
+    Raises ValueError when it is not a readable JPEG, and what is in `out` is then anything, or is of another size.
+    """
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        if (height, width) == out.shape[:2]:
+            simplejpeg.decode_jpeg(data, buffer=out)
+    except ValueError as error:
+        raise ValueError(f"a stored picture is not a readable JPEG ({len(data)} bytes): {error}") from error
+    if (height, width) != out.shape[:2]:
+        raise ValueError(f"a picture of {(height, width, 3)} where {out.shape} was expected")
+
+
 def decode_jpeg(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """The picture in `data`; with `size`, a square one resized to it (area filter).
 

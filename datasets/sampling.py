@@ -118,13 +118,16 @@ class Blocks:
 class Plan:
     """Records and views of one step. `views[i]` is an order of preference: the first valid ones are used.
 
-    With augmented positives every view stands twice in a row, so that the first valid one is used twice.
+    With augmented positives every view stands twice in a row, so that the first valid one is used twice. `first_*` is
+    the place in the step's batch of a part's first row: not 0 in one host's share.
     """
 
     unlabelled: Int[np.ndarray, " b"]
     unlabelled_views: Int[np.ndarray, "b o"]
     labelled: Int[np.ndarray, " l"]
     labelled_views: Int[np.ndarray, "l v"]
+    first_unlabelled: int = 0
+    first_labelled: int = 0
 
 
 def _generator(seed: int, step: int, stream: int) -> np.random.Generator:
@@ -221,6 +224,28 @@ def plan(
         unlabelled_views=pairs,
         labelled=wanted,
         labelled_views=orders(len(wanted), _LABELLED_VIEWS),
+    )
+
+
+def share(whole: Plan, host: int, hosts: int) -> Plan:
+    """One host's rows of a step's plan, an equal stretch of each part: all that this host reads and decodes.
+
+    Raises ValueError when the hosts cannot share a part evenly.
+    """
+    unlabelled, labelled = len(whole.unlabelled), len(whole.labelled)
+    if unlabelled % hosts or labelled % hosts:
+        raise ValueError(
+            f"{unlabelled} unlabelled and {labelled} labelled rows of a batch cannot be shared evenly by {hosts} hosts"
+        )
+    u = slice(host * unlabelled // hosts, (host + 1) * unlabelled // hosts)
+    l = slice(host * labelled // hosts, (host + 1) * labelled // hosts)
+    return Plan(
+        whole.unlabelled[u],
+        whole.unlabelled_views[u],
+        whole.labelled[l],
+        whole.labelled_views[l],
+        u.start,
+        l.start,
     )
 
 

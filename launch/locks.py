@@ -1,4 +1,4 @@
-"""Locks on folders that end with their process, whatever ends it."""
+"""Locks on folders that end with their process, whatever ends it, and hold between machines that share the folder."""
 
 import contextlib
 import fcntl
@@ -6,35 +6,67 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# A file in the folder: NFS passes a lock on to other machines only for files that are open for writing. It stays there,
+# as a file that came and went could be locked by two.
+NAME = ".lock"
+
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[bool]:
     """Tries to lock a folder, made if needed: True while nobody else has it, False at once when somebody has.
 
-    Raises OSError when the folder cannot be made.
+    Raises OSError when the folder cannot be made or written to, or its file system has no locks.
     """
-    with _opened(folder) as descriptor:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as mine:
+        yield mine
 
 
 @contextlib.contextmanager
 def waited_for(folder: Path) -> Iterator[None]:
-    """Locks a folder, made if needed, when those who have it are done. Raises OSError when it cannot be made."""
-    with _opened(folder) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """Locks a folder, made if needed, when those who have it are done. Raises OSError as `held` does."""
+    with _locked(folder, fcntl.LOCK_EX):
         yield
 
 
+def remove_empty(folder: Path) -> None:
+    """Removes a folder that holds nothing, or only a lock that nobody has."""
+    with contextlib.suppress(OSError):  # not a folder, or no longer empty
+        if {path.name for path in folder.iterdir()} <= {NAME}:
+            with held(folder) as mine:
+                if mine:
+                    (folder / NAME).unlink()
+                    folder.rmdir()
+
+
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+def _locked(folder: Path, how: int) -> Iterator[bool]:
+    file = folder / NAME
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            mine = _try(descriptor, how, file)
+            # Whoever had it before may have removed the folder: then this is a lock on nothing.
+            if not mine or _is_at(descriptor, file):
+                yield mine
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _try(descriptor: int, how: int, file: Path) -> bool:
     try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        said = f"cannot lock this file ({error.strerror}); use a folder on a file system with locks (flock)"
+        raise OSError(error.errno, said, str(file)) from error
+    return True
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except OSError:
+        return False

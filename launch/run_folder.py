@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from launch import flags, settings
 from mcss_jax import checkpoint, skeleton, train_step
 
 CONFIG, CARD, CHECKPOINTS = "config.json", "card.json", "checkpoints"
+# In the card of weights from elsewhere: where the encoder is from. Nobody has trained the rest of that network.
+IMPORTED = "imported"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +40,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a small file in one piece: complete, or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a small file in one piece: complete, or not at all; of several processes the last one's stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -56,11 +64,11 @@ def initial_state(
     return init(jax.random.key(config.seed), statistics)
 
 
-def open_run(workdir: str | Path, step: int | None = None) -> Run:
+def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: bool = False) -> Run:
     """Opens a run's newest whole checkpoint, or that of `step`.
 
     Raises FileNotFoundError when the folder is not a run or has no checkpoint, ValueError when a file is
-    damaged or of another version of the settings.
+    damaged or of another version of the settings, and for imported weights where more than their encoder is wanted.
     """
     folder = Path(workdir).expanduser()
     if not (folder / CONFIG).is_file():
@@ -78,6 +86,11 @@ def open_run(workdir: str | Path, step: int | None = None) -> Run:
     # A setting that is younger than the run had, in effect, its default.
     config = settings.Train(**stored)
     card = read_json(folder / CARD)
+    if IMPORTED in card and not encoder_alone:
+        raise ValueError(
+            f"{folder} holds imported weights: an encoder, and a head that nobody has trained; train from them with "
+            f"python -m launch.train --init_from={workdir}"
+        )
     statistics = train_step.PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
     fresh = initial_state(config, card["image_size"], statistics)
     restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)

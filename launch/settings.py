@@ -5,10 +5,10 @@ from typing import Literal
 
 from datasets import sampling
 from launch.flags import option
-from mcss_jax import augment, method
+from mcss_jax import accumulation, augment, method, parallel
 
-DATA, BATCH, METHOD, NETWORK, OPTIMISER, AUGMENT, RUN = (
-    "Data", "Batch", "Method", "Network", "Optimiser", "Augmentation", "Run",
+DATA, BATCH, METHOD, NETWORK, OPTIMISER, AUGMENT, RUN, DEVICES = (
+    "Data", "Batch", "Method", "Network", "Optimiser", "Augmentation", "Run", "Devices and hosts",
 )  # fmt: skip
 
 
@@ -34,6 +34,12 @@ class Train:
         "validation", "Split of people whose poses judge the run while it trains; empty for none.", DATA
     )
     image_size: int = option(0, "Side of the network's input, pixels; 0 for the stored size.", DATA)
+    cache: Literal["none", "device"] = option(
+        "none",
+        "device: decode the training split once and keep its pictures on the first device, if they fit.",
+        DATA,
+        changeable=True,
+    )
     stream: bool = option(
         False,
         "Render an endless stream of synthetic people on the accelerator instead of reading --dataset.",
@@ -47,9 +53,21 @@ class Train:
     )
     sequences: int = option(4, "Sequences in a block.", BATCH)
     instants: int = option(6, "Instants of each sequence, two views each.", BATCH)
+    accumulate: int = option(
+        1,
+        "Parts in which a device goes through its batch, for memory; triplets still reach over the whole batch, but "
+        "each part is normalised by itself (BatchNorm).",
+        BATCH,
+    )
     min_negative_gap: float = option(
         0.5,
         "Seconds between an instant and its negatives in the same sequence (not public: our choice).",
+        BATCH,
+    )
+    instant_gap: float = option(
+        -1.0,
+        "Least seconds between the instants of a sequence in a batch; -1 for --min_negative_gap: then all of them may "
+        "be negatives.",
         BATCH,
     )
     mix_groups: bool = option(False, "Ablation: unlabelled instants from anywhere instead of blocks.", BATCH)
@@ -86,6 +104,11 @@ class Train:
     embedding_dim: int = option(128, "Length of the embedding (not public: our choice).", NETWORK)
     hidden: int = option(256, "Width of the regressor's hidden layers.", NETWORK)
     precision: Literal["float32", "bfloat16"] = option("float32", "Of the encoder's activations.", NETWORK)
+    init_from: str = option(
+        "",
+        "Folder of imported weights, or of another run, whose encoder this one starts from; empty for random weights.",
+        NETWORK,
+    )
 
     steps: int = option(1000, "Updates.", OPTIMISER)
     learning_rate: float = option(2e-3, "Peak learning rate: linear warm-up, then cosine to zero.", OPTIMISER)
@@ -116,22 +139,62 @@ class Train:
     )
     decode_threads: int = option(2, "Threads that decode pictures.", RUN, changeable=True)
 
+    parallel: Literal["pmap", "shard_map", "jit"] = option(
+        "pmap",
+        "How a step is spread over devices, with the same result: pmap, shard_map, or jit for one device.",
+        DEVICES,
+        changeable=True,
+    )
+    devices: int = option(0, "Devices to use on each host; 0 for all.", DEVICES, changeable=True)
+    coordinator_address: str = option(
+        "",
+        "HOST:PORT of process 0. Not needed where JAX finds out by itself: TPU pods, SLURM, Kubernetes.",
+        DEVICES,
+        changeable=True,
+    )
+    num_processes: int = option(
+        0,
+        "Processes of the run; 0 asks the cluster, if there is one, and 1 trains alone even there.",
+        DEVICES,
+        changeable=True,
+    )
+    process_id: int = option(
+        -1, "Number of this process, 0 to num_processes - 1; -1 asks the cluster.", DEVICES, changeable=True
+    )
+    coordinator_timeout: int = option(
+        300, "Seconds to wait until all processes have come together.", DEVICES, changeable=True
+    )
+
 
 def check(config: Train) -> None:
     """Raises ValueError for settings that no data set could satisfy."""
     if not config.workdir:
         raise ValueError("--workdir is missing; name the folder of the run, for example --workdir=runs/first")
     positive = ("steps", "log_every", "save_every", "keep", "validation_stride", "decode_threads", "width")
-    for name in (*positive, "embedding_dim", "hidden", "blocks", "sequences", "instants"):
+    sizes = ("accumulate", "blocks", "sequences", "instants", "embedding_dim", "hidden")
+    for name in (*positive, *sizes, "coordinator_timeout"):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name}={getattr(config, name)}; expected at least 1")
-    for name in ("image_size", "labelled_batch", "warmup_steps", "validate_every", "stop_after", "seed"):
+    natural = (
+        "image_size",
+        "labelled_batch",
+        "warmup_steps",
+        "validate_every",
+        "stop_after",
+        "seed",
+        "devices",
+    )
+    for name in (*natural, "num_processes"):
         if getattr(config, name) < 0:
             raise ValueError(f"--{name}={getattr(config, name)}; expected at least 0")
     finite = ("min_negative_gap", "temperature_start", "temperature_end", "metric_weight", "rotation_weight")
     for name in (*finite, "weight_decay"):
         if not 0 <= getattr(config, name) < float("inf"):
             raise ValueError(f"--{name}={getattr(config, name)}; expected a finite number of at least 0")
+    if config.instant_gap != -1 and not 0 <= config.instant_gap < float("inf"):
+        raise ValueError(
+            f"--instant_gap={config.instant_gap}; expected a finite number of at least 0, or -1 for --min_negative_gap"
+        )
     for name in ("learning_rate", "clip_norm"):
         if not 0 < getattr(config, name) < float("inf"):
             raise ValueError(f"--{name}={getattr(config, name)}; expected a finite number above 0")
@@ -156,10 +219,38 @@ def check(config: Train) -> None:
         raise ValueError(
             f"--method={config.method} learns from labels alone, but --labelled_batch=0; expected at least 1"
         )
+    _check_hosts(config)
+
+
+def _check_hosts(config: Train) -> None:
+    """Raises ValueError for flags that do not say all about several processes, or contradict each other."""
+    if config.num_processes <= 1:
+        for name, unset in (("coordinator_address", ""), ("process_id", -1)):
+            if getattr(config, name) != unset:
+                raise ValueError(
+                    f"--{name}={getattr(config, name)} is for several processes, but --num_processes="
+                    f"{config.num_processes}; give their number too"
+                )
+        return
+    host, colon, port = config.coordinator_address.rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        raise ValueError(
+            f"--coordinator_address={config.coordinator_address!r}; expected HOST:PORT of process 0 with "
+            f"--num_processes={config.num_processes}"
+        )
+    if not 0 <= config.process_id < config.num_processes:
+        raise ValueError(
+            f"--process_id={config.process_id}; expected 0 to {config.num_processes - 1} with "
+            f"--num_processes={config.num_processes}"
+        )
 
 
 def check_devices(config: Train, devices: int) -> None:
-    """Raises ValueError when a part of the batch cannot be split over the devices."""
+    """Raises ValueError when a part of the batch cannot be split evenly over so many devices, those of all hosts."""
+    if config.parallel == "jit" and devices > 1:
+        raise ValueError(
+            f"--parallel=jit is for one device, and there are {devices}; set --devices=1, or another --parallel"
+        )
     blocks = blocks_of(config)
     parts = {
         "--labelled_batch": labelled_size(config),
@@ -167,7 +258,15 @@ def check_devices(config: Train, devices: int) -> None:
     }
     for name, size in parts.items():
         if size % devices:
-            raise ValueError(f"{name} is {size}; expected a multiple of the {devices} devices here")
+            raise ValueError(
+                f"{name} is {size}; expected a multiple of the {devices} devices: the nearest are "
+                f"{parallel.nearest(size, devices)}"
+            )
+    shares = {f"{name} on each of {devices} devices": size // devices for name, size in parts.items()}
+    try:
+        accumulation.check_parts(shares, config.accumulate)
+    except ValueError as error:
+        raise ValueError(f"--accumulate={config.accumulate}: {error}") from error
 
 
 def method_of(config: Train) -> method.Method:
@@ -221,7 +320,7 @@ def blocks_of(config: Train) -> sampling.Blocks | None:
         config.blocks,
         config.sequences,
         config.instants,
-        config.min_negative_gap,
+        config.min_negative_gap if config.instant_gap == -1 else config.instant_gap,
         config.mix_groups,
         config.positives,
     )

@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Generator, Iterator
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from datasets import pipeline, sampling
-from launch import labelled, settings, streamed
+from launch import cached, labelled, settings, streamed
 from mcss_jax import train_step
 
 Batches = Generator[tuple[int, Any], None, None]
@@ -42,11 +43,12 @@ class Prepared:
     def __init__(self, config: settings.Train) -> None:
         self._config = config
         self._split = pipeline.open_split(
-            config.data_dir, config.dataset, config.train_split, config.image_size
+            config.data_dir, config.dataset, config.train_split, config.image_size, pipeline.FOR_TRAINING
         )
         labels, self._labelled = labelled.choose(config, self._split.table, self._split.views, config.dataset)
         self._blocks = settings.blocks_of(config)
-        self._loader = pipeline.Loader(self._split, self._labelled, config.decode_threads)
+        loader = cached.Loader if config.cache == "device" else pipeline.Loader
+        self._loader = loader(self._split, self._labelled, config.decode_threads)
         self._validation = self._open_validation()
         self.image_size = self._split.image_size
         self.labelled_poses = self._read_labelled_poses()
@@ -99,7 +101,7 @@ class Prepared:
         return np.concatenate(found) if found else np.zeros((0, 17, 3), np.float32)
 
     def batches(self, first: int, last: int, waiting: pipeline.Waiting) -> Batches:
-        def make(step: int) -> pipeline.HostBatch:
+        def make(step: int) -> Any:
             plan = sampling.plan(
                 self._split.table,
                 self._split.views,
@@ -109,7 +111,7 @@ class Prepared:
                 labelled=self._labelled,
                 labelled_size=settings.labelled_size(self._config),
             )
-            return self._loader(plan)
+            return self._loader(sampling.share(plan, jax.process_index(), jax.process_count()))
 
         return pipeline.read_ahead(make, range(first, last), waiting=waiting)
 

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -104,18 +105,22 @@ class Streamed:
             labelled=self._labelled,
             labelled_size=size,
         )
+        plan = sampling.share(plan, jax.process_index(), jax.process_count())
         b = self._takes.pictures(plan.labelled, plan.labelled_views[:, :1])
         return {
             "images": b.images[:, 0],
             "pose": b.pose[:, 0],
             "intrinsics": b.intrinsics[:, 0],
             "box": b.box[:, 0],
-            "valid": jnp.ones(size, bool),
-            "sample": jnp.arange(size, dtype=jnp.int32),
+            "valid": jnp.ones(len(plan.labelled), bool),
+            "sample": plan.first_labelled + jnp.arange(len(plan.labelled), dtype=jnp.int32),
         }
 
     def _unlabelled_part(self, step: int, blocks: sampling.Blocks) -> dict[str, Any]:
-        b = stream.stream_batch(self._config.seed, step, stream_of(blocks, self._config.stream_size))
+        host, hosts = jax.process_index(), jax.process_count()
+        config = stream_of(blocks, self._config.stream_size)
+        b = stream.stream_batch(self._config.seed, step, config, host, hosts)
+        count = len(b.subject)
         # A second view that is the first one again is told apart by augmentation.
         images = b.images if blocks.positives == "views" else jnp.repeat(b.images, 2, axis=1)
         # Poses are those of other motions than the labelled takes', but of people whose labels may be used.
@@ -126,8 +131,8 @@ class Streamed:
             "group": b.subject,
             "sequence": b.sequence,
             "time": b.time,
-            "valid": jnp.ones(blocks.size, bool),
-            "sample": jnp.arange(blocks.size, dtype=jnp.int32),
+            "valid": jnp.ones(count, bool),
+            "sample": host * count + jnp.arange(count, dtype=jnp.int32),
             "pose": jnp.where(known[:, None, None], b.pose[:, 0], jnp.nan),
         }
 

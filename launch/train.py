@@ -2,17 +2,19 @@
 
     python -m launch.train --flagfile=launch/experiments/demo_mcss.flags --workdir=runs/mcss
 
-The same command again resumes at the right step with the right batch. Ctrl-C saves and says where.
+The same command again resumes at the right step with the right batch. Ctrl-C saves and says where; so do SIGTERM and
+SIGUSR1, after which the exit code is 75: to be started again. On several hosts the same command runs on each, all with
+one --workdir that all can see; see "Devices and hosts".
 """
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
-import signal
+import sys
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,20 @@ import jax
 import numpy as np
 
 from datasets import pipeline
-from launch import flags, inference, metric_log, progress, run_folder, settings, sources
+from launch import (
+    flags,
+    hosts,
+    inference,
+    locks,
+    memory,
+    metric_log,
+    progress,
+    run_folder,
+    settings,
+    sources,
+    stopping,
+    warm_start,
+)
 from mcss_jax import checkpoint, parallel
 from mcss_jax.train_step import TrainState
 
@@ -30,37 +45,18 @@ COLLAPSED = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a call of `train` did: the run's folder, the step it reached, whether that is the last one."""
+    """What a call of `train` did: the run's folder, the step it reached, whether that is the last one.
+
+    `preempted`: it was a scheduler's signal that stopped it, not the user; `stopped`: any signal came, be it during
+    the last update.
+    """
 
     folder: Path
     step: int
     finished: bool
     state: TrainState
-
-
-class _Stop:
-    """Makes the first Ctrl-C or SIGTERM a wish to stop after this update; a second one is obeyed at once."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-
-    def _handle(self, number: int, _frame: Any) -> None:
-        self.wanted = True
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, signal.SIG_DFL)
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator["_Stop"]:
-        try:
-            before = {name: signal.signal(name, self._handle) for name in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: signals are somebody else's
-            yield self
-            return
-        try:
-            yield self
-        finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
+    preempted: bool = False
+    stopped: bool = False
 
 
 @dataclasses.dataclass
@@ -97,56 +93,121 @@ def _check_finite(report: dict[str, float], previous: int, step: int) -> None:
         )
 
 
+def _claim(config: settings.Train, card: dict[str, Any], stack: contextlib.ExitStack) -> Path:
+    """The run's folder, written to by process 0 alone and locked until `stack` ends.
+
+    Raises ValueError when it is another run's or when processes see different folders, OSError when it is in use.
+    """
+    with hosts.together("use --workdir"):
+        if hosts.first():
+            folder = Path(config.workdir).expanduser()
+            if not stack.enter_context(locks.held(folder)):
+                raise OSError(
+                    f"another training is at work in {folder}; wait for it, stop it, or use another --workdir"
+                )
+            run_folder.claim(config, card)
+    folder = Path(config.workdir).expanduser()
+    with hosts.together("see --workdir"):
+        if not (folder / run_folder.CONFIG).is_file():
+            raise ValueError(
+                f"--workdir={config.workdir} is not the folder that process 0 writes to; all processes of a run need "
+                "one that they share"
+            )
+    return folder
+
+
+def _restored(
+    checkpoints: checkpoint.Checkpoints, state: TrainState, fingerprint: str
+) -> tuple[TrainState, int]:
+    """State and step to go on from: the newest whole checkpoint, the same one on all processes, or `state` and 0.
+
+    Raises ValueError when it is of other data, or differs between processes.
+    """
+    found = None
+    with hosts.together("read the newest checkpoint"):
+        if hosts.first() and checkpoints.latest() is not None:
+            found = checkpoints.restore(state)
+            if found.position["fingerprint"] != fingerprint:
+                raise ValueError(
+                    f"{checkpoints.directory} holds checkpoints of data with fingerprint "
+                    f"{found.position['fingerprint']}; the data now have {fingerprint}"
+                )
+    step = int(hosts.gather(np.asarray(found.step if found else 0))[0])
+    with hosts.together("read the checkpoint of process 0"):
+        if step and found is None:
+            found = checkpoints.restore(state, step)
+    state = found.state if found else state
+    hosts.compare_state(state)
+    return state, step
+
+
+class _Warnings:
+    """Says each kind of warning once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def once(self, kind: str, text: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            warnings.warn(text, stacklevel=3)
+
+
 def train(config: settings.Train) -> Trained:
     """Trains as `config` says, from the newest checkpoint of the run's folder when there is one.
+
+    Every process of a run calls it: each reads its own share of every batch, all compute the same validation, and
+    process 0 alone writes.
 
     Raises ValueError and OSError with one clear sentence for settings and data that cannot be used.
     """
     settings.check(config)
-    settings.check_devices(config, jax.local_device_count())
-    source = sources.open_source(config)
-    statistics = sources.means(source.labelled_poses)
-    card = {**source.card, "mean_in_camera": np.asarray(statistics.in_camera).tolist()}
-    # Before the folder is touched: what no network can be made for shall leave nothing behind.
-    state = run_folder.initial_state(config, source.image_size, statistics.statistics)
-    folder = run_folder.claim(config, card)
-    step = parallel.pmap_step()
-    embed = parallel.pmap_embed()
+    devices = parallel.choose_devices(config.devices)
+    settings.check_devices(config, len(devices))
+    hosts.compare_settings(config)
+    with hosts.together("begin"):
+        source = sources.open_source(config)
+        statistics = sources.means(source.labelled_poses)
+        card = {**source.card, "mean_in_camera": np.asarray(statistics.in_camera).tolist()}
+        # Before the folder is touched: what no network can be made for shall leave nothing behind.
+        state, origin = warm_start.first_state(config, source.image_size, statistics.statistics)
+    hosts.compare({"the data's fingerprint": card["fingerprint"]})
+    make = functools.partial(parallel.mapped_step, config.parallel, devices)
+    step = memory.explained(make, config, len(devices))
+    embed = parallel.pmap_embed(parallel.local(devices))
     rng = jax.random.key(config.seed + 1)
     last = min(config.steps, config.stop_after or config.steps)
+    position = {"fingerprint": card["fingerprint"], "seed": config.seed}
     waiting = pipeline.Waiting()
 
     with contextlib.ExitStack() as stack:
+        folder = _claim(config, card | origin, stack)
         checkpoints = stack.enter_context(
             checkpoint.Checkpoints(folder / run_folder.CHECKPOINTS, keep=config.keep)
         )
-        first = 0
-        if checkpoints.latest() is not None:
-            state, position, first = checkpoints.restore(state)
-            if position["fingerprint"] != card["fingerprint"]:
-                raise ValueError(f"{folder} holds checkpoints of other data than {config.dataset}")
-            progress.say(f"resuming {folder} at step {first} of {config.steps}")
-        position = {"fingerprint": card["fingerprint"], "seed": config.seed}
+        state, first = _restored(checkpoints, state, card["fingerprint"])
         state = parallel.replicate(state)
-        log = stack.enter_context(metric_log.MetricLog(folder, resumed_from=first if first else None))
-        stop = stack.enter_context(_Stop().watching())
-        bar = stack.enter_context(progress.bar(config.steps, f"train {folder.name}", "step", initial=first))
+        log = bar = None
+        if hosts.first():
+            if first:
+                progress.say(f"resuming {folder} at step {first} of {config.steps}")
+            log = stack.enter_context(metric_log.MetricLog(folder, resumed_from=first if first else None))
+            bar = stack.enter_context(
+                progress.bar(config.steps, f"train {folder.name}", "step", initial=first)
+            )
+        stop = stack.enter_context(stopping.Stop().watching())
         batches = stack.enter_context(contextlib.closing(source.batches(first, last, waiting)))
-        interval, done, warned = _Interval(), first, set()
-
-        def warn_once(name: str, text: str) -> None:
-            if name not in warned:
-                warned.add(name)
-                warnings.warn(text, stacklevel=3)
+        interval, done, said = _Interval(), first, _Warnings()
 
         for number, batch in batches:
             interval.images += _images_in(batch)
             interval.updates += 1
             state, report = step(state, batch, rng)
             done = number + 1
-            bar.update()
-            stopping = stop.wanted
-            saving = done % config.save_every == 0 or done == last or stopping
+            if bar is not None:
+                bar.update()
+            stopping_now = stop.wanted(done)
+            saving = done % config.save_every == 0 or done == last or stopping_now
             validating = config.validate_every and (done % config.validate_every == 0 or done == config.steps)
             # What is saved has been looked at, so that no checkpoint holds a state that is not finite.
             if saving or validating or done % config.log_every == 0 or done == first + 1:
@@ -154,13 +215,14 @@ def train(config: settings.Train) -> Trained:
                 _check_finite(values, done - interval.updates, done)
                 seconds = time.perf_counter() - interval.start
                 shown = {f"train/{name}": value for name, value in values.items() if not math.isnan(value)}
-                shown["images_per_second"] = interval.images / seconds
+                shown["images_per_second"] = interval.images * jax.process_count() / seconds
                 shown["input_wait_ms"] = 1e3 * waiting.seconds / interval.updates
                 if validating:
                     shown |= _validate(source, state, embed)
-                log.write(done, shown)
+                if log is not None:
+                    log.write(done, shown)
                 if values["embedding_variance"] < COLLAPSED and config.method == "mcss":
-                    warn_once(
+                    said.once(
                         "collapse",
                         "the embeddings have collapsed to one point (variance "
                         f"{values['embedding_variance']:.1e} at step {done}); raise --temperature_start or "
@@ -168,13 +230,16 @@ def train(config: settings.Train) -> Trained:
                     )
                 interval, waiting.seconds = _Interval(), 0.0
             if source.skipped().records:
-                warn_once("skipped", f"damaged records are masked: {source.skipped().reason}")
+                said.once("skipped", f"damaged records are masked: {source.skipped().reason}")
             if saving:
-                checkpoints.save(done, state, position)
-            if stopping:
+                with hosts.together("save"):
+                    if hosts.first():
+                        checkpoints.save(done, state, position)
+            if stopping_now:
                 break
-        checkpoints.wait()
-    if done < config.steps:
+        with hosts.together("save"):
+            checkpoints.wait()
+    if hosts.first() and done < config.steps:
         progress.say(
             f"stopped after step {done} of {config.steps}; saved in {folder}. The same command resumes."
         )
@@ -182,15 +247,19 @@ def train(config: settings.Train) -> Trained:
         progress.say(
             f"masked {source.skipped().records} damaged records; the first: {source.skipped().reason}"
         )
-    return Trained(folder, done, done >= config.steps, state)
+    return Trained(folder, done, done >= config.steps, state, stop.preempted, stop.received)
 
 
 def main(config: settings.Train) -> None:
-    """Trains and names the folder."""
+    """Trains and names the folder; exits with `stopping.REQUEUE` when a scheduler's signal came before the end."""
+    settings.check(config)
+    hosts.initialise(config)
     trained = train(config)
-    if trained.finished:
+    if trained.finished and hosts.first():
         (trained.folder / "finished.json").write_text(json.dumps({"step": trained.step}) + "\n")
         progress.say(f"finished {trained.step} steps; the run is in {trained.folder}")
+    if trained.preempted and not trained.finished:
+        sys.exit(stopping.REQUEUE)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ of the newest checkpoint that is whole, and errors that say what to do. A checkp
     DIRECTORY/1200/state   the arrays, flat, named by their path in the state
     DIRECTORY/1200/info    JSON: position, metric, and each array's shape, dtype and CRC-32
 
-Arrays go through host memory in both directions, so a checkpoint does not know how many devices wrote it.
+Arrays go through host memory in both directions, so a checkpoint does not know how many devices wrote it. With several
+processes each has the whole state: one of them saves, any may restore, and who calls sees to it that they agree.
 Orbax's CheckpointManager is left out: its own list of steps may name one whose writing failed, it skips a
 save below the newest in silence, and after a failed save it holds the program's end up for minutes.
 """
@@ -148,7 +149,6 @@ class Checkpoints:
         self.wait()
         if step in self._ours:
             return
-        # Every process holds the whole state, so one copy is enough; several will have to agree on it here.
         arrays, manifest = _to_host(state)
         info = json.dumps({"position": position, "metric": metric, "manifest": manifest}, sort_keys=True)
         self._remove_superseded(step)
@@ -183,7 +183,11 @@ class Checkpoints:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(self.directory)
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+            alone = _alone()
+            handler = ocp.CompositeCheckpointHandler(
+                composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
+            )
+            with ocp.Checkpointer(handler, multiprocessing_options=alone) as writer:
                 # Written under another name and renamed when complete.
                 writer.save(
                     _folder(self.directory, step),
@@ -219,6 +223,14 @@ class Checkpoints:
         )
         for other in superseded:
             shutil.rmtree(_folder(self.directory, other))
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Orbax without its barriers: one process writes or reads on its own, whatever the others do."""
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
 
 
 class _Damaged(Exception):
@@ -341,7 +353,9 @@ def _read_arrays(folder: Path, manifest: dict[str, dict[str, Any]]) -> dict[str,
     empty = {name: array for name, array in target.items() if not array.size}
     target = {name: array for name, array in target.items() if array.size}
     try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        alone = _alone()
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
             arrays = reader.restore(folder / "state", args=ocp.args.StandardRestore(target))
     except Exception as error:  # whatever Orbax and TensorStore make of a broken file
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -1,26 +1,74 @@
-"""The one file that says pmap: one replica's functions over all devices.
+"""The one file that says pmap and shard_map: one replica's functions over all devices, on any number of hosts.
 
-State is replicated, never stacked (`in_axes=None`), and donated. A batch is split along its leading axis in
-order, so the global batch, and with the keys of `train_step` the augmentation, does not depend on the number
-of devices.
+State is replicated, never stacked, and donated. A batch is split along its leading axis in order of process and
+device, so the global batch, and with the keys of `train_step` the augmentation, does not depend on the number of
+devices. With several processes each gives its own rows of the batch, and reads its own copy of what is replicated.
 """
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, Sharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
 
-from mcss_jax.train_step import Batch, Prediction, TrainState, embed_step, train_step
+from mcss_jax.accumulation import accumulated_step
+from mcss_jax.train_step import Prediction, Report, TrainState, embed_step
 
 AXIS = "replica"
 
-PmappedStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, dict[str, Array]]]
+Kind = Literal["pmap", "shard_map", "jit"]
+"""How the body of a step is spread over devices; `jit` is for one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """`step(state, batch, rng)`: a compiled program, and where it wants its state and batch to lie.
+
+    State and batch may be on the host, as NumPy, or on devices. What `place` has placed is not moved again: a
+    benchmark calls `mapped` on it, or looks at what it is compiled to.
+    """
+
+    mapped: Any
+    place: Callable[[Any, Any], tuple[Any, Any]]
+
+    def __call__(self, state: Any, batch: Any, rng: Key[Array, ""]) -> tuple[TrainState, Report]:
+        return self.mapped(*self.place(state, batch), rng)
+
+
+def choose_devices(count: int = 0) -> list[jax.Device]:
+    """The first `count` devices of every process (0: all), process after process: the order of the global batch.
+
+    Raises ValueError when there are fewer, or when processes have different numbers of them.
+    """
+    here = jax.local_device_count()
+    if not 0 <= count <= here:
+        raise ValueError(
+            f"{count} devices were asked for, but there are {here} here; choose 1 to {here}, or 0 for all"
+        )
+    of_process: dict[int, list[jax.Device]] = {}
+    for device in sorted(jax.devices(), key=lambda d: (d.process_index, d.id)):
+        of_process.setdefault(device.process_index, []).append(device)
+    numbers = {process: len(found) for process, found in of_process.items()}
+    if not count and len(set(numbers.values())) > 1:
+        raise ValueError(
+            f"processes have different numbers of devices ({numbers}); choose a number that all have"
+        )
+    return [device for found in of_process.values() for device in found[: count or here]]
+
+
+def nearest(size: int, divisor: int) -> str:
+    """The sizes next to `size` that `divisor` divides, in words: `4 and 8`."""
+    below = size // divisor * divisor
+    return f"{below} and {below + divisor}" if below else str(divisor)
 
 
 def replicate(tree: Any) -> Any:
-    """Host copies of every leaf: what a donated pmapped call takes on any number of devices and processes.
+    """Host copies of every leaf: what a donated step takes on any number of devices and processes.
 
     A state that lives on a single device fails with several processes ("Array has been deleted").
     """
@@ -34,45 +82,132 @@ def split(tree: Any, devices: int | None = None) -> Any:
 
     Raises ValueError when n is not a multiple of the number of devices.
     """
-    devices = jax.local_device_count() if devices is None else devices
+    parts = jax.local_device_count() if devices is None else devices
+    _check_divides(tree, parts)
+    return jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), tree)
 
-    def reshape(x: Any) -> Any:
-        if x.shape[0] % devices:
+
+def _check_divides(tree: Any, parts: int) -> None:
+    for size in {x.shape[0] for x in jax.tree.leaves(tree)}:
+        if size % parts:
             raise ValueError(
-                f"a batch of {x.shape[0]} cannot be split over {devices} devices; choose a multiple of "
-                f"{devices}"
+                f"a batch of {size} cannot be split over {parts} devices; the nearest sizes that can are "
+                f"{nearest(size, parts)}"
             )
-        return x.reshape(devices, x.shape[0] // devices, *x.shape[1:])
-
-    return jax.tree.map(reshape, tree)
 
 
-def pmap_step(devices: list[jax.Device] | None = None) -> PmappedStep:
-    """`step(state, batch, rng)` on a global batch, by `jax.pmap` over `devices` (default: all local ones).
+def mapped_step(
+    kind: Kind = "pmap", devices: Sequence[jax.Device] | None = None, accumulate: int = 1
+) -> Step:
+    """`step(state, batch, rng)`: one update on the global batch, of which each process gives its own rows.
 
-    Give the first state through `replicate`; the states it returns are replicated already.
+    Give the first state through `replicate`; the states it returns are replicated already. A state is donated.
+
+    Args:
+      kind: how the body is spread; the result is the same to float tolerance.
+      devices: those of all processes, in the order of the batch; by default all there are (`choose_devices`).
+      accumulate: parts in which a device goes through its rows (`accumulation.accumulated_step`).
+
+    Raises ValueError for `jit` on several devices; the step does for a batch that the devices cannot share evenly.
     """
-    count = jax.local_device_count() if devices is None else len(devices)
+    return _mapped(kind, tuple(choose_devices() if devices is None else devices), accumulate)
+
+
+@functools.lru_cache(maxsize=8)  # a second run in one process neither traces nor compiles anew
+def _mapped(kind: Kind, devices: tuple[jax.Device, ...], accumulate: int) -> Step:
+    body = functools.partial(accumulated_step, parts=accumulate)
+    return {"pmap": _pmapped, "shard_map": _shard_mapped, "jit": _jitted}[kind](body, devices)
+
+
+def local(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Those of them that belong to this process."""
+    return [device for device in devices if device.process_index == jax.process_index()]
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _pmapped(body: Callable, devices: tuple[jax.Device, ...]) -> Step:
     mapped = jax.pmap(
-        lambda state, batch, rng: train_step(state, batch, rng, axis_name=AXIS),
+        lambda state, batch, rng: body(state, batch, rng, axis_name=AXIS),
         axis_name=AXIS,
         in_axes=(None, 0, None),
         out_axes=(None, None),
         donate_argnums=0,
         devices=devices,
     )
-    return lambda state, batch, rng: mapped(state, split(batch, count), rng)
+    here = local(devices)
+    # Where the states that it returns lie: pmap would compile once more for a first state that lies elsewhere.
+    replicated, divided = NamedSharding(_mesh(here), P()), NamedSharding(_mesh(here), P(AXIS))
+    return Step(
+        mapped,
+        lambda state, batch: (_placed(state, replicated), _placed(split(batch, len(here)), divided)),
+    )
+
+
+def _shard_mapped(body: Callable, devices: tuple[jax.Device, ...]) -> Step:
+    mesh = _mesh(devices)
+    replicated, divided = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+    here = len(local(devices))
+    mapped = jax.jit(
+        jax.shard_map(
+            lambda state, batch, rng: body(state, batch, rng, axis_name=AXIS),
+            mesh=mesh,
+            in_specs=(P(), P(AXIS), P()),
+            out_specs=(P(), P()),
+        ),
+        donate_argnums=0,
+    )
+
+    def place(state: Any, batch: Any) -> tuple[Any, Any]:
+        _check_divides(batch, here)
+        return _placed(state, replicated), _placed(batch, divided)
+
+    return Step(mapped, place)
+
+
+def _jitted(body: Callable, devices: tuple[jax.Device, ...]) -> Step:
+    if len(devices) != 1:
+        raise ValueError(f"jit runs on one device, not on {len(devices)}; choose one, or pmap or shard_map")
+    there = SingleDeviceSharding(devices[0])
+    jitted = jax.jit(functools.partial(body, axis_name=None), donate_argnums=0)
+    return Step(jitted, lambda state, batch: (_placed(state, there), _placed(batch, there)))
+
+
+def _placed(tree: Any, sharding: Sharding) -> Any:
+    """Every leaf, of which this process has its own rows or a whole copy, as an array on all devices."""
+
+    def place(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array) and x.sharding == sharding:
+            return x
+        if sharding.is_fully_addressable:
+            return jax.device_put(x, sharding)
+        return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+
+    return jax.tree.map(place, tree)
+
+
+def pmap_step(devices: list[jax.Device] | None = None) -> Step:
+    """`mapped_step("pmap", devices)`."""
+    return mapped_step("pmap", devices)
 
 
 def pmap_embed(devices: list[jax.Device] | None = None) -> Callable[[TrainState, np.ndarray], Prediction]:
-    """`embed(state, images)` on any number of pictures (padded to fit the devices); results on the host."""
-    count = jax.local_device_count() if devices is None else len(devices)
-    mapped = jax.pmap(embed_step, in_axes=(None, 0), devices=devices)
+    """`embed(state, images)` on any number of pictures (padded to fit the devices); results on the host.
+
+    By default on all devices of this process; no other process takes part, so none has to wait.
+    """
+    chosen = jax.local_devices() if devices is None else devices
+    mapped = jax.pmap(embed_step, in_axes=(None, 0), devices=chosen)
+
+    def own(x: Any) -> Any:
+        return x.addressable_data(0) if isinstance(x, jax.Array) and not x.is_fully_addressable else x
 
     def embed(state: TrainState, images: np.ndarray) -> Prediction:
         size = images.shape[0]
-        padded = np.pad(images, [(0, -size % count)] + [(0, 0)] * (images.ndim - 1))
-        out = mapped(state, split(padded, count))
+        padded = np.pad(images, [(0, -size % len(chosen))] + [(0, 0)] * (images.ndim - 1))
+        out = mapped(jax.tree.map(own, state), split(padded, len(chosen)))
         return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:size], out)
 
     return embed

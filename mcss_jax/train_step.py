@@ -18,6 +18,7 @@ depend on the number of replicas.
 """
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from mcss_jax import geometry, losses, metrics, mining, skeleton
 from mcss_jax.augment import augment
@@ -33,6 +34,8 @@ from mcss_jax.encoder import normalise
 from mcss_jax.method import Method, PoseNetwork, schedule, transformation
 
 Batch = dict[str, dict[str, Array]]
+Sums = dict[str, tuple[Float[Array, ""], Float[Array, ""]]]
+Report = dict[str, Float[Array, ""]]
 
 
 class PoseStatistics(NamedTuple):
@@ -55,6 +58,21 @@ class TrainState:
     opt_state: Any
     statistics: PoseStatistics
     method: Method = struct.field(pytree_node=False)
+
+
+class Outputs(NamedTuple):
+    """What the network says of b samples of v views in training; the regressor's answers as they leave it."""
+
+    embedding: Float[Array, "b v d"]
+    pose: Float[Array, "b v 17 3"]
+    rotation: Float[Array, "b v 6"]
+
+
+class Crop(NamedTuple):
+    """What augmentation made of b samples: the box of the first view, pixels, and whether it is mirrored."""
+
+    box: Float[Array, "b 4"]
+    flipped: Bool[Array, " b"]
 
 
 class Prediction(NamedTuple):
@@ -129,13 +147,15 @@ def _mined_pose_distance(
     return jnp.sum(jnp.where(known, distance, 0.0)), jnp.sum(known).astype(jnp.float32)
 
 
-def _loss(
+def forward(
     params: Any, state: TrainState, batch: Batch, rng: Key[Array, ""], axis_name: str | None
-) -> tuple[Array, tuple[Any, dict[str, tuple[Array, Array]], Array | None]]:
+) -> tuple[dict[str, Outputs], tuple[Any, dict[str, Crop]]]:
+    """Augmentation and network, in training mode: `(outputs, (new running statistics, crops))` by part of the batch.
+
+    All pictures are normalised together, over the axis too.
+    """
     method = state.method
-    objective = method.objective
-    images, spans, boxes, flips = [], {}, {}, {}
-    start = 0
+    images, crops = {}, {}
     for stream, part in enumerate(("labelled", "unlabelled")):
         if part not in batch:
             continue
@@ -143,52 +163,67 @@ def _loss(
         views = data["images"] if data["images"].ndim == 5 else data["images"][:, None]
         box = data["box"][:, None] if "box" in data else jnp.zeros((*views.shape[:2], 4))
         keys = _keys(rng, state.step, data["sample"], stream)
-        pixels, box, flips[part] = augment(keys, views, box, method.augmentation)
-        boxes[part] = box[:, 0]
-        images.append(pixels.reshape(-1, *pixels.shape[2:]))
-        spans[part] = slice(start, start + images[-1].shape[0])
-        start += images[-1].shape[0]
+        images[part], box, flipped = augment(keys, views, box, method.augmentation)
+        crops[part] = Crop(box[:, 0], flipped)
     network = PoseNetwork(method.network, axis_name)
-    (embedding, standardised, rotation), updates = network.apply(
+    answers, updates = network.apply(
         {"params": params, "batch_stats": state.batch_stats},
-        normalise(jnp.concatenate(images)),
+        normalise(jnp.concatenate([x.reshape(-1, *x.shape[2:]) for x in images.values()])),
         True,
         mutable=["batch_stats"],
     )
+    outputs, start = {}, 0
+    for part, pixels in images.items():
+        shape = pixels.shape[:2]
+        rows = slice(start, start + math.prod(shape))
+        outputs[part] = Outputs(*(x[rows].reshape(*shape, *x.shape[1:]) for x in answers))
+        start = rows.stop
+    return outputs, (updates["batch_stats"], crops)
+
+
+def objective(
+    outputs: dict[str, Outputs],
+    crops: dict[str, Crop],
+    state: TrainState,
+    batch: Batch,
+    axis_name: str | None,
+) -> tuple[Float[Array, ""], tuple[Sums, Int[Array, " a"] | None]]:
+    """The loss as a function of the network's outputs: `(loss, (sums, mined columns of every anchor))`.
+
+    The loss is the global one on every replica; sums are (sum, count) of this replica, by name of the metric.
+    """
+    weights = state.method.objective
     # Terms and sums hold (sum, count) of this replica; counts carry no gradient.
     terms: dict[str, tuple[float, tuple[Array, Array]]] = {}
-    sums: dict[str, tuple[Array, Array]] = {}
+    sums: Sums = {}
     mined = None
     if "labelled" in batch:
-        data, span = batch["labelled"], spans["labelled"]
-        canonical, target = _targets(data, boxes["labelled"], flips["labelled"])
+        data, crop = batch["labelled"], crops["labelled"]
+        standardised, rotation = outputs["labelled"].pose[:, 0], outputs["labelled"].rotation[:, 0]
+        canonical, target = _targets(data, crop.box, crop.flipped)
         mean, scale = state.statistics
         wanted = (canonical - mean[None]) / scale
-        terms["pose"] = (1.0, losses.pose(standardised[span], wanted, data["valid"]))
-        predicted = geometry.rotation_from_6d(rotation[span])
-        terms["rotation"] = (objective.rotation_weight, losses.rotation(predicted, target, data["valid"]))
-        error = metrics.mpjpe(standardised[span] * scale + mean[None], canonical)
+        terms["pose"] = (1.0, losses.pose(standardised, wanted, data["valid"]))
+        predicted = geometry.rotation_from_6d(rotation)
+        terms["rotation"] = (weights.rotation_weight, losses.rotation(predicted, target, data["valid"]))
+        error = metrics.mpjpe(standardised * scale + mean[None], canonical)
         sums["train_mpjpe_canonical"] = (jnp.sum(error * data["valid"]), jnp.sum(data["valid"]) * 1.0)
     if "unlabelled" in batch:
         data = batch["unlabelled"]
-        pairs = embedding[spans["unlabelled"]]
-        pairs = pairs.reshape(-1, 2, pairs.shape[-1])
+        pairs = outputs["unlabelled"].embedding
         instants = losses.Instants(data["group"], data["sequence"], data["time"], data["valid"])
         triplets = losses.mine(
             pairs,
             instants,
             _gather(pairs, axis_name),
             _gather(instants, axis_name),
-            min_gap=objective.min_negative_gap,
-            across_groups=objective.across_groups,
+            min_gap=weights.min_negative_gap,
+            across_groups=weights.across_groups,
             temperature=mining.temperature_at(
-                state.step,
-                objective.temperature_start,
-                objective.temperature_end,
-                objective.temperature_steps,
+                state.step, weights.temperature_start, weights.temperature_end, weights.temperature_steps
             ),
         )
-        terms["metric"] = (objective.metric_weight, losses.triplet(triplets, objective.margin))
+        terms["metric"] = (weights.metric_weight, losses.triplet(triplets, weights.margin))
         valid = triplets.valid.astype(jnp.float32)
         count = jnp.sum(valid)
         sums["positive_distance"] = (jnp.sum(triplets.positive * valid), count)
@@ -198,7 +233,8 @@ def _loss(
         )
         mined = triplets.mined
     # Variance about the global mean: zero when every picture has the same embedding (collapse).
-    everything = _gather(lax.stop_gradient(embedding), axis_name)
+    embedding = [found.embedding.reshape(-1, found.embedding.shape[-1]) for found in outputs.values()]
+    everything = _gather(lax.stop_gradient(jnp.concatenate(embedding)), axis_name)
     sums["embedding_variance"] = (jnp.sum(jnp.var(everything, axis=0)), jnp.ones(()))
     loss = jnp.zeros(())
     for name, (weight, (total, count)) in terms.items():
@@ -209,20 +245,21 @@ def _loss(
             share = lax.pmean(share * lax.axis_size(axis_name), axis_name)
         loss = loss + weight * share
         sums[f"loss_{name}"] = (total, count)
-    return loss, (updates["batch_stats"], sums, mined)
+    return loss, (sums, mined)
 
 
-def train_step(
-    state: TrainState, batch: Batch, rng: Key[Array, ""], *, axis_name: str | None = None
-) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """One update on this replica's share of the batch: `(new state, metrics)`.
+def _loss(
+    params: Any, state: TrainState, batch: Batch, rng: Key[Array, ""], axis_name: str | None
+) -> tuple[Array, tuple[Any, Sums, Array | None]]:
+    outputs, (batch_stats, crops) = forward(params, state, batch, rng, axis_name)
+    loss, (sums, mined) = objective(outputs, crops, state, batch, axis_name)
+    return loss, (batch_stats, sums, mined)
 
-    `rng` is the run's key: the step is folded in here. Metrics are means over the global batch, the same on
-    all replicas; a metric whose count is zero is NaN (nothing to report), never a made-up zero.
-    """
-    (loss, (batch_stats, sums, _)), gradients = jax.value_and_grad(_loss, has_aux=True)(
-        state.params, state, batch, rng, axis_name
-    )
+
+def update(
+    state: TrainState, loss: Array, gradients: Any, batch_stats: Any, sums: Sums, axis_name: str | None
+) -> tuple[TrainState, Report]:
+    """The optimiser's step and the global metrics, from what this replica found."""
     if axis_name is not None:
         gradients = lax.pmean(gradients, axis_name)
         batch_stats = lax.pmean(batch_stats, axis_name)
@@ -245,6 +282,20 @@ def train_step(
         ),
         report,
     )
+
+
+def train_step(
+    state: TrainState, batch: Batch, rng: Key[Array, ""], *, axis_name: str | None = None
+) -> tuple[TrainState, Report]:
+    """One update on this replica's share of the batch: `(new state, metrics)`.
+
+    `rng` is the run's key: the step is folded in here. Metrics are means over the global batch, the same on
+    all replicas; a metric whose count is zero is NaN (nothing to report), never a made-up zero.
+    """
+    (loss, (batch_stats, sums, _)), gradients = jax.value_and_grad(_loss, has_aux=True)(
+        state.params, state, batch, rng, axis_name
+    )
+    return update(state, loss, gradients, batch_stats, sums, axis_name)
 
 
 def embed_step(state: TrainState, images: UInt8[Array, "b s s 3"]) -> Prediction:

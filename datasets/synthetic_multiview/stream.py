@@ -126,9 +126,11 @@ def pictures_at(seed: int | Array, moments: Moments, config: StreamConfig) -> St
     return batch._replace(images=images)
 
 
-@partial(jax.jit, static_argnames="config")
-def stream_batch(seed: int | Array, step: int | Array, config: StreamConfig) -> StreamBatch:
-    """The batch of one step: a pure function of (seed, step, config).
+@partial(jax.jit, static_argnames=("config", "host", "hosts"))
+def stream_batch(
+    seed: int | Array, step: int | Array, config: StreamConfig, host: int = 0, hosts: int = 1
+) -> StreamBatch:
+    """The batch of one step, a pure function of (seed, step, config), or one host's equal stretch of it.
 
     Groups and sequences are numbered through, over all steps, so that none ever comes again.
     """
@@ -139,7 +141,8 @@ def stream_batch(seed: int | Array, step: int | Array, config: StreamConfig) -> 
     group = jnp.broadcast_to(groups[:, None, None], shape).reshape(-1)
     sequence = jnp.broadcast_to(sequences[:, :, None], shape).reshape(-1)
     index = jnp.broadcast_to(jnp.arange(config.instants, dtype=jnp.int32)[None, None, :], shape).reshape(-1)
-    moments = jax.vmap(partial(_draw, config, seed))(group, sequence, index)
+    rows = slice(host * group.size // hosts, (host + 1) * group.size // hosts)
+    moments = jax.vmap(partial(_draw, config, seed))(group[rows], sequence[rows], index[rows])
     return pictures_at(seed, moments, config)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets import pipeline, sampling, tuples
+from datasets import pipeline, records, sampling, tuples
 from datasets.pipeline import Loader, Split
 
 DATASET = "synthetic_multiview/tiny"
@@ -122,6 +122,36 @@ def test_labels_of_unlabelled_people_are_never_read(
         batch_plan = plan(split, labelled, step)
         assert set(batch_plan.unlabelled) & set(others), "the batch meets poisoned records"
         assert_same(Loader(split, labelled)(batch_plan), Loader(poisoned, labelled)(batch_plan))
+
+
+def test_only_the_views_of_the_plan_are_decoded(
+    split: Split, labelled: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+
+    def counted(data: bytes, out: np.ndarray) -> None:
+        decoded.append(data)
+        records.decode_into(data, out)
+
+    monkeypatch.setattr(pipeline, "decode_into", counted)
+    batch_plan = plan(split, labelled)
+    Loader(split, labelled)(batch_plan)
+    wanted = list(
+        zip(batch_plan.unlabelled.repeat(2), batch_plan.unlabelled_views[:, :2].ravel(), strict=True)
+    )
+    wanted += zip(batch_plan.labelled, batch_plan.labelled_views[:, 0], strict=True)
+    expected = [split[int(record)]["images"][view] for record, view in wanted]
+    assert sorted(decoded) == sorted(expected) and len(decoded) == 2 * 12 + 6
+
+
+def test_records_for_training_hold_what_training_reads(
+    prepared_tiny: Path, split: Split, labelled: np.ndarray
+) -> None:
+    few = pipeline.open_split(prepared_tiny, DATASET, "train", 0, pipeline.FOR_TRAINING)
+    assert set(few[3]) == set(pipeline.FOR_TRAINING) and len(few.source) == split.records
+    for step in range(2):
+        batch_plan = plan(split, labelled, step)
+        assert_same(Loader(split, labelled)(batch_plan), Loader(few, labelled, threads=5)(batch_plan))
 
 
 def test_damaged_records_keep_their_place(split: Split, labelled: np.ndarray) -> None:

@@ -256,6 +256,26 @@ def test_chunks_skip_what_has_no_pose_or_no_record() -> None:
     assert stretches("S1:0.3")[0] == stretches("S1:0.3", 0, TABLE[:1])[0]
 
 
+@pytest.mark.parametrize("hosts", [1, 2, 4, 8])
+def test_hosts_share_a_plan(hosts: int) -> None:
+    """Their shares, one after another, are the plan, row by row; each knows where its rows stand."""
+    whole = plan(3, 5)
+    shares = [sampling.share(whole, host, hosts) for host in range(hosts)]
+    for part in ("unlabelled", "labelled"):
+        for field in (part, f"{part}_views"):
+            rows = np.concatenate([getattr(share, field) for share in shares])
+            np.testing.assert_array_equal(rows, getattr(whole, field))
+        sizes = {len(getattr(share, part)) for share in shares}
+        assert sizes == {len(getattr(whole, part)) // hosts}
+        firsts = [getattr(share, f"first_{part}") for share in shares]
+        assert firsts == [host * sizes.copy().pop() for host in range(hosts)]
+
+
+def test_a_plan_that_hosts_cannot_share() -> None:
+    with pytest.raises(ValueError, match="24 unlabelled and 8 labelled rows .* shared evenly by 3 hosts"):
+        sampling.share(plan(3, 5), 0, 3)
+
+
 def test_check() -> None:
     blocks = Blocks(3, 2, 4)
     sampling.check(TABLE, 4, blocks, 10, 40)

@@ -21,10 +21,11 @@ def test_defaults_are_good() -> None:
     [
         *((name, 0, "expected at least 1") for name in (
             "steps", "log_every", "save_every", "keep", "validation_stride", "decode_threads", "width",
-            "embedding_dim", "hidden", "blocks", "sequences", "instants",
+            "embedding_dim", "hidden", "blocks", "sequences", "instants", "accumulate", "coordinator_timeout",
         )),
         *((name, -1, "expected at least 0") for name in (
-            "image_size", "labelled_batch", "warmup_steps", "validate_every", "stop_after", "seed",
+            "image_size", "labelled_batch", "warmup_steps", "validate_every", "stop_after", "seed", "devices",
+            "num_processes",
         )),
         *((name, value, "expected a finite number of at least 0") for value in (-0.1, float("nan"), float("inf"))
           for name in ("min_negative_gap", "temperature_start", "temperature_end", "metric_weight",
@@ -59,17 +60,66 @@ def test_a_picture_is_no_positive_of_itself() -> None:
     settings.check(dataclasses.replace(GOOD, **plain | {"augment_shift": 0.1}, positives="augmented"))
 
 
+def test_parts_must_divide_the_share_of_a_device() -> None:
+    config = dataclasses.replace(GOOD, labelled_batch=64, blocks=4, sequences=4, instants=6, accumulate=8)
+    settings.check_devices(config, 4)
+    message = "--accumulate=8: --labelled_batch on each of 16 devices is 4 and .* divide the batch: 2$"
+    with pytest.raises(ValueError, match=message):
+        settings.check_devices(config, 16)
+    settings.check_devices(dataclasses.replace(config, labelled="none"), 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"process_id": 1},
+            "--process_id=1 is for several processes, but --num_processes=0; give their number too",
+        ),
+        (
+            {"coordinator_address": "h:1", "num_processes": 1},
+            "--coordinator_address=h:1 is for several processes, but --num_processes=1",
+        ),
+        ({"num_processes": 2, "process_id": 0}, "--coordinator_address=''; expected HOST:PORT of process 0"),
+        (
+            {"num_processes": 2, "process_id": 0, "coordinator_address": "host"},
+            "--coordinator_address='host'; expected HOST:PORT of process 0 with --num_processes=2",
+        ),
+        ({"num_processes": 2, "coordinator_address": "h:1"}, "--process_id=-1; expected 0 to 1 with"),
+        (
+            {"num_processes": 2, "coordinator_address": "h:1", "process_id": 2},
+            "--process_id=2; expected 0 to 1",
+        ),
+    ],
+)
+def test_several_processes_are_named_in_full(changes: dict, message: str) -> None:
+    settings.check(dataclasses.replace(GOOD, num_processes=2, process_id=1, coordinator_address="[::1]:80"))
+    with pytest.raises(ValueError, match=message):
+        settings.check(dataclasses.replace(GOOD, **changes))
+
+
 def test_batches_must_divide() -> None:
     config = dataclasses.replace(GOOD, labelled_batch=6, blocks=1, sequences=3, instants=3)
     settings.check_devices(config, 1)
-    with pytest.raises(ValueError, match="--labelled_batch is 6; expected a multiple of the 4 devices"):
+    with pytest.raises(
+        ValueError, match="is 6; expected a multiple of the 4 devices: the nearest are 4 and 8"
+    ):
         settings.check_devices(config, 4)
     with pytest.raises(
-        ValueError, match="--blocks x --sequences x --instants is 9; expected a multiple of the 2"
+        ValueError, match="--blocks x --sequences x --instants is 9; expected a multiple of the 2 .* 8 and 10"
     ):
         settings.check_devices(config, 2)
     settings.check_devices(dataclasses.replace(config, method="baseline"), 2)
     settings.check_devices(dataclasses.replace(config, labelled="none"), 3)
+
+
+def test_jit_is_for_one_device() -> None:
+    config = dataclasses.replace(GOOD, parallel="jit")
+    settings.check_devices(config, 1)
+    with pytest.raises(
+        ValueError, match="--parallel=jit is for one device, and there are 2; set --devices=1"
+    ):
+        settings.check_devices(config, 2)
 
 
 def test_every_setting_of_the_method_reaches_it() -> None:
@@ -88,8 +138,9 @@ def test_every_setting_of_the_method_reaches_it() -> None:
     others = {
         "dataset", "image_size", "data_dir", "labelled", "label_sampling", "train_split", "validation_split",
         "stream", "stream_size", "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "positives",
-        "workdir", "seed", "log_every", "validate_every", "validation_stride", "save_every", "keep", "stop_after",
-        "decode_threads",
+        "instant_gap", "workdir", "seed", "log_every", "validate_every", "validation_stride", "save_every", "keep",
+        "stop_after", "decode_threads", "parallel", "devices", "coordinator_address", "num_processes", "process_id",
+        "coordinator_timeout", "cache", "accumulate", "init_from",
     }  # fmt: skip
     assert set(changes) | others == {field.name for field in dataclasses.fields(Train)}
     assert base.objective.temperature_steps == GOOD.steps

@@ -53,6 +53,22 @@ def no_poses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Takes, "poses", lambda self, records: np.ones((len(records), 4, 17, 3), np.float32))
 
 
+def test_hosts_share_a_streamed_batch(
+    recorder: Recorder, no_poses: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rows, one host after another, are those of the one host that has them all, and nobody draws more."""
+    (_, whole), *_ = streamed.Streamed(TINY).batches(3, 4, pipeline.Waiting())
+    recorder.asked.clear()
+    monkeypatch.setattr(streamed.jax, "process_count", lambda: 2)
+    shares = []
+    for host in (0, 1):
+        monkeypatch.setattr(streamed.jax, "process_index", lambda host=host: host)
+        shares += [batch for _, batch in streamed.Streamed(TINY).batches(3, 4, pipeline.Waiting())]
+    joined = jax.tree.map(lambda *rows: np.concatenate(rows), *shares)
+    jax.tree.map(np.testing.assert_array_equal, joined, jax.tree.map(np.asarray, whole))
+    assert [len(moments.time) for _, moments in recorder.asked] == [24, 4, 24, 4]
+
+
 def test_the_parts_of_a_stream_share_their_people_and_no_motion(recorder: Recorder, no_poses: None) -> None:
     """One seed, so that S1 with labels is S1 without; numbers apart, so that no motion is seen twice."""
     source = streamed.Streamed(TINY)

@@ -1,5 +1,6 @@
 """Training as a user runs it: restarts, refusals, interruptions, control of what is saved, a stream without TFDS."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import metric_log, run_folder, sources, train
+from launch import locks, metric_log, run_folder, sources, train
 from launch.settings import Train
 from mcss_jax import checkpoint
 from tests.mcss_jax.steps import two_blocks
@@ -120,15 +121,17 @@ def test_checkpoints_of_other_data_are_refused(
     with checkpoint.Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         state, _, _ = checkpoints.restore(straight.state)
         checkpoints.save(11, state, {"fingerprint": "other", "seed": 0})
-    with pytest.raises(ValueError, match="holds checkpoints of other data than synthetic_multiview/tiny"):
+    with pytest.raises(
+        ValueError, match="holds checkpoints of data with fingerprint other; the data now have"
+    ):
         train.train(config)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
 def test_a_signal_saves_and_says_where(
     name: str, config: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     original = sources.Prepared.batches
 
     def batches(self: sources.Prepared, *given: Any) -> Iterator[tuple[int, Any]]:
@@ -139,20 +142,49 @@ def test_a_signal_saves_and_says_where(
 
     monkeypatch.setattr(sources.Prepared, "batches", batches)
     stopped = train.train(config)
-    assert (stopped.step, stopped.finished) == (3, False)
+    assert (stopped.step, stopped.finished, stopped.preempted) == (3, False, name == "SIGUSR1")
     assert checkpoint.latest(stopped.folder / "checkpoints") == 3
     assert f"stopped after step 3 of 10; saved in {stopped.folder}" in capsys.readouterr().out
     assert {s: signal.getsignal(s) for s in before} == before
+
+
+@pytest.mark.parametrize(
+    ("finished", "preempted", "code"), [(False, True, 75), (False, False, None), (True, True, None)]
+)
+def test_schedulers_are_asked_to_start_it_again(
+    finished: bool,
+    preempted: bool,
+    code: int | None,
+    config: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    stopped = train.Trained(tmp_path, 3, finished, state=None, preempted=preempted)  # type: ignore[arg-type]
+    monkeypatch.setattr(train, "train", lambda _: stopped)
+    with pytest.raises(SystemExit) if code else contextlib.nullcontext() as left:
+        train.main(config)
+    assert left is None or left.value.code == code
+
+
+def test_a_folder_in_use_is_refused(config: Train) -> None:
+    """A lock that was left behind is none: it ends with its process."""
+    with locks.held(Path(config.workdir)) as mine:
+        assert mine
+        with pytest.raises(
+            OSError, match="another training is at work in .*run; wait for it, stop it, or use another"
+        ):
+            train.train(config)
+    assert checkpoint.steps(Path(config.workdir) / "checkpoints") == []
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
     config: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps 3 to 4 go wrong, nothing is logged there, and the checkpoint due at 4 must not be written."""
-    original = train.parallel.pmap_step
+    original = train.parallel.mapped_step
 
-    def broken_step() -> Any:
-        step = original()
+    def broken_step(*given: Any) -> Any:
+        step = original(*given)
 
         def broken(state: Any, batch: Any, rng: Any) -> Any:
             number = int(np.asarray(state.step))
@@ -161,7 +193,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
 
         return broken
 
-    monkeypatch.setattr(train.parallel, "pmap_step", broken_step)
+    monkeypatch.setattr(train.parallel, "mapped_step", broken_step)
     with pytest.raises(
         ValueError, match="non-finite between updates 1 and 4 .*the last checkpoint is from before"
     ):
@@ -196,6 +228,16 @@ def test_damage_and_collapse_are_said_once(config: Train, monkeypatch: pytest.Mo
         ({"blocks": 4000}, ValueError, "is larger than the training split of"),
         ({"labelled_batch": 4000}, ValueError, "--labelled_batch=4000 is larger than"),
         ({"labelled_batch": 6}, ValueError, "--labelled_batch is 6; expected a multiple of the 4 devices"),
+        (
+            {"devices": 5},
+            ValueError,
+            "5 devices were asked for, but there are 4 here; choose 1 to 4, or 0 for all",
+        ),
+        (
+            {"parallel": "jit"},
+            ValueError,
+            "--parallel=jit is for one device, and there are 4; set --devices=1",
+        ),
         ({"dataset": "synthetic_multiview/demo"}, FileNotFoundError, "python -m launch.prepare --dataset="),
         (
             {"validation_split": "nobody", "validate_every": 5},

@@ -36,6 +36,15 @@ def two_blocks() -> Iterator[None]:
             jax.config.update("jax_disable_most_optimizations", False)
 
 
+def darken(
+    keys: jax.Array, views: jax.Array, box: jax.Array, _: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """An augmentation that compiles fast: every sample is darkened and perhaps mirrored as its own key says."""
+    light = jax.vmap(jax.random.uniform)(keys)
+    pixels = views.astype(jnp.float32) * light[:, None, None, None, None]
+    return pixels, box, light < 0.5
+
+
 def poses(rng: np.random.Generator, n: int) -> np.ndarray:
     """Camera-frame poses in millimetres with hips and spine where a person has them."""
     pose = rng.normal(0, 250, (n, 17, 3))

@@ -1,0 +1,131 @@
+"""One of two processes that train as one; what it saw goes to a JSON file. Started by test_two_processes."""
+
+import contextlib
+import dataclasses
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from datasets import pipeline
+from launch import hosts, settings, sources, train
+from mcss_jax import parallel
+from mcss_jax.train_step import Prediction
+from tests.mcss_jax.steps import two_blocks
+
+
+def refusal(of: Callable[[], Any]) -> str:
+    try:
+        of()
+    except (ValueError, OSError) as error:
+        return str(error)
+    return "none"
+
+
+def refusals(config: settings.Train) -> dict[str, str]:
+    """What is said to processes that differ; everything here ends at once on both."""
+    process = jax.process_index()
+    own_folder = dataclasses.replace(config, workdir=f"{config.workdir}_of_{process}")
+
+    def alone() -> None:
+        with hosts.together("count to two"):
+            if process == 1:
+                raise OSError("only to one")
+
+    def see_own_folder() -> None:
+        with contextlib.ExitStack() as stack:
+            train._claim(own_folder, {"fingerprint": "x"}, stack)
+
+    return {
+        "settings": refusal(lambda: hosts.compare_settings(dataclasses.replace(config, seed=process))),
+        "fingerprint": refusal(lambda: hosts.compare({"the data's fingerprint": f"print {process}"})),
+        "parameters": refusal(lambda: hosts.compare_state({"w": jax.numpy.full(3, process)})),
+        "alone": refusal(alone),
+        "folder": refusal(see_own_folder),
+    }
+
+
+def shard_mapped() -> dict[str, Any]:
+    """Two calls of a step that is small enough to be compiled twice: where rows, state and key end up."""
+
+    def body(state: Any, batch: Any, rng: Any, axis_name: str) -> Any:
+        total = jax.lax.psum(jnp.sum(batch["rows"] * (1 + jax.lax.axis_index(axis_name))), axis_name)
+        return {"w": state["w"] + total}, {"total": total, "drawn": jax.random.uniform(rng)}
+
+    step = parallel._shard_mapped(body, tuple(parallel.choose_devices()))
+    rows = np.arange(8, dtype=np.float32).reshape(2, 4)[jax.process_index()]
+    state: Any = {"w": np.ones(3, np.float32)}
+    for _ in range(2):
+        state, report = step(state, {"rows": rows}, jax.random.key(5))
+    hosts.compare_state(state)
+    return {"w": np.asarray(state["w"]).tolist(), **{k: float(v) for k, v in report.items()}}
+
+
+def embedded(state: Any) -> list[list[float]]:
+    """What a process embeds alone, while the other embeds less, of a network that is quick to compile."""
+
+    def mean(state: Any, images: Any) -> Prediction:
+        rows = jnp.mean(images, axis=(1, 2)) + state.step
+        return Prediction(rows, rows, rows)
+
+    parallel.embed_step = mean
+    images = np.full((3 + 2 * jax.process_index(), 4, 4, 3), 7, np.uint8)
+    return parallel.pmap_embed()(state, images).embedding.tolist()
+
+
+def count_decoded() -> list[int]:
+    """The records whose pictures this process decodes from now on, once for every picture."""
+    decoded: list[int] = []
+    index_of: dict[int, int] = {}
+    original_get, original_draw = pipeline.Split.__getitem__, pipeline.Split.draw
+
+    def get(self: Any, index: int) -> Any:
+        record = original_get(self, index)
+        index_of[id(record)] = index
+        return record
+
+    def draw(self: Any, record: Any, view: int, out: Any) -> None:
+        decoded.append(index_of[id(record)])
+        original_draw(self, record, view, out)
+
+    pipeline.Split.__getitem__, pipeline.Split.draw = get, draw  # type: ignore[method-assign]
+    return decoded
+
+
+def signal_at(step: int) -> None:
+    """Process 1 gets a scheduler's signal while the batch of `step` is handed out."""
+    original = sources.Prepared.batches
+
+    def batches(self: sources.Prepared, *given: Any) -> Iterator[tuple[int, Any]]:
+        for number, batch in original(self, *given):
+            if number == step and jax.process_index() == 1:
+                signal.raise_signal(signal.SIGUSR1)
+            yield number, batch
+
+    sources.Prepared.batches = batches  # type: ignore[method-assign, assignment]
+
+
+def main(config: settings.Train, output: Path) -> None:
+    hosts.initialise(config)
+    found: dict[str, Any] = {"devices": [jax.local_device_count(), jax.device_count()]}
+    with two_blocks():
+        found["refusals"] = refusals(config)
+        found["shard_mapped"] = shard_mapped()
+        decoded = count_decoded()
+        half = train.train(dataclasses.replace(config, stop_after=2))
+        found["half"], found["decoded"] = half.step, sorted(decoded)
+        found["embedded"] = embedded(half.state)
+        signal_at(3)
+        stopped = train.train(dataclasses.replace(config, save_every=10_000))
+        found["stopped"], found["preempted"] = stopped.step, stopped.preempted
+    output.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(settings.Train(**json.loads(sys.argv[1])), Path(sys.argv[2]))
