@@ -1,0 +1,119 @@
+"""Tensors from a safetensors file; whatever could run code when it is read is refused, with a safe way out."""
+
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import ml_dtypes  # noqa: F401  (gives NumPy the bfloat16 that safetensors asks it for)
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+Shape = tuple[int, ...]
+
+FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+# A pickle begins with its protocol; PyTorch's older files are one, its newer ones a zip archive with one inside.
+PICKLE = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+
+
+def convert_command(source: Path, target: Path) -> str:
+    """One command that turns PyTorch's file into safetensors, to be run elsewhere."""
+    return (
+        'python -c "import torch; from safetensors.torch import save_file; '
+        f"save_file({{k: v.contiguous() for k, v in torch.load('{source.name}', map_location='cpu', "
+        f"weights_only=True).items()}}, '{target.name}')\""
+    )
+
+
+def _looks_like_safetensors(start: bytes, size: int) -> bool:
+    """Eight bytes of header length, little-endian, then a JSON object (the format's README)."""
+    return len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= size
+
+
+def _pickle_in(file: Path, start: bytes) -> str | None:
+    """What the file is, where that is something that may hold a pickle."""
+    if start.startswith(PICKLE):
+        return "a pickle"
+    if start.startswith(b"\x93NUMPY"):
+        return "a NumPy file, which may hold pickled objects"
+    if start.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            names = []
+        if any(name.endswith(".npy") for name in names):
+            return "a NumPy archive, which may hold pickled objects"
+        return "a zip archive, as PyTorch makes them around a pickle"
+    return None
+
+
+def check_format(file: Path) -> None:
+    """Tells by its content, not its name, whether a file is safetensors.
+
+    Raises FileNotFoundError when there is no file, ValueError when it is another format.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}; expected weights as .safetensors")
+    with file.open("rb") as opened:
+        start = opened.read(9)
+    if _looks_like_safetensors(start, file.stat().st_size):
+        return
+    found = _pickle_in(file, start)
+    if found is not None:
+        raise ValueError(
+            f"{file} is {found}; reading a pickle can run whatever code it carries, so none is opened here. If its "
+            "source is one you trust, convert it on a machine or in a container that holds nothing else, with "
+            f"torch>=2.10 and safetensors installed, and give the result as --source: "
+            f"{convert_command(file, file.with_suffix('.safetensors'))}"
+        )
+    raise ValueError(
+        f"{file} is not a safetensors file (its first bytes are {start.hex(' ') or 'missing'}), or was cut off; "
+        "download it again, or give a .safetensors file"
+    )
+
+
+def shapes(file: Path) -> dict[str, Shape]:
+    """Names and shapes of the file's tensors; no value is read.
+
+    Raises FileNotFoundError or ValueError as `check_format`, and ValueError for a file that is damaged or cut off.
+    """
+    check_format(file)
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file} is damaged or was cut off: {error}; download it again, its header and its size do not agree"
+        ) from error
+
+
+def read(file: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+    """The wanted tensors as float32; half precisions are widened, which is exact.
+
+    `wanted` are names and shapes that the file has. Raises ValueError for a tensor of another kind of number, and
+    when values are not finite, naming the tensors.
+    """
+    found, broken = {}, []
+    with safe_open(file, framework="numpy") as opened:
+        for name in wanted:
+            kind = opened.get_slice(name).get_dtype()
+            if kind not in FLOATS:
+                raise ValueError(
+                    f"{file} has {name} as {kind}; expected {', '.join(FLOATS.values())} (safetensors: "
+                    f"{', '.join(FLOATS)})"
+                )
+            found[name] = opened.get_tensor(name).astype(np.float32)
+            if not np.isfinite(found[name]).all():
+                broken.append(name)
+    if broken:
+        raise ValueError(
+            f"{file} has values that are not finite in {some(broken)}; such weights are damaged, get them anew"
+        )
+    return found
+
+
+def some(names: list[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
