@@ -2,7 +2,8 @@
 
     bash launch/demo.sh
 
-Leaves runs/demo/report.html and the same figures as runs/demo/results.json. Interrupted, the same command continues.
+Leaves runs/demo/report.html, the same figures as runs/demo/results.json, and a small model that launch.predict uses by
+default (its card: runs/demo/mcss/MODEL.md). Interrupted, the same command continues.
 """
 
 import dataclasses
@@ -10,7 +11,19 @@ import json
 import time
 from pathlib import Path
 
-from launch import evaluate, flags, prepare, progress, report, report_commands, retrieve, settings, train
+from launch import (
+    demo_card,
+    evaluate,
+    flags,
+    prepare,
+    progress,
+    report,
+    report_commands,
+    retrieve,
+    run_folder,
+    settings,
+    train,
+)
 from launch.flags import option
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
@@ -66,6 +79,10 @@ def demo(config: Demo) -> Path:
         evaluate.table({"mean pose": first.mean_pose} | {n: r.figures for n, r in compared.evaluated.items()})
     )
     progress.say(retrieve.table(compared.retrieval))
+    run_folder.write_text(
+        output / "mcss" / demo_card.FILE,
+        demo_card.text(run_folder.open_run(output / "mcss"), compared.evaluated["mcss"]),
+    )
     page = output / "report.html"
     report.write(
         compared,

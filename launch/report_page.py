@@ -26,8 +26,8 @@ class Section:
     body: str
 
 
-def document(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The whole page; `lead` is HTML under the title."""
+def document(title: str, lead: str, sections: Sequence[Section], style: str = "", script: str = "") -> str:
+    """The whole page; `lead` is HTML under the title, `style` follows the common one, `script` (HTML) ends it."""
     contents = "".join(f'<li><a href="#{_anchor(s.title)}">{escape(s.title)}</a></li>' for s in sections)
     body = "".join(
         f'<section id="{_anchor(s.title)}"><h2>{escape(s.title)}</h2>{paragraph(s.text)}{s.body}</section>'
@@ -39,9 +39,9 @@ def document(title: str, lead: str, sections: Sequence[Section]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body>'
+        f'<link rel="icon" href="data:,"><style>{STYLE}{style}</style></head><body>'
         f"<header><h1>{escape(title)}</h1>{lead}</header>"
-        f'<nav aria-label="Contents"><ul>{contents}</ul></nav><main>{body}</main></body></html>\n'
+        f'<nav aria-label="Contents"><ul>{contents}</ul></nav><main>{body}</main>{script}</body></html>\n'
     )
 
 

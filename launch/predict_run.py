@@ -1,0 +1,144 @@
+"""The network over a camera's frames: cut while the batch before is predicted, put together as columns."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from datasets import boxes
+from launch.predict_frames import THREADS, Frame, ahead, spans
+from launch.predict_overlay import LONG_SIDE, Film, drawn, place, shrunk
+from launch.predict_sources import Camera
+from launch.predict_thumbnails import Thumbnails
+from mcss_jax.model import Model, Output
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """What was predicted for n frames of a camera, in order.
+
+    Attributes:
+      index, time, square: see `predict_frames.Frame`.
+      size: width and height of the pictures, pixels.
+      joints: pixels of the joints, placed by the box (`predict_overlay.place`).
+      out: embeddings and poses.
+    """
+
+    index: Int[np.ndarray, " n"]
+    time: Float[np.ndarray, " n"]
+    square: Float[np.ndarray, "n 4"]
+    size: Int[np.ndarray, "n 2"]
+    joints: Float[np.ndarray, "n 17 2"]
+    out: Output
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """Of a frame the crop, where somebody is in it, and what a video shows of it, where one is made."""
+
+    index: int
+    time: float
+    square: Float[np.ndarray, "4"]
+    size: tuple[int, int]
+    crop: UInt8[np.ndarray, "s s 3"] | None
+    shown: Picture | None
+
+
+def predict(
+    model: Model,
+    camera: Camera,
+    frames: Iterator[Frame],
+    *,
+    margin: float,
+    batch: int,
+    notes: list[str],
+    thumbnails: Thumbnails,
+    film: Film | None = None,
+) -> Views | None:
+    """Predicts the frames in which there is somebody; None where that is none of them.
+
+    Frames without anybody are named in `notes`; `film` shows all of them.
+    """
+    parts: list[Views] = []
+    nobody: list[int] = []
+    cutter = partial(_cut, model.image_size, thumbnails, film is not None)
+    made = ahead((partial(cutter, frame) for frame in frames), depth=2 * THREADS, threads=THREADS)
+    batches = _batches(made, batch)
+    for cuts in ahead(itertools.repeat(partial(next, batches, None)), depth=2):
+        if cuts is None:
+            break
+        nobody += [cut.index for cut in cuts if cut.crop is None]
+        present = [cut for cut in cuts if cut.crop is not None]
+        if present:
+            # The last batch takes the program of the others.
+            parts.append(_views(model, present, margin, batch if parts else len(present)))
+        if film is not None:
+            joints = dict(zip(parts[-1].index.tolist(), parts[-1].joints, strict=True)) if present else {}
+            for cut in cuts:
+                assert cut.shown is not None
+                film.add(drawn(cut.shown, cut.size, joints.get(cut.index)))
+    if nobody:
+        what = "frames" if camera.is_video else "pictures"
+        notes.append(
+            f"{camera.name}: nobody was found in {what} {spans(nobody)}; nothing is written for them"
+        )
+    return _joined(parts) if parts else None
+
+
+def _cut(size: int, thumbnails: Thumbnails, is_shown: bool, frame: Frame) -> _Cut:
+    somebody = bool(np.isfinite(frame.square).all())
+    if not somebody and not is_shown:
+        return _Cut(frame.index, frame.time, frame.square, (0, 0), None, None)
+    picture = frame.picture()
+    if somebody:
+        thumbnails.offer(frame, picture)
+    return _Cut(
+        frame.index,
+        frame.time,
+        frame.square,
+        (picture.shape[1], picture.shape[0]),
+        boxes.crop_resize(picture, frame.square, size) if somebody else None,
+        shrunk(picture, LONG_SIDE) if is_shown else None,
+    )
+
+
+def _batches(cuts: Iterator[_Cut], size: int) -> Iterator[list[_Cut]]:
+    while part := list(itertools.islice(cuts, size)):
+        yield part
+
+
+def _views(model: Model, cuts: list[_Cut], margin: float, size: int) -> Views:
+    crops = np.stack([cut.crop for cut in cuts if cut.crop is not None])
+    padded = np.pad(crops, [(0, max(0, size - len(crops))), (0, 0), (0, 0), (0, 0)])
+    out = Output(*(column[: len(crops)] for column in model(padded)))
+    square = np.stack([cut.square for cut in cuts])
+    return Views(
+        index=np.array([cut.index for cut in cuts]),
+        time=np.array([cut.time for cut in cuts]),
+        square=square,
+        size=np.array([cut.size for cut in cuts]),
+        joints=place(out.in_camera, square, margin),
+        out=out,
+    )
+
+
+def _joined(parts: list[Views]) -> Views:
+    def column(of: Callable[[Views], np.ndarray]) -> np.ndarray:
+        return np.concatenate([of(part) for part in parts])
+
+    return Views(
+        index=column(lambda v: v.index),
+        time=column(lambda v: v.time),
+        square=column(lambda v: v.square),
+        size=column(lambda v: v.size),
+        joints=column(lambda v: v.joints),
+        out=Output(*(np.concatenate(values) for values in zip(*(part.out for part in parts), strict=True))),
+    )

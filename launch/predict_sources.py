@@ -1,0 +1,168 @@
+"""What `launch.predict` is given: pictures, a video, or the videos of one scene, and the boxes that belong to it."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from datasets import boxes, video
+from datasets.multiview_video import manifest
+from launch.query_pictures import ENDINGS
+
+WHOLE, STATIC = "whole", "static"
+EXPECTED = (
+    f"a picture ({', '.join(ENDINGS)}), a folder of pictures, a video ({', '.join(video.EXTENSIONS)}), or a folder "
+    f"or {manifest.MANIFEST} with the videos of one scene was expected"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """What is predicted in one go: a video, or pictures.
+
+    Attributes:
+      files: one video, or pictures by name.
+      boxes: `whole`, `static`, or the track of a CSV file (frames: of the video, or numbers of the pictures).
+      offset: seconds, added to the video's own times.
+      rate: frames per second; 0 for pictures.
+      frames: pictures, or what the video's header promises.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    boxes: str | boxes.Track
+    offset: float = 0.0
+    rate: float = 0.0
+    frames: int = 0
+
+    @property
+    def is_video(self) -> bool:
+        return self.rate > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One or several cameras that saw the same person, and what could not be read."""
+
+    name: str
+    cameras: tuple[Camera, ...]
+    notes: tuple[str, ...] = ()
+
+
+def open_scene(source: str | Path, chosen: str = "") -> Scene:
+    """Looks at what there is; of videos the headers are read.
+
+    Args:
+      chosen: `whole`, `static` or a CSV file of boxes; by default `whole` for pictures, and for videos the boxes.csv
+        beside them, else `static`.
+
+    Raises:
+      FileNotFoundError: the source, or the file of boxes, is not there.
+      ValueError: it is something else; no video can be read; boxes that do not belong to it.
+    """
+    source = Path(source).expanduser()
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: there is no such file or folder; {EXPECTED}")
+    pictures, videos = _contents(source)
+    if pictures and videos:
+        raise ValueError(
+            f"{source} holds pictures ({pictures[0].name}, ...) and videos ({videos[0].name}, ...); give one kind"
+        )
+    if pictures:
+        return _of_pictures(source, pictures, chosen or WHOLE)
+    is_manifest = source.name.endswith(".toml") or (source / manifest.MANIFEST).is_file()
+    if is_manifest or (source.is_dir() and len(videos) != 1):
+        return _of_session(source, chosen)
+    return _of_videos(source.stem, (manifest.Camera(videos[0].stem, videos[0]),), chosen or STATIC)
+
+
+def _contents(source: Path) -> tuple[list[Path], list[Path]]:
+    """Pictures and videos of a source, by name."""
+    if source.is_dir():
+        files = [
+            path for path in sorted(source.iterdir()) if not path.name.startswith(".") and path.is_file()
+        ]
+    else:
+        files = [source]
+    pictures = [path for path in files if path.suffix.lower() in ENDINGS]
+    videos = [path for path in files if path.suffix.lower() in video.EXTENSIONS]
+    if source.is_file() and not pictures and not videos and source.suffix != ".toml":
+        raise ValueError(f"{source} is neither a picture nor a video; {EXPECTED}")
+    return pictures, videos
+
+
+def _of_pictures(source: Path, files: list[Path], chosen: str) -> Scene:
+    if chosen == STATIC:
+        raise ValueError(
+            f"--boxes={STATIC} finds the person who moves in a video, but {source} holds pictures; "
+            f"give --boxes={WHOLE} "
+            "for crops, or a CSV file"
+        )
+    name = source.stem if source.is_file() else source.resolve().name
+    given: str | boxes.Track = chosen
+    if chosen != WHOLE:
+        given = _track_of_pictures(Path(chosen), files)
+    return Scene(name, (Camera(name, tuple(files), given, frames=len(files)),))
+
+
+def _track_of_pictures(csv: Path, files: list[Path]) -> boxes.Track:
+    """The box of every picture that has one; rows name the file, or give its number by name from 0 as the frame."""
+    number = {path.stem: i for i, path in enumerate(files)} | {path.name: i for i, path in enumerate(files)}
+    found: dict[int, np.ndarray] = {}
+    for name, track in boxes.read_csv(csv).items():
+        if name and name not in number:
+            raise ValueError(f"{csv} has a box for {name}, which is not among the {len(files)} pictures")
+        if not name and track.frame.max() >= len(files):
+            raise ValueError(
+                f"{csv} has a box for picture {track.frame.max()}; there are {len(files)}, from 0"
+            )
+        found |= (
+            {number[name]: track.box[0]} if name else dict(zip(track.frame.tolist(), track.box, strict=True))
+        )
+    order = sorted(found)
+    return boxes.Track(np.array(order), np.stack([found[i] for i in order]))
+
+
+def _of_session(source: Path, chosen: str) -> Scene:
+    sessions = manifest.load(source)
+    if len(sessions) > 1:
+        names = ", ".join(session.name for session in sessions)
+        raise ValueError(f"{source} holds {len(sessions)} scenes ({names}); give one of them")
+    session = sessions[0]
+    beside = str(session.boxes) if session.boxes else ""
+    return _of_videos(session.name, session.cameras, chosen or beside or STATIC)
+
+
+def _of_videos(name: str, cameras: tuple[manifest.Camera, ...], chosen: str) -> Scene:
+    """Cameras whose header can be read; the others are named. Raises ValueError when there is none."""
+    tracks: dict[str, boxes.Track] = {}
+    if chosen not in (WHOLE, STATIC):
+        tracks = _tracks_of_videos(Path(chosen), cameras)
+    found, notes = [], []
+    for camera in cameras:
+        try:
+            info = video.probe(camera.file)
+        except ValueError as error:
+            notes.append(str(error))
+            continue
+        given: str | boxes.Track = chosen if chosen in (WHOLE, STATIC) else tracks[camera.name]
+        found.append(Camera(camera.name, (camera.file,), given, camera.offset, info.frame_rate, info.frames))
+    if not found:
+        raise ValueError(" ".join(notes))
+    return Scene(name, tuple(found), tuple(notes))
+
+
+def _tracks_of_videos(csv: Path, cameras: tuple[manifest.Camera, ...]) -> dict[str, boxes.Track]:
+    """The track of every camera; rows name it, or its file, and need not where there is only one."""
+    names = {camera.file.name: camera.name for camera in cameras} | {c.name: c.name for c in cameras}
+    if len(cameras) == 1:
+        names[""] = cameras[0].name
+    read = boxes.read_csv(csv)
+    known = {names[name]: track for name, track in read.items() if name in names}
+    lacking = [camera.name for camera in cameras if camera.name not in known]
+    if lacking or len(known) < len(read):
+        raise ValueError(
+            f"{csv} has boxes for {', '.join(name or 'no named camera' for name in read)}; those of "
+            f"{', '.join(camera.name for camera in cameras)} were expected"
+        )
+    return known

@@ -1,0 +1,193 @@
+"""Frames and the squares about the person: every way to have boxes, and files that break off."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import boxes, video
+from launch import predict_frames
+from launch.predict_frames import Frame
+from launch.predict_sources import Camera, open_scene
+from tests.datasets import videos
+
+TIMES = np.arange(50) / 25
+WALK = np.stack([20 + 60 * TIMES, np.full(50, 60.0)], axis=1)
+
+
+def read(
+    camera: Camera, folder: Path, margin: float = 0.1, every: int = 1
+) -> tuple[list[Frame], list[str], int]:
+    """Frames, notes, and how many frames the progress bar counted."""
+    notes: list[str] = []
+    counted: list[int] = []
+    found = list(predict_frames.frames(camera, margin, every, notes, counted.append, folder))
+    return found, notes, sum(counted)
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return videos.write(tmp_path_factory.mktemp("walk") / "walk.mp4", videos.scene(TIMES, WALK))
+
+
+def test_the_walker_is_found(walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decodings: list[Path] = []
+    decoded = video.decoded
+
+    def counted(path: Path, threads: int = 0) -> Iterator:
+        decodings.append(path)
+        return decoded(path, threads)
+
+    monkeypatch.setattr(video, "decoded", counted)
+    camera = dataclasses.replace(open_scene(walk).cameras[0], offset=3.0)
+    found, notes, counted_frames = read(camera, tmp_path, every=2)
+    assert (
+        decodings == [walk]
+        and notes == []
+        and counted_frames == 2 * 50 == predict_frames.decodings(camera) * 50
+    )
+    assert [frame.index for frame in found] == list(range(0, 50, 2))
+    np.testing.assert_allclose([frame.time for frame in found], 3 + TIMES[::2], atol=1e-6)
+    squares = np.stack([frame.square for frame in found])
+    np.testing.assert_allclose((squares[:, 0] + squares[:, 2]) / 2, WALK[::2, 0], atol=12)
+    side = squares[:, 2] - squares[:, 0]
+    assert (side > 64 * 1.2 - 4).all() and (side < 64 * 1.2 + 24).all()
+    # What waited on disk is the picture.
+    wanted = [picture for _, picture in video.frames(walk, keep=lambda i, _: i == 20)]
+    assert np.abs(found[10].picture().astype(int) - wanted[0]).mean() < 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_does_not_move_is_not_found(tmp_path: Path) -> None:
+    path = videos.write(tmp_path / "still.mp4", np.full((20, 48, 64), 90, np.uint8))
+    found, notes, _ = read(open_scene(path).cameras[0], tmp_path)
+    assert len(found) == 20 and all(np.isnan(frame.square).all() for frame in found)
+    assert len(notes) == 1 and "still.mp4: nothing moves, so the person cannot be found" in notes[0]
+
+
+def test_a_doubtful_person_is_a_note(walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_frames.static_camera, "UNSURE", 1.1)
+    _, notes, _ = read(open_scene(walk).cameras[0], tmp_path)
+    assert len(notes) == 1 and "the person was not found for sure (confidence" in notes[0]
+
+
+def test_boxes_are_interpolated_for_a_second(walk: Path, tmp_path: Path) -> None:
+    track = boxes.Track(np.array([5, 10]), np.array([[0, 0, 20, 40], [10, 0, 30, 40]], float))
+    camera = dataclasses.replace(open_scene(walk).cameras[0], boxes=track)
+    found, notes, counted = read(camera, tmp_path, margin=0.25)
+    assert notes == [] and counted == 50
+    np.testing.assert_allclose(found[7].square, [14 - 30, 20 - 30, 14 + 30, 20 + 30])
+    assert np.isfinite(found[35].square).all() and np.isnan(found[36].square).all()
+
+
+def test_the_whole_picture_as_it_is_shown(tmp_path: Path) -> None:
+    film = np.full((3, 48, 64), 20, np.uint8)
+    path = videos.write(tmp_path / "a.mp4", film, rotation=90)
+    found, _, _ = read(open_scene(path, "whole").cameras[0], tmp_path)
+    assert found[0].picture().shape == (64, 48, 3)
+    np.testing.assert_array_equal(found[0].square, [24 - 32, 0, 24 + 32, 64])
+
+
+def test_a_person_in_a_turned_video_is_found_where_it_is_shown(tmp_path: Path) -> None:
+    path = videos.write(tmp_path / "a.mp4", videos.scene(TIMES, WALK), rotation=90)
+    found, _, _ = read(open_scene(path).cameras[0], tmp_path)
+    middle = np.stack([(f.square[:2] + f.square[2:]) / 2 for f in found])
+    # Shown 120 wide and 160 high: what went to the right goes up.
+    np.testing.assert_allclose(middle[:, 0], 60, atol=8)
+    np.testing.assert_allclose(middle[:, 1], 160 - WALK[:, 0], atol=14)
+
+
+@pytest.mark.parametrize("given", ["static", "whole"])
+def test_what_could_be_read_of_a_truncated_video(walk: Path, tmp_path: Path, given: str) -> None:
+    path = tmp_path / "cut.mp4"
+    videos.write(path, videos.scene(TIMES, WALK), container_options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    found, notes, _ = read(open_scene(path, given).cameras[0], tmp_path)
+    assert 20 < len(found) < 45
+    assert (
+        "truncated" in notes[0]
+        and f"What could be read is predicted: up to frame {found[-1].index}." in notes[0]
+    )
+
+
+def test_a_video_of_which_nothing_can_be_read(walk: Path, tmp_path: Path) -> None:
+    camera = open_scene(walk, "whole").cameras[0]
+    (tmp_path / "gone.mp4").write_bytes(b"")
+    for given in ("whole", "static"):
+        gone = dataclasses.replace(camera, files=(tmp_path / "gone.mp4",), boxes=given)
+        found, notes, _ = read(gone, tmp_path)
+        assert found == [] and len(notes) == 1 and "the file is empty" in notes[0]
+
+
+def test_damaged_frames_are_left_out(walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Damaged:
+        is_corrupt = True
+
+    real = list(video.decoded(walk))
+
+    def some(path: Path) -> Iterator:
+        return iter([(i, t, Damaged() if i in (3, 4, 7) else frame) for i, t, frame in real])
+
+    monkeypatch.setattr(video, "decoded", some)
+    found, notes, counted = read(open_scene(walk, "whole").cameras[0], tmp_path)
+    assert [frame.index for frame in found] == [i for i in range(50) if i not in (3, 4, 7)] and counted == 50
+    assert notes[0].endswith("walk.mp4: damaged frames are left out: 3 to 4, 7")
+
+
+def test_pictures(tmp_path: Path) -> None:
+    tall = np.zeros((40, 20, 3), np.uint8)
+    tall[:10] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(tall).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    Image.fromarray(tall).save(tmp_path / "b.png")
+    (tmp_path / "c.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
+    (tmp_path / "d.png").write_text("hello")
+    found, notes, counted = read(open_scene(tmp_path).cameras[0], tmp_path)
+    assert counted == 4 and [frame.index for frame in found] == [0, 1]
+    assert found[0].picture().shape == (20, 40, 3) and found[0].picture()[10, 38].min() > 200
+    np.testing.assert_array_equal(found[0].square, [0, -10, 40, 30])
+    assert np.isnan(found[0].time)
+    assert [note.split(" (")[0] for note in notes] == [
+        f"{tmp_path / name} is not a readable picture" for name in ("c.jpg", "d.png")
+    ]
+    csv = tmp_path / "mine.csv"
+    csv.write_text("file,frame,x0,y0,x1,y1\nb.png,0,5,10,15,30\n")
+    found, _, _ = read(open_scene(tmp_path, str(csv)).cameras[0], tmp_path, margin=0.0)
+    assert np.isnan(found[0].square).all()
+    np.testing.assert_array_equal(found[1].square, [0, 10, 20, 30])
+    found, notes, counted = read(open_scene(tmp_path).cameras[0], tmp_path, every=3)
+    assert [frame.index for frame in found] == [0] and len(notes) == 1 and counted == 4
+
+
+@pytest.mark.parametrize(
+    ("indices", "words"), [([], ""), ([4], "4"), ([0, 1, 2, 5, 7, 8], "0 to 2, 5, 7 to 8")]
+)
+def test_spans(indices: list[int], words: str) -> None:
+    assert predict_frames.spans(indices) == words
+
+
+def test_calls_are_made_ahead_and_in_order() -> None:
+    other = threading.Event()
+
+    def first() -> int:
+        assert other.wait(10)
+        return 1
+
+    def second() -> int:
+        other.set()
+        return 2
+
+    assert list(predict_frames.ahead(iter([first, second, partial(int, 3)]), depth=2, threads=2)) == [1, 2, 3]
+    done: list[int] = []
+    made = predict_frames.ahead((partial(done.append, i) for i in range(100)), depth=3)
+    next(made)
+    made.close()
+    assert done == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(predict_frames.ahead(iter([partial(int, "x")]), depth=2))
