@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
+from launch import compilation_cache
+
 Config = TypeVar("Config")
 
 
@@ -155,11 +157,20 @@ def run(config: type[Config], program: str, description: str, main: Callable[[Co
         try:
             if len(argv) > 1:
                 raise ValueError(f"unexpected argument {argv[1]!r}; settings are flags: --name=value")
+            _use_cache()
             main(parsed(config))
         except (ValueError, OSError) as error:
             sys.exit(f"{program.split('.')[-1]}: error: {sentence(error)}")
 
     app.run(start, flags_parser=lambda argv: _parse(argv, program))
+
+
+def _use_cache() -> None:
+    """What an earlier start compiled need not be compiled again; a program runs without that, too, and says so."""
+    try:
+        compilation_cache.enable()
+    except OSError as error:
+        print(f"without a compilation cache: {sentence(error)}", file=sys.stderr)
 
 
 def _parse(argv: Sequence[str], program: str) -> list[str]:

@@ -9,20 +9,32 @@ from typing import Any
 
 import jax
 
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def hardware() -> dict[str, Any]:
-    """Devices, cores and the versions that decide how fast they are."""
+def machine() -> dict[str, Any]:
+    """Devices and cores."""
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
         "platform": device.platform,
         "devices": jax.device_count(),
         "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "jax": importlib.metadata.version("jax"),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that decide how fast a program is."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in LIBRARIES
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """The machine, and the versions of Python and JAX."""
+    found = versions()
+    return machine() | {name: found[name] for name in ("python", "jax")}
 
 
 def revision(folder: Path = ROOT) -> str | None:

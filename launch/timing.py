@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,12 @@ class Timing:
     @property
     def median_s(self) -> float:
         return statistics.median(self.seconds)
+
+    @property
+    def quartiles_s(self) -> tuple[float, float]:
+        """First and third quartile of the repetitions."""
+        low, high = np.percentile(self.seconds, (25, 75))
+        return float(low), float(high)
 
     def ratio_to(self, other: "Timing") -> float:
         """How often this program runs in the time of one run of `other`: median over the rounds they shared."""
@@ -38,12 +45,16 @@ class Row:
     def figures_of(self) -> dict[str, Any]:
         """As plain numbers, for JSON."""
         seconds = self.timing.seconds
+        low, high = self.timing.quartiles_s
         return {
             "name": self.name,
             "median_s": self.timing.median_s,
             "min_s": min(seconds),
+            "quartile_1_s": low,
+            "quartile_3_s": high,
             "max_s": max(seconds),
             "repeats": len(seconds),
+            "seconds": seconds,
             "first_s": self.timing.first_s,
             "unit": self.unit,
             "per_second": self.work / self.timing.median_s,

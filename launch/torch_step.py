@@ -4,9 +4,10 @@ Written as one would for PyTorch: planes first in the augmentation, channels-las
 Modules are named as the flax ones, so that `load` can copy weights and a test can hold the two equal.
 """
 
+import copy
+import functools
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from launch import settings
+from launch.timing import in_turn
 from mcss_jax import encoder, geometry, skeleton
 from mcss_jax.augment import Augmentation
 from mcss_jax.method import Network, Objective
@@ -190,7 +192,7 @@ def augment(images: Tensor, views: int, config: Augmentation) -> Tensor:
 
 
 def triplet(embedding: Tensor, part: Mapping[str, Tensor], objective: Objective) -> Tensor:
-    """Hinge on the soft-hardest negative, mean over anchors that have one (`mcss_jax.losses`)."""
+    """Hinge on the soft-hardest negative, mean over anchors that have one (`mcss_jax.losses`): here, all must."""
     pairs = embedding.view(-1, 2, embedding.shape[1])
     group, sequence, time = (part[name].repeat_interleave(2) for name in ("group", "sequence", "time"))
     same_sequence = sequence[:, None] == sequence[None, :]
@@ -207,7 +209,9 @@ def triplet(embedding: Tensor, part: Mapping[str, Tensor], objective: Objective)
         negative = torch.where(mask, distance, torch.inf).amin(1)
     positive = (pairs[:, 0] - pairs[:, 1]).norm(dim=1).repeat_interleave(2)
     found = mask.any(1)
-    return F.relu(objective.margin + positive - negative)[found].sum() / found.sum().clamp_min(1)
+    # Not `hinge[found]`, which an accelerator would have to be waited for.
+    hinge = F.relu(objective.margin + positive - negative)
+    return torch.where(found, hinge, 0.0).sum() / found.sum().clamp_min(1)
 
 
 def rotation_from_6d(columns: Tensor) -> Tensor:
@@ -221,7 +225,8 @@ def rotation_from_6d(columns: Tensor) -> Tensor:
 class Step:
     """One update after another on one batch, as `mcss_jax.train_step.train_step` makes them.
 
-    Targets of the pose losses are those of the pictures before augmentation: made once, not part of the step.
+    Targets of the pose losses are those of the pictures before augmentation: made once, not part of the step. Tensors
+    lie where PyTorch makes them by default.
     """
 
     def __init__(
@@ -231,7 +236,7 @@ class Step:
         statistics: PoseStatistics,
     ):
         self.method = settings.method_of(config)
-        self.network = PoseNetwork(self.method.network).to(memory_format=torch.channels_last)
+        self.network: nn.Module = PoseNetwork(self.method.network).to(memory_format=torch.channels_last)
         kernels = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
         optimiser = self.method.optimiser
@@ -243,6 +248,7 @@ class Step:
             lr=optimiser.learning_rate,
             fused=True,
         )
+        self.device = kernels[0].device
         self.batch = {name: {key: torch.tensor(v) for key, v in part.items()} for name, part in batch.items()}
         labelled = batch["labelled"]
         turn = geometry.look_through(jnp.asarray(labelled["intrinsics"]), jnp.asarray(labelled["box"]))
@@ -254,7 +260,7 @@ class Step:
         self.scale, self.shift = (1 / (255 * std)).view(3, 1, 1), (mean / std).view(3, 1, 1)
         self.forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] = self.network
         if config.precision == "bfloat16":
-            self.forward = torch.autocast("cpu", torch.bfloat16)(self.forward)
+            self.forward = torch.autocast(self.device.type, torch.bfloat16)(self.forward)
 
     def loss(self) -> Tensor:
         """The joint loss of the freshly augmented batch."""
@@ -281,18 +287,56 @@ class Step:
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.method.optimiser.clip_norm)
         self.optimiser.step()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
         return loss.item()
+
+
+def choose_device(platform: str) -> str:
+    """PyTorch's name for the device that JAX calls `platform`. Raises ValueError where PyTorch has no such device."""
+    if platform == "cpu":
+        return "cpu"
+    if platform == "gpu" and torch.cuda.is_available():
+        return "cuda"
+    raise ValueError(
+        f"JAX runs on {platform}, and this PyTorch has no such device; install one that has, or set JAX_PLATFORMS=cpu"
+    )
 
 
 def program(
     config: settings.Train,
     batch: Mapping[str, Mapping[str, np.ndarray]],
     statistics: PoseStatistics,
-    compiled: bool = False,
+    platform: str = "cpu",
 ) -> Step:
-    """The step on every core, if wanted with its network compiled."""
-    torch.set_num_threads(os.cpu_count() or 1)
-    step = Step(config, batch, statistics)
-    if compiled:
-        step.forward = torch.compile(step.forward)
-    return step
+    """The step on PyTorch's counterpart of JAX's `platform`, with the settings that PyTorch is fast with there."""
+    device = choose_device(platform)
+    if device == "cuda":
+        torch.set_default_device(device)
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")  # TF32, JAX's default there
+    return Step(config, batch, statistics)
+
+
+def compiled(step: Step) -> tuple[Step | None, str]:
+    """A second step on the same network, compiled by `torch.compile`; or None and the reason why it does not work."""
+    other = copy.copy(step)
+    other.forward = torch.compile(step.forward)
+    try:
+        other()
+    except Exception as error:  # whatever the compilers behind it say
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return other, ""
+
+
+def best_threads(step: Callable[[], Any], candidates: Sequence[int], repeats: int = 7) -> int:
+    """The number of threads with which a step is fastest (median of rounds in turn), which stays set."""
+
+    def with_threads(count: int) -> Any:
+        torch.set_num_threads(count)
+        return step()
+
+    found = in_turn({str(n): functools.partial(with_threads, n) for n in candidates}, repeats)
+    best = min(candidates, key=lambda n: found[str(n)].median_s)
+    torch.set_num_threads(best)
+    return best

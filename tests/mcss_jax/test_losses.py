@@ -181,3 +181,23 @@ def test_rotation_loss() -> None:
     assert single == pytest.approx([1.0, 0.5, 0.0])
     total, count = loss(predicted, target, np.asarray([True, True, True, False]))
     assert (float(total), float(count)) == pytest.approx((1.5, 3.0))
+
+
+def test_memory_is_linear_in_the_batch() -> None:
+    """Forward and backward, as compiled: four times the anchors take four times the memory, not sixteen."""
+
+    def loss(embedding: jax.Array, instants: losses.Instants) -> jax.Array:
+        found = losses.mine(
+            embedding, instants, embedding, instants, min_gap=GAP, across_groups=True, temperature=0.1
+        )
+        return losses.triplet(found, 0.5)[0]
+
+    def temporary(anchors: int) -> int:
+        shape, n = jax.ShapeDtypeStruct, anchors // 2
+        instants = losses.Instants(*(shape((n,), kind) for kind in ("int32", "int32", "float32", "bool")))
+        lowered = jax.jit(jax.grad(loss)).lower(shape((n, 2, 128), "float32"), instants)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    small, large = temporary(4096), temporary(16384)
+    assert large < 4.1 * small
+    assert large < 16384**2 * 4, "less than one matrix of all distances"
