@@ -36,12 +36,14 @@ def mark(index: int) -> str:
     return _MARKS[index % len(_MARKS)]
 
 
-def _chart(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
+def chart(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """An empty chart, inches wide and high."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """No frame above and to the right, faint lines behind for the heights."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=palette.GRID.light)
     axes.set_axisbelow(True)
@@ -49,7 +51,7 @@ def _plain(axes: Axes) -> None:
 
 def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], ylabel: str) -> Figure:
     """One group of bars for each label, one bar of it for each series, its value on top."""
-    figure, ax = _chart()
+    figure, ax = chart()
     width = 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
         x = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
@@ -57,14 +59,14 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], ylabel: s
         ax.bar_label(drawn, fmt="%.0f", fontsize=8, padding=1)
     ax.set_xticks(np.arange(len(groups)), groups)
     ax.set_ylabel(ylabel)
-    _plain(ax)
+    plain(ax)
     figure.legend(frameon=False, ncols=min(3, len(series)), loc="outside upper left")
     return figure
 
 
 def curve(logs: Mapping[str, Sequence[Mapping[str, Any]]], keys: Sequence[str], ylabel: str) -> Figure | None:
     """Scalars of training by step, a line for each run and key; None where no run logged one of them."""
-    figure, ax = _chart()
+    figure, ax = chart()
     for i, (name, log) in enumerate(logs.items()):
         for k, key in enumerate(keys):
             points = [(row["step"], row[key]) for row in log if row.get(key) is not None]
@@ -83,7 +85,7 @@ def curve(logs: Mapping[str, Sequence[Mapping[str, Any]]], keys: Sequence[str], 
         return None
     ax.set_xlabel("step")
     ax.set_ylabel(ylabel)
-    _plain(ax)
+    plain(ax)
     figure.legend(frameon=False, ncols=2, loc="outside upper left", fontsize=8)
     return figure
 
@@ -139,7 +141,7 @@ def embedding_against_pose(
     Crosses are two views of the `same` instant. The line is the median, the band holds the middle 80 % of ten bins
     with equally many pairs of different instants.
     """
-    figure, ax = _chart()
+    figure, ax = chart()
     shade = colour(name, index)
     other = ~same
     ax.plot(pose_gap[other], embedding_gap[other], ".", ms=2.5, alpha=0.35, color=shade)
@@ -164,7 +166,7 @@ def embedding_against_pose(
     ax.set_xlabel("distance between poses (PA-MPJPE, mm)")
     ax.set_ylabel("distance between embeddings")
     ax.set_ylim(bottom=0)
-    _plain(ax)
+    plain(ax)
     figure.legend(frameon=False, ncols=2, loc="outside upper left", fontsize=8)
     return figure
 
@@ -188,7 +190,7 @@ def along_time(
         ax.axvline(asked, color=palette.FAINT.light, lw=1, ls=":")
         ax.set_ylim(bottom=0)
         ax.set_ylabel(ylabel)
-        _plain(ax)
+        plain(ax)
     below.set_xlabel("time in the sequence (s)")
     figure.legend(frameon=False, ncols=2, loc="outside upper left", fontsize=8)
     return figure

@@ -9,6 +9,7 @@ nothing from elsewhere and runs no script.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from launch import (
     report_pictures,
     report_sections,
     report_study,
+    report_study_protocol,
     retrieve,
     run_folder,
 )
 from launch.comparison import Compared, compare
 from launch.flags import option
-from launch.report_page import Section
+from launch.study_results import Line
 
 __all__ = ["Compared", "Report", "compare", "main", "page", "write"]
 
@@ -46,14 +48,14 @@ class Report:
     stride: int = option(1, "Use every n-th instant.", "Data")
 
 
-def page(compared: Compared | None, title: str, command: str, study: Section | None = None) -> str:
-    """The report as one HTML file; `command` is what makes it again."""
+def page(compared: Compared | None, title: str, command: str, study: Sequence[Line] = ()) -> str:
+    """The report as one HTML file; `command` is what makes it again, `study` are the lines of a study."""
     lead, sections = "", []
     if compared is not None:
         lead = report_sections.headline(compared)
         sections.append(report_sections.errors(compared))
-    if study is not None:
-        sections.append(study)
+    if study:
+        sections += report_study.sections(study)
     if compared is not None:
         makers = (
             report_sections.groups,
@@ -65,7 +67,8 @@ def page(compared: Compared | None, title: str, command: str, study: Section | N
             report_sections.protocol,
         )
         sections += [make(compared) for make in progress.bar(makers, "draw the report", "section")]
-    sections.append(report_commands.section(compared, command))
+    commands = report_study_protocol.commands(study) if study else []
+    sections.append(report_commands.section(compared, command, commands))
     return report_page.document(title, lead, sections)
 
 
@@ -76,7 +79,7 @@ def write(
     command: str,
     *,
     extra: dict[str, Any] | None = None,
-    study: Section | None = None,
+    study: Sequence[Line] = (),
 ) -> None:
     """Writes the page and, where it compares runs, `results.json` beside it: their figures and `extra`."""
     run_folder.write_text(output, page(compared, title, command, study))
@@ -92,7 +95,7 @@ def main(config: Report) -> None:
         raise ValueError(
             "--runs is missing; name the folders of the runs to compare, separated by commas, or a study with --study"
         )
-    study = report_study.section(config.study) if config.study else None
+    study = report_study.read(config.study) if config.study else []
     compared = None
     if folders:
         compared = compare(folders, config.dataset, config.data_dir, config.split, config.stride)

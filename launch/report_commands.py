@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from launch import provenance
@@ -12,6 +13,11 @@ from launch.report_page import Section
 
 def command(program: str, config: Any) -> str:
     """The command of `python -m PROGRAM` for a configuration: every setting that is not the default, a line each."""
+    return " \\\n    ".join([f"python -m {program}", *map(shlex.quote, settings_of(config))])
+
+
+def settings_of(config: Any) -> list[str]:
+    """The flags of a configuration: every setting that is not the default, as the line of a flag file."""
     parts = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -21,13 +27,13 @@ def command(program: str, config: Any) -> str:
             parts.append(f"--{field.name}" if value else f"--no{field.name}")
         else:
             parts.append(f"--{field.name}={value}")
-    return " \\\n    ".join([f"python -m {program}", *map(shlex.quote, parts)])
+    return parts
 
 
-def section(compared: Compared | None, report: str) -> Section:
-    """The command of each run, in the order of the page, and that of the page itself."""
+def section(compared: Compared | None, report: str, study: Sequence[str] = ()) -> Section:
+    """The command of each run, in the order of the page, those of a study, and that of the page itself."""
     configs = {} if compared is None else compared.configs
-    lines = [command("launch.train", config) for config in configs.values()]
+    lines = [*(command("launch.train", config) for config in configs.values()), *study]
     revision = provenance.revision()
     return Section(
         "Commands",

@@ -1,26 +1,27 @@
-"""A supervision study on the page: error against label amount, gains, and the runs that are missing."""
+"""A supervision study on the page: error against label amount, gains, the runs that are missing, and the protocol."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from launch import figures, study_results, study_summary
 from launch import report_page as page
+from launch import report_study_protocol, study_figures, study_results, study_summary
 from launch.report_page import Section
 from launch.study_results import Line
 
 PLOTTED = ("pa_mpjpe", "mpjpe", "n_mpjpe")
 _NAMES = ("results_test.jsonl", "results_validation.jsonl")
+_UNJUDGED = "results_none.jsonl"
 
 
 def result_file(path: str) -> Path:
     """The result file that `--study` names, or that of the folder of a study: of test people before validation.
 
-    Raises FileNotFoundError when there is none.
+    Raises FileNotFoundError when there is none, ValueError when nobody has judged the runs.
     """
     named = Path(path).expanduser()
     found = [named] if named.is_file() else [named / name for name in _NAMES if (named / name).is_file()]
+    if not found and (named / _UNJUDGED).is_file():
+        raise _unjudged(named / _UNJUDGED)
     if not found:
         raise FileNotFoundError(
             f"--study={path} is neither a result file nor a folder with {' or '.join(_NAMES)}; python -m launch.study "
@@ -29,15 +30,39 @@ def result_file(path: str) -> Path:
     return found[0]
 
 
-def section(path: str) -> Section:
-    """The section of a study's results; raises FileNotFoundError and ValueError as `study_results.read` does."""
+def _unjudged(file: Path) -> ValueError:
+    return ValueError(
+        f"{file} is of runs that nobody has judged; run python -m launch.study with --judge=validation or --judge=test"
+    )
+
+
+def read(path: str) -> list[Line]:
+    """The lines of the study that `--study` names.
+
+    Raises FileNotFoundError and ValueError as `result_file`, `study_results.read` and `study_results.refuse_mixture`
+    do, and ValueError when there is no figure among them.
+    """
     file = result_file(path)
     lines = study_results.read(file)
-    if not any(line["status"] == "finished" for line in lines):
+    finished = [line for line in lines if line["status"] == "finished"]
+    if not finished:
         raise ValueError(
             f"{file} has no finished run, of {len(lines)}; run python -m launch.study to its end"
         )
-    amounts = list(dict.fromkeys(line["labelled"] for line in lines))
+    if not any(metric in line for line in finished for metric in study_summary.METRICS):
+        raise _unjudged(file)
+    study_results.refuse_mixture(file, lines)
+    return lines
+
+
+def sections(lines: Sequence[Line]) -> list[Section]:
+    """The results of a study and its protocol."""
+    return [results(lines), report_study_protocol.section(lines)]
+
+
+def results(lines: Sequence[Line]) -> Section:
+    """Tables and figures of what is there, after what is missing."""
+    amounts = study_results.labels_of(lines)
     drawn, tables = [], []
     for metric, name in study_summary.METRICS.items():
         table = study_summary.errors(lines, metric)
@@ -45,7 +70,7 @@ def section(path: str) -> Section:
             continue
         if metric in PLOTTED:
             alt = f"{name} against label amount: {_said(table, amounts)}."
-            drawn.append(page.chart(_curve(lines, metric, len(amounts)), alt))
+            drawn += [page.chart(figure, alt) for figure in study_figures.drawn(lines, metric).values()]
         tables.append(page.table(name, ["", *amounts], _rows(table, amounts)))
         gained = study_summary.gains(lines, metric)
         if gained:
@@ -56,12 +81,6 @@ def section(path: str) -> Section:
         f"Means over seeds ± one standard deviation. {_about(lines)}",
         _missing(lines) + page.charts(drawn) + "".join(tables),
     )
-
-
-def _curve(lines: Sequence[Line], metric: str, amounts: int) -> Figure:
-    figure = study_summary.curve(lines, metric)
-    figure.set_size_inches(max(figures.WIDTH, 0.7 * amounts), figures.HEIGHT)
-    return figure
 
 
 def _rows(table: study_summary.Table, amounts: Sequence[str]) -> list[list[str]]:

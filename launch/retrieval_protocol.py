@@ -6,10 +6,9 @@ together, the pooled form, are among its nearest views of each, so they are merg
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -18,7 +17,7 @@ from launch import inference, protocols
 from mcss_jax import retrieval
 
 KS = (1, 5, 10, 20)
-CHANCE_PAIRS = 8_000_000  # pose pairs that chance is taken over at most, for each of its tables
+MIN_GAP = 0.5  # seconds between a query and the other instants of its sequence that it may retrieve
 
 GallerySubjects = Literal["other_views", "same_subject", "other_subjects"]
 _SUBJECTS: dict[GallerySubjects, retrieval.Subjects] = {
@@ -67,16 +66,6 @@ class Found:
     distance: Float[np.ndarray, "n c k"]
     errors: Float[np.ndarray, "n c k"]
 
-    @property
-    def lengths(self) -> Int[np.ndarray, "n c"]:
-        """How many views each query found in each camera; 0 where it has no gallery."""
-        return np.asarray(np.sum(self.indices >= 0, axis=2))
-
-    @property
-    def asked(self) -> Bool[np.ndarray, " n"]:
-        """Which queries have a gallery at all."""
-        return np.asarray(np.any(self.indices >= 0, axis=(1, 2)))
-
     def pooled(self) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
         """(indices, errors) of the k nearest views in all cameras together; ties go to the lowest index."""
         n, _, k = self.indices.shape
@@ -103,7 +92,7 @@ class Scores:
 
 
 def rule_of(
-    same_instant: bool, min_gap: float, gallery: GallerySubjects = "other_views"
+    same_instant: bool = False, min_gap: float = MIN_GAP, gallery: GallerySubjects = "other_views"
 ) -> retrieval.ViewRule:
     """Another camera; the query's instant kept or not; near instants of its sequence excluded; whose views."""
     return retrieval.ViewRule(
@@ -119,18 +108,41 @@ def search_set(split: pipeline.Split, views: inference.Views) -> SearchSet:
     for view, sequence in sorted(set(zip(views.camera.tolist(), views.sequence.tolist(), strict=True))):
         name = split[split.table[sequence].first]["camera"][view].decode()
         names.setdefault(view, {})[name] = None
-    return SearchSet(
-        keys=retrieval.FrameKeys(
-            views.sequence.astype(np.int32),
-            views.time.astype(np.float32),
-            views.camera.astype(np.int32),
-            np.asarray([number[subject] for subject in subjects], np.int32)[views.sequence],
-        ),
-        poses=views.true_canonical,
+    return set_of(
+        views,
+        subjects=np.asarray([number[subject] for subject in subjects], np.int32)[views.sequence],
         # Sessions may have cameras of their own: then a view is just a number.
         cameras={view: "/".join(n) if len(n) == 1 else f"view {view + 1}" for view, n in names.items()},
         groups=protocols.labels_of(split, views.record, views.sequence),
     )
+
+
+def set_of(
+    views: inference.Views,
+    subjects: Int[np.ndarray, " n"],
+    cameras: dict[int, str],
+    groups: dict[str, np.ndarray],
+) -> SearchSet:
+    """n predicted views as queries and gallery, with what only their source knows; see `SearchSet`."""
+    keys = retrieval.FrameKeys(
+        views.sequence.astype(np.int32),
+        views.time.astype(np.float32),
+        views.camera.astype(np.int32),
+        subjects.astype(np.int32),
+    )
+    return SearchSet(keys, views.true_canonical, cameras, groups)
+
+
+def gallery_sizes(searched: SearchSet, rule: retrieval.ViewRule) -> Int[np.ndarray, "n c"]:
+    """How many views each query may retrieve in each camera.
+
+    Raises ValueError when no query may retrieve anything.
+    """
+    sizes = np.zeros((len(searched), len(searched.cameras)), np.int64)
+    for c, queries, _, rest in _in_each_camera(searched, rule):
+        sizes[queries, c] = retrieval.allowed_counts(**rest)
+    _refuse_empty(searched, rule, sizes)
+    return sizes
 
 
 def search(
@@ -140,154 +152,145 @@ def search(
 
     Raises ValueError when no query may retrieve anything.
     """
-    indices, distance = _in_each_camera(
-        searched, rule, k, lambda q, g, **rest: retrieval.nearest(features[q], features[g], k, **rest)
-    )
-    errors = np.full(indices.shape, np.nan, np.float32)
-    for c in range(len(searched.cameras)):
-        if (indices[:, c] >= 0).any():
-            errors[:, c] = retrieval.retrieved_errors(searched.poses, searched.poses, indices[:, c])
-    return Found(indices, distance, errors)
+    found = _nothing(searched, k)
+    for c, queries, gallery, rest in _in_each_camera(searched, rule):
+        indices, distance = retrieval.nearest(features[queries], features[gallery], k, **rest)
+        found.indices[queries, c] = np.where(indices >= 0, gallery[indices], -1)
+        found.distance[queries, c] = distance
+        if (indices >= 0).any():
+            found.errors[:, c] = retrieval.retrieved_errors(
+                searched.poses, searched.poses, found.indices[:, c]
+            )
+    _refuse_empty(searched, rule, found.indices >= 0)
+    return found
 
 
-def oracle(searched: SearchSet, rule: retrieval.ViewRule, k: int = max(KS)) -> Found:
-    """The k allowed views with the smallest PA-MPJPE: what no method can beat. Raises as `search` does."""
-    poses = searched.poses
-    indices, errors = _in_each_camera(
-        searched, rule, k, lambda q, g, **rest: retrieval.oracle(poses[q], poses[g], k, **rest)
+def oracle(
+    searched: SearchSet, rule: retrieval.ViewRule, k: int = max(KS)
+) -> tuple[Found, retrieval.Candidates]:
+    """The k allowed views with the smallest PA-MPJPE: what no method can beat.
+
+    With it, from the same pass over all pairs, what each query may retrieve in each camera [n, c]: what `chance`
+    draws from. Raises as `search` does.
+    """
+    found = _nothing(searched, k)
+    shape, poses = found.indices.shape[:2], searched.poses
+    candidates = retrieval.Candidates(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape))
+    for c, queries, gallery, rest in _in_each_camera(searched, rule):
+        indices, errors, allowed = retrieval.oracle_and_candidates(poses[queries], poses[gallery], k, **rest)
+        found.indices[queries, c] = np.where(indices >= 0, gallery[indices], -1)
+        found.distance[queries, c] = errors
+        found.errors[queries, c] = np.where(indices >= 0, errors, np.nan)
+        for column, values in zip(candidates, allowed, strict=True):
+            column[queries, c] = values
+    _refuse_empty(searched, rule, found.indices >= 0)
+    return found, candidates
+
+
+def _nothing(searched: SearchSet, k: int) -> Found:
+    """Lists of length k for every query and camera, with nothing in them."""
+    shape = (len(searched), len(searched.cameras), k)
+    return Found(
+        np.full(shape, -1, np.int32), np.full(shape, np.inf, np.float32), np.full(shape, np.nan, np.float32)
     )
-    return Found(indices, errors, np.where(indices >= 0, errors, np.nan))
 
 
 def _in_each_camera(
-    searched: SearchSet, rule: retrieval.ViewRule, k: int, find: Callable[..., tuple[np.ndarray, np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(indices, distance) [n, c, k] of what `find(queries, gallery, **rule and keys)` finds camera by camera."""
-    shape = (len(searched), len(searched.cameras), k)
-    indices, distance = np.full(shape, -1, np.int32), np.full(shape, np.inf, np.float32)
+    searched: SearchSet, rule: retrieval.ViewRule
+) -> Iterator[tuple[int, Int[np.ndarray, " q"], Int[np.ndarray, " g"], dict[str, Any]]]:
+    """For each camera: its place, the views of the others, its own views, and rule and keys of the two."""
     for c, camera in enumerate(searched.cameras):
         inside = searched.seen_by(camera)
         queries, gallery = np.flatnonzero(~inside), np.flatnonzero(inside)
-        found, far = find(queries, gallery, **_rule_and_keys(searched, rule, queries, gallery))
-        indices[queries, c] = np.where(found >= 0, gallery[found], -1)
-        distance[queries, c] = far
-    if (indices < 0).all():
+        q_keys, g_keys = (
+            retrieval.FrameKeys(*(leaf[chosen] for leaf in searched.keys)) for chosen in (queries, gallery)
+        )
+        yield c, queries, gallery, {"allowed": rule, "query_keys": q_keys, "gallery_keys": g_keys}
+
+
+def _refuse_empty(searched: SearchSet, rule: retrieval.ViewRule, there: np.ndarray) -> None:
+    if not there.any():
         raise ValueError(
             f"the gallery is empty: none of the {len(searched):,} queries may retrieve a view of another camera "
             f"(subjects: {rule.subjects}, own instant: {'kept' if rule.same_instant else 'excluded'}, nearest "
             f"instants: {rule.min_gap:g} s away); change --gallery, --same_instant or --min_gap, or add views"
         )
-    return indices, distance
 
 
-def _rule_and_keys(
-    searched: SearchSet, rule: retrieval.ViewRule, queries: np.ndarray, gallery: np.ndarray
-) -> dict[str, Any]:
-    def of(chosen: np.ndarray) -> retrieval.FrameKeys:
-        return jax.tree.map(lambda leaf: leaf[chosen], searched.keys)
+def check_gallery(searched: SearchSet, sizes: Int[np.ndarray, "n c"], k: int) -> None:
+    """Raises ValueError when a camera has no k views for any query: K is larger than its gallery.
 
-    return {"allowed": rule, "query_keys": of(queries), "gallery_keys": of(gallery)}
-
-
-def check_gallery(searched: SearchSet, found: Found) -> int:
-    """How many lists of a query in a gallery camera are shorter than k: its exclusions left fewer views.
-
-    Raises ValueError when a camera has no k views for any query: K is larger than its gallery.
+    A camera that no query may retrieve anything from is in no figure.
     """
-    k = found.indices.shape[-1]
-    lengths = found.lengths
-    for c, name in enumerate(searched.cameras.values()):
-        if 0 < lengths[:, c].max() < k:
+    most = sizes.max(axis=0)
+    for name, views in zip(searched.cameras.values(), most.tolist(), strict=True):
+        if 0 < views < k:
             raise ValueError(
-                f"K={k} is larger than the gallery: camera {name} has at most {lengths[:, c].max()} views that a "
-                "query may retrieve; give smaller numbers to --ks, or search more instants"
+                f"K={k} is larger than the gallery: camera {name} has at most {views} views that a query may "
+                "retrieve; give smaller numbers to --ks, or search more instants"
             )
-    return int(((lengths > 0) & (lengths < k)).sum())
+
+
+def ks_within(sizes: Int[np.ndarray, "n c"], ks: Sequence[int]) -> tuple[int, ...]:
+    """The numbers of `ks` for which `check_gallery` raises nothing."""
+    most = sizes.max(axis=0)
+    return tuple(k for k in ks if k <= most[most > 0].min())
+
+
+def shorter_lists(sizes: Int[np.ndarray, "n c"], k: int) -> str:
+    """How many lists of a query in a gallery camera are shorter than k: its exclusions left fewer views."""
+    there = sizes > 0
+    return f"{(there & (sizes < k)).sum():,} of {there.sum():,} lists of a query in a camera hold fewer than {k} views"
 
 
 def score(searched: SearchSet, found: Found, ks: Sequence[int] = KS) -> Scores:
     """Mean PA-MPJPE@K and Hit@K of what was found, for each K of `ks`."""
     scale = retrieval.pose_scale(searched.poses)
-    cameras = list(searched.cameras)
-    of_camera = [retrieval.figures_at_k(found.errors[:, c], scale, ks) for c in range(len(cameras))]
-    pooled = retrieval.figures_at_k(found.pooled()[1], scale, ks)
-    asked = found.asked
-    pairs = [[_means(figures, searched.seen_by(a)) for figures in of_camera] for a in cameras]
+    of_camera = [retrieval.figures_at_k(found.errors[:, c], scale, ks) for c in range(len(searched.cameras))]
+    return _scores(searched, retrieval.figures_at_k(found.pooled()[1], scale, ks), of_camera)
+
+
+def chance(searched: SearchSet, candidates: retrieval.Candidates, ks: Sequence[int] = KS) -> Scores:
+    """What retrieval at random is expected to give, exactly, by what each query may retrieve in each camera."""
+    of_camera = [
+        retrieval.chance(retrieval.Candidates(*(values[:, c] for values in candidates)), ks)
+        for c in range(len(searched.cameras))
+    ]
+    pooled = retrieval.Candidates(*(values.sum(axis=1) for values in candidates))
+    return _scores(searched, retrieval.chance(pooled, ks), of_camera)
+
+
+def _scores(
+    searched: SearchSet,
+    pooled: Mapping[str, Float[np.ndarray, " n"]],
+    of_camera: Sequence[Mapping[str, Float[np.ndarray, " n"]]],
+) -> Scores:
+    """Means of the figures of every query: in all cameras together, and in each; NaN where it was not asked."""
+    everything = np.ones(len(searched), bool)
+    matrices = {
+        name: np.asarray(
+            [[_mean(name, c[name], searched.seen_by(a)) for c in of_camera] for a in searched.cameras]
+        )
+        for name in pooled
+    }
+    asked = ~np.isnan(next(iter(pooled.values())))
     groups = {
         kind: {
-            label: {"queries": int(mask.sum())} | _means(pooled, mask)
-            for label, mask in _masks(labels, asked).items()
+            label: {"queries": int((asked & (labels == label)).sum())}
+            | {name: _mean(name, values, labels == label) for name, values in pooled.items()}
+            for label in dict.fromkeys(labels[asked].tolist())
         }
         for kind, labels in searched.groups.items()
     }
-    return _scores(_means(pooled, asked), pairs, groups)
+    return Scores(
+        pooled={name: _mean(name, values, everything) for name, values in pooled.items()},
+        averaged={name: float(np.nanmean(matrix)) for name, matrix in matrices.items()},
+        pairs=matrices,
+        groups=groups,
+    )
 
 
-def chance(searched: SearchSet, rule: retrieval.ViewRule, ks: Sequence[int], found: Found) -> Scores:
-    """What retrieval at random among the allowed views is expected to give (`retrieval.chance`).
-
-    `found`, of any method under the same rule, says which queries have a gallery.
-    """
-    everything = np.ones(len(searched), bool)
-
-    def expected(queries: np.ndarray, gallery: np.ndarray, share: int) -> Figures:
-        q, g = np.flatnonzero(queries), np.flatnonzero(gallery)
-        return _expected(searched, rule, ks, q, g, CHANCE_PAIRS // share)
-
-    cameras, there = list(searched.cameras), found.lengths > 0
-    pairs = [
-        [
-            expected(searched.seen_by(a), searched.seen_by(b), len(cameras) ** 2)
-            if there[searched.seen_by(a), c].any()
-            else dict.fromkeys(_names(ks), np.nan)
-            for c, b in enumerate(cameras)
-        ]
-        for a in cameras
-    ]
-    groups = {
-        kind: {
-            label: {"queries": int(mask.sum())} | expected(mask, everything, len(masks))
-            for label, mask in masks.items()
-        }
-        for kind, masks in ((kind, _masks(labels, found.asked)) for kind, labels in searched.groups.items())
-    }
-    return _scores(expected(everything, everything, 1), pairs, groups)
-
-
-def _expected(
-    searched: SearchSet,
-    rule: retrieval.ViewRule,
-    ks: Sequence[int],
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    most: int,
-) -> Figures:
-    poses = searched.poses
-    keys = _rule_and_keys(searched, rule, queries, gallery)
-    random = retrieval.chance(poses[queries], poses[gallery], ks=ks, max_pairs=most, **keys)
-    figures = {f"pa_mpjpe@{k}": random["pa_mpjpe"] for k in ks}
-    return figures | {f"hit@{k}": 100 * random[f"hit@{k}"] for k in ks}
-
-
-def _names(ks: Sequence[int]) -> list[str]:
-    return [f"{name}@{k}" for name in ("pa_mpjpe", "hit") for k in ks]
-
-
-def _masks(labels: np.ndarray, asked: np.ndarray) -> dict[str, np.ndarray]:
-    """The asked queries of each label, labels in order of appearance."""
-    return {label: asked & (labels == label) for label in dict.fromkeys(labels[asked].tolist())}
-
-
-def _means(figures: dict[str, np.ndarray], chosen: np.ndarray) -> Figures:
-    """Means over the chosen queries that were asked, hits in percent; NaN when there are none."""
-    out = {}
-    for name, values in figures.items():
-        some = values[chosen & ~np.isnan(values)]
-        out[name] = float(some.mean()) * (100 if name.startswith("hit") else 1) if len(some) else np.nan
-    return out
-
-
-def _scores(pooled: Figures, pairs: list[list[Figures]], groups: dict[str, dict[str, Figures]]) -> Scores:
-    matrices = {name: np.asarray([[pair[name] for pair in row] for row in pairs]) for name in pooled}
-    averaged = {name: float(np.nanmean(matrix)) for name, matrix in matrices.items()}
-    return Scores(pooled, averaged, matrices, groups)
+def _mean(name: str, values: Float[np.ndarray, " n"], chosen: Bool[np.ndarray, " n"]) -> float:
+    """Mean over the chosen queries that were asked, hits in percent; NaN when there are none."""
+    some = values[chosen & ~np.isnan(values)]
+    return float(some.mean()) * (100 if name.startswith("hit") else 1) if len(some) else np.nan

@@ -2,7 +2,8 @@
 
     python -m launch.retrieve --workdir=runs/mcss --split=test --baseline=runs/baseline
     python -m launch.retrieve --workdir=runs/human36m/mcss_s1 --metadata=metadata.xml \\
-        --frame_keys=h36m-val-C0.txt,h36m-val-C1.txt,h36m-val-C2.txt,h36m-val-C3.txt
+        --frame_keys=h36m-val-C0.txt,h36m-val-C1.txt,h36m-val-C2.txt,h36m-val-C3.txt \\
+        --same_instant --min_gap=0
     python -m launch.retrieve --workdir=runs/mcss --save_gallery=gallery.npz
     python -m launch.retrieve --workdir=runs/mcss --load_gallery=gallery.npz --queries=my_images/
 
@@ -10,15 +11,18 @@ With poses it reports mean PA-MPJPE@K and Hit@K, over all other cameras together
 pairs, by camera pair and by action, beside the oracle, chance, an untrained encoder, retrieval by regressed pose and
 the supervised-only encoder of --baseline. Without poses it reports the temporal alignment error: query a frame of
 camera A, take the nearest frame of camera B of the same sequence, and measure how far apart in time they are.
+Pr-VIPE's Hit@K, which its frame keys are for, excludes nothing: the second example is its protocol.
 """
 
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from datasets import pipeline
 from launch import (
@@ -35,13 +39,13 @@ from launch import (
 )
 from launch.retrieval_protocol import Figures, Scores, SearchSet, rule_of
 from launch.retrieval_tables import group_table, pair_table, table
-from launch.retrieve_settings import Retrieve, check, ks_of
+from launch.retrieve_settings import Retrieve, check, check_without_poses, ks_of
 from launch.temporal_alignment import alignment
 from mcss_jax import retrieval
 
-__all__ = ["Retrieve", "Retrieved", "main", "retrieve", "rule_of", "table", "untrained"]
+__all__ = ["Retrieve", "Retrieved", "main", "retrieve", "table", "untrained"]
 
-EMBEDDING, SUPERVISED = "embedding", "supervised only"
+EMBEDDING, POSE, SUPERVISED = "embedding", "regressed pose", "supervised only"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +78,8 @@ def untrained(
 def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> Retrieved:
     """Searches a split's views among themselves and measures what is found.
 
-    Raises ValueError when the gallery is empty or smaller than K, and as `frame_keys.locate`, `protocols.choose` and
-    `open_baseline` do.
+    Raises ValueError when the gallery is empty or smaller than K, as `check_without_poses` does where the split has
+    none, and as `frame_keys.locate`, `protocols.choose` and `open_baseline` do.
     """
     baseline = open_baseline(config.baseline) if config.baseline else None
     choice, keys = select(split, config)
@@ -86,23 +90,45 @@ def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> Re
     if keys is not None:
         card["frames"] = "those that the frame keys name"
         card["frame keys"] = f"{len(chosen):,} found; {frame_keys.lacking_text(keys, every)}"
-    others = {}
     if baseline is not None:
-        others[SUPERVISED] = _by_baseline(baseline, run, choice, config).of(chosen)
         card[SUPERVISED] = (
             f"{config.baseline}: labels used {baseline.card['labelled']}, seed {baseline.config.seed}, "
             f"step {baseline.step}"
         )
-    others["untrained"] = untrained(run, split, choice, batch=config.batch).of(chosen)
-    if not views.has_pose:
-        errors = {
-            name: alignment(views, other.embedding) for name, other in ({EMBEDDING: views} | others).items()
-        }
+    # What may be retrieved is settled before another network sees the pictures.
+    prepared = _prepared(split, views, config) if views.has_pose else None
+    if prepared is None:
+        check_without_poses(config, split.name)
+    features = {EMBEDDING: views.embedding, POSE: views.canonical.reshape(len(views), -1)}
+    if baseline is not None:
+        features[SUPERVISED] = _by_baseline(baseline, run, choice, config).of(chosen).embedding
+    features["untrained"] = untrained(run, split, choice, batch=config.batch).of(chosen).embedding
+    if prepared is None:
+        errors = {name: alignment(views, values) for name, values in features.items()}
         card["query"] = "every view; gallery: each other camera's views of its sequence, its own instant kept"
         return Retrieved(views, {}, errors | {"chance": alignment(views, None)}, (), card)
+    searched, sizes = prepared
+    scores = _scores(searched, features, config)
+    return Retrieved(
+        views, scores, {}, tuple(searched.cameras.values()), card | _said(config, searched, sizes)
+    )
+
+
+def _prepared(
+    split: pipeline.Split, views: inference.Views, config: Retrieve
+) -> tuple[SearchSet, Int[np.ndarray, "n c"]]:
+    """Queries and gallery, and how many views each query may retrieve in each camera.
+
+    Raises ValueError when the gallery is empty or smaller than K.
+    """
     searched = retrieval_protocol.search_set(split, views)
-    scores, said = _scores(searched, views, others, config)
-    return Retrieved(views, scores, {}, tuple(searched.cameras.values()), card | said)
+    sizes = retrieval_protocol.gallery_sizes(searched, _rule(config))
+    retrieval_protocol.check_gallery(searched, sizes, max(ks_of(config)))
+    return searched, sizes
+
+
+def _rule(config: Retrieve) -> retrieval.ViewRule:
+    return rule_of(config.same_instant, config.min_gap, config.gallery)
 
 
 def _by_baseline(
@@ -146,48 +172,48 @@ def select(split: pipeline.Split, config: Retrieve) -> tuple[protocols.Choice, f
 
 
 def _scores(
-    searched: SearchSet, views: inference.Views, others: dict[str, inference.Views], config: Retrieve
-) -> tuple[dict[str, Scores], dict[str, Any]]:
-    """The scores of every method, and what the card must say of the protocol."""
-    ks = ks_of(config)
-    rule = rule_of(config.same_instant, config.min_gap, config.gallery)
-    features = {EMBEDDING: views.embedding, "regressed pose": views.canonical.reshape(len(views), -1)}
-    features |= {name: other.embedding for name, other in others.items()}
+    searched: SearchSet, features: Mapping[str, Float[np.ndarray, "n _"]], config: Retrieve
+) -> dict[str, Scores]:
+    """The scores of every method, by the features that it is searched with, of the oracle and of chance."""
+    ks, rule = ks_of(config), _rule(config)
     scores: dict[str, Scores] = {}
     for name, values in progress.bar(features.items(), "search", "method"):
         found = retrieval_protocol.search(searched, values, rule, max(ks))
         scores[name] = retrieval_protocol.score(searched, found, ks)
-    short = retrieval_protocol.check_gallery(searched, found)
     progress.say("oracle and chance: aligning every query with every candidate")
-    best = retrieval_protocol.oracle(searched, rule, max(ks))
+    best, candidates = retrieval_protocol.oracle(searched, rule, max(ks))
     scores["oracle"] = retrieval_protocol.score(searched, best, ks)
-    scores["chance"] = retrieval_protocol.chance(searched, rule, ks, best)
-    return scores, _said(config, searched, best, short)
+    scores["chance"] = retrieval_protocol.chance(searched, candidates, ks)
+    return scores
 
 
-def _said(
-    config: Retrieve, searched: SearchSet, found: retrieval_protocol.Found, short: int
-) -> dict[str, Any]:
+def _said(config: Retrieve, searched: SearchSet, sizes: Int[np.ndarray, "n c"]) -> dict[str, Any]:
+    """What the card must say of the protocol, by how many views each query may retrieve in each camera."""
     whose = {
         "other_views": "all subjects",
         "same_subject": "its own subject",
         "other_subjects": "other subjects",
     }
-    there = found.lengths > 0
+    there = sizes > 0
     pairs = sum(there[searched.seen_by(a)].any(axis=0).sum() for a in searched.cameras)
+    excludes = not config.same_instant or config.min_gap > 0 or config.gallery != "other_views"
     return {
-        "query": f"every view that may retrieve any: {found.asked.sum():,} of {len(searched):,}",
+        "query": f"every view that may retrieve any: {there.any(axis=1).sum():,} of {len(searched):,}",
         "gallery": f"the other cameras' views of {whose[config.gallery]} of the split",
         "same instant": "kept" if config.same_instant else "excluded",
         "near in time": f"other instants of the sequence nearer than {config.min_gap:g} s are excluded",
+        **(
+            {"published Hit@K (Pr-VIPE)": "excludes nothing; these figures are not comparable with it"}
+            if config.frame_keys and excludes
+            else {}
+        ),
         "pooled": "all other cameras are one gallery; mean over queries",
         "averaged over camera pairs": "queries of one camera, gallery of another; mean over "
         f"{pairs} ordered pairs",
         "match (Hit@K)": f"NP-MPJPE at most {retrieval.MATCH_THRESHOLD}: poses centred at the hip and divided by "
         "|hip - spine| + |spine - thorax|, then aligned (Pr-VIPE)",
-        "shorter lists": f"{short:,} of {there.sum():,} lists of a query in a camera hold fewer than K views",
-        "chance": "expected value; over evenly spaced queries beyond "
-        f"{retrieval_protocol.CHANCE_PAIRS:,} pose pairs a table",
+        "shorter lists": retrieval_protocol.shorter_lists(sizes, max(ks_of(config))),
+        "chance": "expected value over all that a query may retrieve",
     }
 
 
@@ -248,7 +274,7 @@ def main(config: Retrieve) -> None:
         result = retrieve(run, split, config)
         views = result.views
         progress.say(text(result))
-        output = Path(config.workdir).expanduser() / file_name(config, run)
+        output = Path(config.workdir).expanduser() / file_name(config, run, split)
         run_folder.write_text(output, json.dumps(content(result), indent=2) + "\n")
         progress.say(f"written to {output}")
     if config.queries or config.save_gallery:
@@ -266,13 +292,19 @@ def embedded(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> in
     return views if keys is None else views.of(frame_keys.places(views, keys))
 
 
-def file_name(config: Retrieve, run: run_folder.Run) -> str:
-    """Name of the result file, which tells the protocols of one run apart."""
+def file_name(config: Retrieve, run: run_folder.Run, split: pipeline.Split) -> str:
+    """Name of the result file, which tells the protocols, checkpoints and sets of one run apart."""
+    another = config.dataset if config.dataset != run.config.dataset else ""
+    if split.fingerprint != run.card["fingerprint"]:
+        another = f"{config.dataset or run.config.dataset} {split.fingerprint[:6]}"
     parts = (
-        config.dataset if config.dataset not in ("", run.config.dataset) else "",
+        another,
+        f"step{config.step}" if config.step else "",
+        f"beside {config.baseline.strip('/')}" if config.baseline else "",
         config.gallery if config.gallery != "other_views" else "",
         "same_instant" if config.same_instant else "",
         f"gap{config.min_gap:g}" if config.min_gap != Retrieve.min_gap else "",
+        f"k{'-'.join(map(str, ks_of(config)))}" if ks_of(config) != retrieval_protocol.KS else "",
         "frame_keys" if config.frame_keys else "",
         f"every{config.every}" if config.every else "",
         f"stride{config.stride}" if config.stride > 1 else "",

@@ -55,9 +55,15 @@ class Retrieve:
         PROTOCOL,
     )
     min_gap: float = option(
-        0.5, "Exclude other instants of the query's sequence that are nearer than this, seconds.", PROTOCOL
+        retrieval_protocol.MIN_GAP,
+        "Exclude other instants of the query's sequence that are nearer than this, seconds.",
+        PROTOCOL,
     )
-    ks: str = option("1,5,10,20", "K of mean PA-MPJPE@K and Hit@K, separated by commas.", PROTOCOL)
+    ks: str = option(
+        ",".join(map(str, retrieval_protocol.KS)),
+        "K of mean PA-MPJPE@K and Hit@K, separated by commas.",
+        PROTOCOL,
+    )
 
     save_gallery: str = option("", "Write the embedded views of the split to this file, FILE.npz.", PICTURES)
     load_gallery: str = option(
@@ -86,6 +92,20 @@ def check(config: Retrieve) -> None:
         raise ValueError("--load_gallery and --save_gallery exclude each other; name one of them")
     if config.save_gallery and not config.save_gallery.endswith(".npz"):
         raise ValueError(f"--save_gallery={config.save_gallery}; expected a name that ends in .npz")
+
+
+def check_without_poses(config: Retrieve, split: str) -> None:
+    """Raises ValueError for flags of figures that need poses, on a split (by name) that has none."""
+    given = [
+        f"--{name}"
+        for name in ("gallery", "same_instant", "min_gap", "ks")
+        if getattr(config, name) != getattr(Retrieve, name)
+    ]
+    if given:
+        raise ValueError(
+            f"{split} has no poses, so what is measured is the temporal alignment error, in which "
+            f"{', '.join(given)} would change nothing; leave {'it' if len(given) == 1 else 'them'} out"
+        )
 
 
 def ks_of(config: Retrieve) -> tuple[int, ...]:

@@ -1,13 +1,13 @@
 """A folder to build in, beside the prepared sets: a set appears there complete, or not at all."""
 
 import contextlib
-import fcntl
-import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from launch import locks
 
 PREFIX = ".preparing-"
 # In a staging folder: the set that a fresh one took the place of, and where it stood.
@@ -27,13 +27,12 @@ def staging(data_dir: Path) -> Iterator[Path]:
     try:
         with contextlib.ExitStack() as stack:
             with _writable(data_dir):
-                data_dir.mkdir(parents=True, exist_ok=True)
                 # Otherwise another process could sweep the folder before it is locked.
-                with _locked(data_dir, wait=True):
+                with locks.waited_for(data_dir):
                     _sweep(data_dir)
                     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_dir))
                     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-                    stack.enter_context(_locked(folder))
+                    stack.enter_context(locks.held(folder))
             yield folder
     finally:
         _prune(made)
@@ -47,25 +46,16 @@ def kept(folder: Path, data_dir: Path) -> Iterator[None]:
         OSError: it cannot be made or written to, or another process works in it.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    while True:
-        with _writable(data_dir):
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise OSError(f"another process is preparing in {folder}; wait for it, or stop it") from error
-        # Whoever held it before may have removed it meanwhile: then this is a lock on nothing.
-        if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
-            break
-        os.close(descriptor)
+    within = [path for path in (folder, *folder.parents) if data_dir in path.parents]
     try:
-        yield
+        with contextlib.ExitStack() as stack:
+            with _writable(data_dir):
+                mine = stack.enter_context(locks.held(folder))
+            if not mine:
+                raise OSError(f"another process is preparing in {folder}; wait for it, or stop it")
+            yield
     finally:
-        # Only the holder cleans up.
-        _prune([*(path for path in (folder, *folder.parents) if data_dir in path.parents), *made])
-        os.close(descriptor)
+        _prune([*within, *made])
 
 
 def install(fresh: Path, target: Path, staged: Path) -> None:
@@ -105,16 +95,6 @@ def _writable(data_dir: Path) -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _put_back(staged: Path) -> None:
     """A set that was moved away and not replaced goes back to its place."""
     if (staged / REPLACED).is_dir() and (staged / PLACE).is_file():
@@ -125,13 +105,12 @@ def _put_back(staged: Path) -> None:
 
 def _prune(folders: list[Path]) -> None:
     for path in dict.fromkeys(folders):
-        with contextlib.suppress(OSError):  # not empty, or gone
-            path.rmdir()
+        locks.remove_empty(path)
 
 
 def _sweep(data_dir: Path) -> None:
     for folder in data_dir.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # locked: another process is at work in it
-            with _locked(folder):
+        with contextlib.suppress(OSError), locks.held(folder) as mine:
+            if mine:  # otherwise another process is at work in it
                 _put_back(folder)
                 shutil.rmtree(folder)

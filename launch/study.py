@@ -8,14 +8,16 @@ failed one is tried again. Begun several times at once, on one machine or on sev
 shares the runs out. Every choice is made on validation people; those of the test are read once, by the second
 command, when every run of the grid is finished.
 
-WORKDIR/runs/ holds the folders of the runs; results_JUDGE.jsonl, one line a run; summary_JUDGE.json and
-error_JUDGE.png, what they say together.
+WORKDIR/runs/ holds the folders of the runs; results_JUDGE.jsonl, one line a run; summary_JUDGE.json, error_JUDGE.png
+and ablations_JUDGE.png, what they say together. The exit code is 1 when runs failed, and 75 after SIGTERM or SIGUSR1:
+to be started again.
 """
 
 import contextlib
 import dataclasses
 import io
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,15 +33,19 @@ from launch import (
     progress,
     run_folder,
     settings,
+    stopping,
     streamed,
+    study_figures,
     study_judge,
     study_plan,
     study_results,
     study_runs,
     study_summary,
+    train,
 )
 from launch.flags import option
 from launch.study_plan import PlannedRun
+from mcss_jax import parallel
 
 GRID, ABLATIONS, JUDGING, RUN = "Grid", "Ablations and controls", "Judging", "Study"
 
@@ -105,8 +111,11 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
     else:
         split = pipeline.open_split(base.data_dir, base.dataset, base.train_split, base.image_size)
         table, views, name = split.table, split.views, base.dataset
+        for run in runs:
+            if (run.folder / run_folder.CARD).is_file():
+                study_judge.check_fingerprint(run, run_folder.read_json(run.folder / run_folder.CARD), split)
     for run in runs:
-        settings.check_devices(run.config, jax.local_device_count())
+        settings.check_devices(run.config, len(parallel.choose_devices(run.config.devices)))
         labelled.choose(run.config, table, views, name)
 
 
@@ -117,45 +126,72 @@ def check_settings(runs: Sequence[PlannedRun]) -> None:
             flags.refuse_differences(run.config, run.folder / run_folder.CONFIG)
 
 
-def check_finished(runs: Sequence[PlannedRun]) -> None:
-    """Raises ValueError when a run of the grid is not trained: only then may the test people be read."""
+def check_finished(runs: Sequence[PlannedRun], folder: Path) -> None:
+    """Raises ValueError when a run of the study is not trained: only then may the test people be read.
+
+    That is a run of this grid, or one that another grid in the study's folder has planned.
+    """
     left = [run for run in runs if not study_runs.trained(run)]
     if left:
         raise ValueError(
             f"--judge=test reads the test people, and that once, for the finished grid, but {len(left)} of "
             f"{len(runs)} runs are not finished, the first: {left[0]}; run the study without --judge=test first"
         )
+    trained = {run.key for run in runs}
+    before = [study_results.Results(results_file(folder, judge)) for judge in ("validation", "none")]
+    trained.update(*(results.finished_keys() for results in before))
+    for results in before:
+        others = [key for key in results.keys() if key not in trained]
+        if others:
+            raise ValueError(
+                f"--judge=test reads the test people, and that once, for the finished grid, but {results.file} has "
+                f"{len(others)} runs more that are not finished, the first: {study_plan.describe(others[0])}; finish "
+                "them, or take their lines out of the file"
+            )
 
 
-def study(config: Study) -> study_results.Results:
-    """Does what is left of a study, and returns its results; a run's failure is recorded and stops no other.
+def results_file(folder: Path, judge: str) -> Path:
+    """The result file of a study's folder and judge."""
+    return folder / f"results_{judge}.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a call of the study ended: runs of its grid that failed; whether a scheduler's signal left some undone."""
+
+    failed: int = 0
+    preempted: bool = False
+
+
+def study(config: Study) -> Ended:
+    """Does what is left of a study; a run's failure is recorded and stops no other.
 
     Raises ValueError, FileNotFoundError and OSError, before anything is trained, for what no run could be made of.
     """
     runs = planned(config)
     folder = Path(config.workdir).expanduser()
-    results = study_results.Results(folder / f"results_{config.judge}.jsonl")
+    results = study_results.Results(results_file(folder, config.judge))
     judged = {name: getattr(config, name) for name in ("judge", "every", "stride", "damaged")}
     results.check(runs, judged)
     check_settings(runs)
     if config.dry_run:
         for k, run in enumerate(runs, 1):
             progress.say(f"run {k} of {len(runs)}: {run}: {study_runs.state(run, results)}")
-        return results
+        return Ended()
+    preempted = False
     if not all(map(results.finished, runs)):
         judge = prepare(config, runs)
         results.plan(runs)
-        do_what_is_left(runs, results, judge, judged)
-    if results.others(runs):
-        progress.say(f"{results.file} has {results.others(runs)} runs more, which are not in this grid")
-    write_summary(folder, config.judge, results.of(runs))
-    return results
+        preempted = do_what_is_left(runs, results, judge, judged)
+    write_summary(folder, config.judge, results, runs)
+    failed = sum(results.line(run)["status"] == "failed" for run in runs)
+    return Ended(failed, preempted and not all(map(results.finished, runs)))
 
 
 def prepare(config: Study, runs: Sequence[PlannedRun]) -> study_judge.Judge | None:
     """Looks at all that runs need before the first one begins, and opens the people who judge; None for nobody."""
     if config.judge == "test":
-        check_finished(runs)
+        check_finished(runs, Path(config.workdir).expanduser())
         progress.say(f"all {len(runs)} runs are finished: the test people are read now, once")
     check_data(runs)
     if config.judge == "none":
@@ -169,40 +205,75 @@ def do_what_is_left(
     results: study_results.Results,
     judge: study_judge.Judge | None,
     judged: dict[str, Any],
+) -> bool:
+    """Trains and judges the runs that nobody has finished or is at, one after another, until a signal comes.
+
+    A signal ends the study after an update, or after the run that is being judged. True when it was a scheduler's.
+    """
+    with stopping.Stop().watching() as stop:
+        for k, run in enumerate(runs, 1):
+            with locks.held(run.folder.with_name(f".{run.folder.name}")) as mine:
+                results.reread()
+                if results.finished(run):
+                    continue
+                if not mine:
+                    progress.say(f"run {k} of {len(runs)}: {run}: another process is at it")
+                    continue
+                progress.say(f"run {k} of {len(runs)}: {run}")
+                trained = do_run(run, results, judge, judged)
+            if (trained is not None and trained.stopped) or stop.wanted(k):
+                progress.say(f"stopped in run {k} of {len(runs)}; the same command goes on from there")
+                return stop.preempted or (trained is not None and trained.preempted)
+    return False
+
+
+def do_run(
+    run: PlannedRun,
+    results: study_results.Results,
+    judge: study_judge.Judge | None,
+    judged: dict[str, Any],
+) -> train.Trained | None:
+    """Trains what is left of a run and, unless a signal came, judges it and puts its line.
+
+    Gives what the training did, if there was any left and it did not fail.
+    """
+    trained = None
+    try:
+        if not study_runs.trained(run):
+            trained = study_runs.train_run(run)
+        if trained is None or (trained.finished and not trained.stopped):
+            results.put(study_runs.judge_run(run, judge, judged))
+    except Exception as error:  # whatever ends one run, the others go on
+        expected = isinstance(error, ValueError | OSError)
+        said = ("" if expected else f"{type(error).__name__}: ") + flags.sentence(error)
+        results.put(study_results.failed(run, said))
+        progress.say(f"failed: {said}")
+    return trained
+
+
+def write_summary(
+    folder: Path, judge: str, results: study_results.Results, runs: Sequence[PlannedRun]
 ) -> None:
-    """Trains and judges the runs that nobody has finished or is at, one after another, until one is interrupted."""
-    for k, run in enumerate(runs, 1):
-        with locks.held(run.folder.with_name(f".{run.folder.name}")) as mine:
-            results.reread()
-            if results.finished(run):
-                continue
-            if not mine:
-                progress.say(f"run {k} of {len(runs)}: {run}: another process is at it")
-                continue
-            progress.say(f"run {k} of {len(runs)}: {run}")
-            try:
-                if not study_runs.trained(run) and not study_runs.train_run(run):
-                    progress.say(f"stopped in run {k} of {len(runs)}; the same command goes on from there")
-                    return
-                results.put(study_runs.judge_run(run, judge, judged))
-            except Exception as error:  # whatever ends one run, the others go on
-                expected = isinstance(error, ValueError | OSError)
-                said = ("" if expected else f"{type(error).__name__}: ") + flags.sentence(error)
-                results.put(study_results.failed(run, said))
-                progress.say(f"failed: {said}")
+    """Prints the tables, and writes them as JSON and the error against label amount as pictures.
 
-
-def write_summary(folder: Path, judge: str, lines: Sequence[study_results.Line]) -> None:
-    """Prints the tables, and writes them as JSON and the error against label amount as a picture."""
-    progress.say(study_summary.text(lines))
-    if judge == "none":
-        return
-    summary, picture = folder / f"summary_{judge}.json", folder / f"error_{judge}.png"
-    run_folder.write_text(summary, json.dumps(study_summary.content(lines), indent=2) + "\n")
-    drawn = io.BytesIO()
-    study_summary.curve(lines).savefig(drawn, format="png", dpi=150)
-    picture.write_bytes(drawn.getvalue())
-    progress.say(f"written to {summary} and {picture}")
+    Of several processes the last one writes what all have found.
+    """
+    with locks.waited_for(folder):
+        results.reread()
+        lines = results.of(runs)
+        if results.others(runs):
+            progress.say(f"{results.file} has {results.others(runs)} runs more, which are not in this grid")
+        progress.say(study_summary.text(lines))
+        if judge == "none":
+            return
+        files = [folder / f"summary_{judge}.json"]
+        run_folder.write_text(files[0], json.dumps(study_summary.content(lines), indent=2) + "\n")
+        for name, figure in study_figures.drawn(lines).items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=150)
+            files.append(folder / f"{name}_{judge}.png")
+            run_folder.write_bytes(files[-1], buffer.getvalue())
+    progress.say(f"written: {', '.join(map(str, files))}")
 
 
 @contextlib.contextmanager
@@ -224,9 +295,13 @@ def compiled_once() -> Iterator[None]:
 
 
 def main(config: Study) -> None:
-    """Runs the study."""
+    """Runs the study; exits with `stopping.REQUEUE` when a scheduler's signal came, with 1 when runs failed."""
     with compiled_once():
-        study(config)
+        ended = study(config)
+    if ended.preempted:
+        sys.exit(stopping.REQUEUE)
+    if ended.failed:
+        sys.exit(f"study: error: {ended.failed} runs failed, see above; the same command tries them again")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Judges a finished run of a study on people it never saw, of a prepared set or of the stream."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,10 +9,7 @@ import numpy as np
 
 from datasets import pipeline
 from launch import evaluate, inference, protocols, retrieval_protocol, run_folder, settings, streamed
-from mcss_jax import retrieval
 
-# Instants of the query's sequence that are nearer than this are not retrieved, seconds.
-MIN_GAP = 0.5
 CONTROL = ("mpjpe", "n_mpjpe", "pa_mpjpe", "mpjpe_canonical")
 
 Judge = Callable[[run_folder.Run], dict[str, Any]]
@@ -50,7 +47,17 @@ def open_judge(config: settings.Train, protocol: Protocol) -> Judge:
     return partial(_on_split, split=split, choice=choice)
 
 
+def check_fingerprint(run: object, card: Mapping[str, Any], split: pipeline.Split) -> None:
+    """Raises ValueError when a run with this card was trained on another state of the set that `split` is of."""
+    if card["fingerprint"] != split.fingerprint:
+        raise ValueError(
+            f"{run} was trained on data with fingerprint {card['fingerprint']}; {split.name} now has "
+            f"{split.fingerprint}. Use the data that the study began with, or another --workdir"
+        )
+
+
 def _on_split(run: run_folder.Run, split: pipeline.Split, choice: protocols.Choice) -> dict[str, Any]:
+    check_fingerprint("the run", run.card, split)
     result = evaluate.evaluate(run, split, choice)
     return {
         **result.figures,
@@ -91,18 +98,11 @@ def retrieved(views: inference.Views) -> dict[str, float]:
     cameras = np.unique(views.camera).tolist()
     if len(cameras) < 2:
         return {}
-    searched = retrieval_protocol.SearchSet(
-        keys=retrieval.FrameKeys(
-            views.sequence.astype(np.int32),
-            views.time.astype(np.float32),
-            views.camera.astype(np.int32),
-            np.zeros(len(views), np.int32),  # the rule below does not ask for subjects
-        ),
-        poses=views.true_canonical,
-        cameras={camera: str(camera) for camera in cameras},
-        groups={},
+    # The usual rule asks for no subjects.
+    searched = retrieval_protocol.set_of(
+        views, np.zeros(len(views), np.int32), {camera: str(camera) for camera in cameras}, groups={}
     )
-    rule = retrieval_protocol.rule_of(same_instant=False, min_gap=MIN_GAP)
+    rule = retrieval_protocol.rule_of()
     found = retrieval_protocol.search(searched, views.embedding, rule, k=1)
     pooled = retrieval_protocol.score(searched, found, ks=(1,)).pooled
     return {

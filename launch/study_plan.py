@@ -15,8 +15,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "mcss": {"method": "mcss"},
     # Control: unlabelled pictures pass through BatchNorm and nothing else.
     "batchnorm": {"method": "batchnorm"},
-    # Any other instant may be a negative, however near in time.
-    "no_temporal_rule": {"method": "mcss", "min_negative_gap": 0.0},
+    # Any other instant may be a negative, however near in time, and batches with such instants.
+    "no_temporal_rule": {"method": "mcss", "min_negative_gap": 0.0, "instant_gap": -1.0},
+    # The same batches with the temporal rule: the rule itself is the difference of these two.
+    "near_instants": {"method": "mcss", "instant_gap": 0.0},
     # Instants from anywhere instead of blocks of one person in one room.
     "random_batches": {"method": "mcss", "mix_groups": True},
     # Negatives weighed nearly alike; the hardest alone; from the first to the second over the run.
@@ -72,6 +74,20 @@ class Grid:
     methods: tuple[str, ...]
     amounts: tuple[str, ...]
     seeds: tuple[int, ...]
+
+
+def grids_of(keys: Sequence[Key]) -> list[Grid]:
+    """Products that hold each of these runs once and no other: methods with the same seeds of the same amounts."""
+    seeds: dict[tuple[str, str], tuple[int, ...]] = {}
+    for method, labelled, seed in keys:
+        seeds[method, labelled] = (*seeds.get((method, labelled), ()), seed)
+    amounts: dict[tuple[str, tuple[int, ...]], tuple[str, ...]] = {}
+    for (method, labelled), of_cell in seeds.items():
+        amounts[method, of_cell] = (*amounts.get((method, of_cell), ()), labelled)
+    methods: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[str, ...]] = {}
+    for (method, of_cell), labels in amounts.items():
+        methods[labels, of_cell] = (*methods.get((labels, of_cell), ()), method)
+    return [Grid(names, labels, of_cell) for (labels, of_cell), names in methods.items()]
 
 
 def parse_grid(methods: str, amounts: str, seeds: str, prefix: str = "") -> Grid:

@@ -8,15 +8,26 @@ Every run of the grid has a line from the start, so that the file says by itself
 have any.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch import flags, locks, run_folder
-from launch.study_plan import Key, PlannedRun, describe
+from launch import locks, run_folder, settings
+from launch.study_plan import METHODS, Key, PlannedRun, describe
 
-STATUSES = ("finished", "failed", "unfinished")
+# What a line must have beside its run, by its status.
+NEEDED: dict[str, dict[str, type]] = {
+    "finished": {"configuration": dict, "judged": dict},
+    "failed": {"error": str},
+    "unfinished": {},
+}
+# Settings in which the runs of a study may differ: what tells them apart, and what plays no part in the result.
+_FREE = {"method", "labelled", "seed"} | {
+    field.name for field in dataclasses.fields(settings.Train) if field.metadata.get("changeable")
+}
+_SETTINGS = {field.name: field for field in dataclasses.fields(settings.Train)}
 
 Line = dict[str, Any]
 
@@ -24,6 +35,16 @@ Line = dict[str, Any]
 def key_of(line: Line) -> Key:
     """The run that a line is about."""
     return line["method"], line["labelled"], line["seed"]
+
+
+def methods_of(lines: Iterable[Line]) -> list[str]:
+    """The methods, in their order."""
+    return list(dict.fromkeys(line["method"] for line in lines))
+
+
+def labels_of(lines: Iterable[Line]) -> list[str]:
+    """The label amounts, in their order."""
+    return list(dict.fromkeys(line["labelled"] for line in lines))
 
 
 def read(file: str | Path) -> list[Line]:
@@ -44,7 +65,8 @@ def read(file: str | Path) -> list[Line]:
         if line is None:
             raise ValueError(
                 f"{file}, line {number}: not a result; expected a JSON object with method, labelled, seed and status "
-                f"({', '.join(STATUSES)}); restore the file, or move it away to judge the runs again"
+                f"({', '.join(NEEDED)}), and with configuration and judged where finished, error where failed; restore "
+                "the file, or move it away to judge the runs again"
             )
         first = number_of.setdefault(key_of(line), number)
         if first != number:
@@ -59,10 +81,49 @@ def read(file: str | Path) -> list[Line]:
 def _parsed(text: str) -> Line | None:
     try:
         line = json.loads(text)
-        whole = isinstance(line["seed"], int) and line["status"] in STATUSES
-        return line if whole and all(isinstance(line[name], str) for name in ("method", "labelled")) else None
+        needed = {"method": str, "labelled": str, "seed": int} | NEEDED[line["status"]]
+        return line if all(isinstance(line[name], kind) for name, kind in needed.items()) else None
     except (ValueError, LookupError, TypeError):
         return None
+
+
+def refuse_mixture(file: Path, lines: Iterable[Line]) -> None:
+    """Raises ValueError when finished lines are of different settings, data, or ways to judge.
+
+    Runs may differ in method, labels and seed, and in what their methods set.
+    """
+    known: dict[str, tuple[Any, Line]] = {}
+    for line in lines:
+        if line["status"] != "finished":
+            continue
+        conditions = _conditions(line)
+        found = [name for name, value in conditions.items() if known.get(name, (value,))[0] != value]
+        if found:
+            said = "; ".join(f"{name}: {known[name][0]!r} before, {conditions[name]!r} now" for name in found)
+            raise ValueError(
+                f"{file} holds figures of {describe(key_of(known[found[0]][1]))} under other settings than those of "
+                f"{describe(key_of(line))}; use the same flags or another --workdir. Differences: {said}"
+            )
+        for name, value in conditions.items():
+            known.setdefault(name, (value, line))
+
+
+def _conditions(line: Line) -> dict[str, Any]:
+    """What the finished lines of a file have in common where they have it, by name."""
+    # A setting that is younger than the line had, in effect, its default.
+    settings_of = {name: field.default for name, field in _SETTINGS.items()} | line["configuration"]
+    of_method = METHODS.get(line["method"], {})
+    found = {
+        f"--{name}" + (f" of {line['method']}" if name in of_method else ""): value
+        for name, value in settings_of.items()
+        if name not in _FREE
+    }
+    found |= {f"--{name}": value for name, value in line["judged"].items()}
+    if "fingerprint" in line:
+        # A stream's people are those of its seed.
+        of_seed = f" of seed {line['seed']}" if settings_of["stream"] else ""
+        found[f"fingerprint of the data{of_seed}"] = line["fingerprint"]
+    return found
 
 
 class Results:
@@ -88,6 +149,14 @@ class Results:
         """Whether a run has its figures."""
         return bool(self.line(run)["status"] == "finished")
 
+    def keys(self) -> list[Key]:
+        """The runs that have a line."""
+        return list(self._lines)
+
+    def finished_keys(self) -> list[Key]:
+        """The runs that are finished."""
+        return [key for key, line in self._lines.items() if line["status"] == "finished"]
+
     def of(self, runs: Iterable[PlannedRun]) -> list[Line]:
         """The lines of a grid, in its order."""
         return [self.line(run) for run in runs]
@@ -97,38 +166,34 @@ class Results:
         return len(self._lines.keys() - {run.key for run in runs})
 
     def put(self, *lines: Line) -> None:
-        """Adds or replaces lines. Raises OSError when the file cannot be written; what was there then stays."""
+        """Adds or replaces lines.
+
+        Raises OSError when the file cannot be written and ValueError as `refuse_mixture` does; what was there then
+        stays.
+        """
         with locks.waited_for(self.file.parent):
             self.reread()
-            self._write(self._lines | {key_of(line): line for line in lines})
+            known = self._lines | {key_of(line): line for line in lines}
+            refuse_mixture(self.file, known.values())
+            self._write(known)
 
     def plan(self, runs: Iterable[PlannedRun]) -> None:
-        """Adds a line for every run that has none, so that the file says by itself what is missing."""
+        """Adds a line for every run that has none, so that the file says by itself what is missing; in their order."""
         with locks.waited_for(self.file.parent):
             self.reread()
-            self._write(self._lines | {run.key: self.line(run) for run in runs})
+            self._write({run.key: self.line(run) for run in runs} | self._lines)
 
     def _write(self, known: dict[Key, Line]) -> None:
         run_folder.write_text(self.file, "".join(json.dumps(line) + "\n" for line in known.values()))
         self._lines = known
 
     def check(self, runs: Iterable[PlannedRun], judged: dict[str, Any]) -> None:
-        """Raises ValueError when figures of these runs were made under other settings, or judged in another way."""
-        for run in runs:
-            line = self.line(run)
-            if line["status"] != "finished":
-                continue
-            found = flags.differences(run.config, line["configuration"])
-            found += [
-                f"--{name}: {line['judged'].get(name)!r} before, {value!r} now"
-                for name, value in judged.items()
-                if line["judged"].get(name) != value
-            ]
-            if found:
-                raise ValueError(
-                    f"{self.file} holds figures of {run} under other settings; use the same flags or another "
-                    f"--workdir. Differences: {'; '.join(found)}"
-                )
+        """Raises ValueError when the file's figures cannot stand beside those that these runs would have."""
+        planned = [
+            finished(run, {}, {"judged": judged, "configuration": dataclasses.asdict(run.config)})
+            for run in runs
+        ]
+        refuse_mixture(self.file, [*self._lines.values(), *planned])
 
 
 def _head(run: PlannedRun, status: str) -> Line:

@@ -5,11 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from launch import figures
 from launch.study_plan import describe
-from launch.study_results import Line, key_of
+from launch.study_results import Line, key_of, labels_of, methods_of
 
 METRICS = {
     "pa_mpjpe": "PA-MPJPE (mm)",
@@ -51,14 +49,10 @@ Table = dict[str, dict[str, Spread]]
 """Spreads by method and label amount."""
 
 
-def _seen(lines: Sequence[Line], name: str) -> list[str]:
-    return list(dict.fromkeys(line[name] for line in lines))
-
-
 def _tabulated(lines: Sequence[Line], value: Callable[[Line], float | None]) -> Table:
     out: Table = {}
-    for method in _seen(lines, "method"):
-        for labelled in _seen(lines, "labelled"):
+    for method in methods_of(lines):
+        for labelled in labels_of(lines):
             inside = [line for line in lines if (line["method"], line["labelled"]) == (method, labelled)]
             found = {line["seed"]: value(line) for line in inside if line["status"] == "finished"}
             values = {seed: figure for seed, figure in found.items() if figure is not None}
@@ -103,7 +97,7 @@ def missing(lines: Sequence[Line]) -> list[str]:
 
 def text(lines: Sequence[Line]) -> str:
     """Tables of all figures that there are, gains under each, and the runs that are missing in them."""
-    amounts = _seen(lines, "labelled")
+    amounts = labels_of(lines)
     parts = []
     for metric, name in METRICS.items():
         table = errors(lines, metric)
@@ -160,42 +154,3 @@ def content(lines: Sequence[Line]) -> dict[str, Any]:
         "errors": {metric: plain(errors(lines, metric)) for metric in METRICS},
         "gains_percent": {metric: plain(gains(lines, metric)) for metric in METRICS},
     }
-
-
-def curve(lines: Sequence[Line], metric: str = "pa_mpjpe") -> Figure:
-    """Error against label amount: means of the finished runs, bars of one standard deviation over seeds."""
-    amounts = _seen(lines, "labelled")
-    table = errors(lines, metric)
-    figure = Figure(figsize=(max(5.0, 1.3 * len(amounts) + 2.5), 3.8), layout="constrained")
-    ax = figure.subplots()
-    for i, (method, row) in enumerate(table.items()):
-        # Beside each other, so that bars do not hide each other.
-        offset = 0.04 * (i - (len(table) - 1) / 2)
-        points = [
-            (x + offset, row[amount].mean, row[amount].sd or 0.0)
-            for x, amount in enumerate(amounts)
-            if amount in row and row[amount].mean is not None
-        ]
-        if points:
-            x, mean, sd = zip(*points, strict=True)
-            ax.errorbar(
-                x,
-                mean,
-                yerr=sd,
-                fmt=figures.mark(i) + figures.dash(i),
-                ms=4,
-                capsize=3,
-                label=method,
-                color=figures.colour(method, i),
-            )
-    ax.set_xticks(range(len(amounts)), amounts)
-    ax.set_xlabel("labels")
-    ax.set_ylabel(METRICS[metric])
-    done = sum(line["status"] == "finished" for line in lines)
-    if done < len(lines):
-        ax.set_title(f"{done} of {len(lines)} runs finished", fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", color="#e5e7ea")
-    if ax.containers:
-        ax.legend(frameon=False, fontsize=8)
-    return figure

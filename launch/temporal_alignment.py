@@ -22,18 +22,22 @@ def alignment(
     Raises ValueError when no sequence was seen by two cameras.
     """
     rng = np.random.default_rng(seed)
-    errors = []
+    queries, found = [], []
     for sequence in np.unique(views.sequence):
         inside = views.sequence == sequence
         cameras = np.unique(views.camera[inside])
         for a, b in ((a, b) for a in cameras for b in cameras if a != b):
             q, g = (np.flatnonzero(inside & (views.camera == c)) for c in (a, b))
             if features is None:
-                nearest = rng.integers(0, len(g), (len(q), _DRAWS))
+                q = np.repeat(q, _DRAWS)
+                nearest = rng.integers(0, len(g), len(q))
             else:
-                nearest = retrieval.nearest(features[q], features[g], 1)[0]
-            errors.append(np.abs(views.time[g][nearest] - views.time[q][:, None]).ravel())
-    if not errors:
+                nearest = retrieval.nearest(features[q], features[g], 1)[0][:, 0]
+            queries.append(q)
+            found.append(g[nearest])
+    if not queries:
         raise ValueError("temporal alignment needs a sequence that at least two cameras saw")
-    every = np.concatenate(errors)
-    return {"median_s": float(np.median(every)), "mean_s": float(np.mean(every))}
+    errors = retrieval.temporal_alignment_error(
+        views.time[np.concatenate(queries)], views.time, np.concatenate(found)[:, None]
+    )
+    return {f"{name}_s": error for name, error in errors.items()}

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from launch.inference import Views
 from mcss_jax import metrics
 
-PAIRS = 600  # of different instants, and as many of the same one
+PAIRS = 600  # of different instants, and as many of one instant
 SHORTEST = 3  # instants of a sequence that is worth a line
 
 
@@ -33,22 +33,22 @@ class Strip:
 
 
 def sample(views: Views, count: int = PAIRS, seed: int = 0) -> Pairs:
-    """At most `count` pairs of different instants, drawn at random, and at most as many of the same instant."""
+    """At most `count` pairs of different instants, and one pair of each of at most `count` instants, at random."""
     rng = np.random.default_rng(seed)
-    order = np.lexsort((views.camera, views.record))
-    neighbour = np.roll(order, -1)
-    together = np.flatnonzero(
-        (views.record[order] == views.record[neighbour]) & (views.camera[order] != views.camera[neighbour])
-    )
-    together = together[np.sort(rng.permutation(len(together))[:count])]
+    order = np.argsort(views.record, kind="stable")
+    _, first, cameras = np.unique(views.record[order], return_index=True, return_counts=True)
+    chosen = np.sort(rng.permutation(np.flatnonzero(cameras > 1))[:count])
+    first, cameras = first[chosen], cameras[chosen]
+    one = rng.integers(0, cameras)
+    other = (one + rng.integers(1, cameras)) % cameras
     a, b = rng.integers(0, len(views), (2, 4 * count))
     apart = np.flatnonzero((views.record[a] != views.record[b]) & (views.camera[a] != views.camera[b]))[
         :count
     ]
     return Pairs(
-        np.concatenate([order[together], a[apart]]),
-        np.concatenate([neighbour[together], b[apart]]),
-        np.arange(len(together) + len(apart)) < len(together),
+        np.concatenate([order[first + one], a[apart]]),
+        np.concatenate([order[first + other], b[apart]]),
+        np.arange(len(chosen) + len(apart)) < len(chosen),
     )
 
 

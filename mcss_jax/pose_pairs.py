@@ -1,14 +1,13 @@
 """PA-MPJPE of all pairs of poses, blocked and in closed form: the oracle of a retrieval, and chance."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32
+from jaxtyping import Array, Float, Float32, Int, Int32
 
 from mcss_jax import blocked, kabsch
 from mcss_jax.blocked import AnyArray, Rule
@@ -66,71 +65,52 @@ def _pairwise(queries: kabsch.Normalised, gallery: kabsch.Normalised) -> Float[A
     return jax.lax.switch(case, [lambda e: e, repaired, all_robust], errors) * queries.norm[:, None]
 
 
+class Candidates(NamedTuple):
+    """What each query may retrieve: the number of entries, how many of them match, the sum of their PA-MPJPE."""
+
+    entries: Int[np.ndarray, "*b"]
+    matches: Int[np.ndarray, "*b"]
+    total: Float[np.ndarray, "*b"]
+
+
 @partial(jax.jit, static_argnames=("k", "allowed"))
 def _oracle_block(
-    queries: kabsch.Normalised,
-    query_keys: Any,
-    gallery: kabsch.Normalised,
-    gallery_keys: Any,
-    count: Int32[Array, ""] | int,
-    k: int,
-    allowed: Rule | None,
-) -> tuple[Array, Array]:
-    """Indices [q, k] and errors [q, k] of the k best gallery poses for one block of queries."""
-
-    def scan(carry: Any, block: Any) -> tuple[Any, None]:
-        poses, keys, start = block
-        errors, usable = _usable_errors(queries, query_keys, poses, keys, start, count, allowed)
-        columns = jnp.broadcast_to(start + jnp.arange(errors.shape[1], dtype=jnp.int32)[None], errors.shape)
-        scores, kept = jax.lax.top_k(jnp.where(usable, -errors, -jnp.inf), min(k, errors.shape[1]))
-        return blocked.merge(carry, scores, jnp.take_along_axis(columns, kept, axis=1), k), None
-
-    starts = jnp.arange(len(gallery.norm), dtype=jnp.int32) * gallery.norm.shape[1]
-    empty = blocked.empty(len(queries.norm), k)
-    (scores, indices), _ = jax.lax.scan(scan, empty, (gallery, gallery_keys, starts))
-    return jnp.where(scores > -jnp.inf, indices, -1), -scores
-
-
-def _usable_errors(
-    queries: kabsch.Normalised,
-    query_keys: Any,
-    poses: kabsch.Normalised,
-    keys: Any,
-    start: Array,
-    count: Int32[Array, ""] | int,
-    allowed: Rule | None,
-) -> tuple[Array, Array]:
-    """Errors of one block of pairs, and which of them are allowed and no padding."""
-    errors = _pairwise(queries, poses)
-    columns = start + jnp.arange(errors.shape[1], dtype=jnp.int32)[None]
-    usable = jnp.broadcast_to(columns < count, errors.shape)
-    if allowed is not None:
-        usable &= allowed(query_keys, keys)
-    return errors, usable
-
-
-@partial(jax.jit, static_argnames=("allowed",))
-def _chance_block(
     queries: kabsch.Normalised,
     query_keys: Any,
     matching: Array,
     gallery: kabsch.Normalised,
     gallery_keys: Any,
     count: Int32[Array, ""] | int,
+    k: int,
     allowed: Rule | None,
-) -> tuple[Array, Array, Array]:
-    """Per query of one block, over its allowed pairs: sum of errors, number, how many are <= `matching`."""
+) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+    """For one block of queries: indices [q, k] and errors [q, k] of the k best gallery poses, and `Candidates`.
+
+    An entry matches whose error is at most the query's `matching`.
+    """
 
     def scan(carry: Any, block: Any) -> tuple[Any, None]:
+        best, (number, matches, total) = carry
         poses, keys, start = block
-        errors, usable = _usable_errors(queries, query_keys, poses, keys, start, count, allowed)
-        match = usable & (errors <= matching[:, None])
-        added = jnp.sum(jnp.where(usable, errors, 0.0), axis=1)
-        return (carry[0] + added, carry[1] + jnp.sum(usable, axis=1), carry[2] + jnp.sum(match, axis=1)), None
+        errors = _pairwise(queries, poses)
+        columns = jnp.broadcast_to(start + jnp.arange(errors.shape[1], dtype=jnp.int32)[None], errors.shape)
+        usable = columns < count  # the last block is filled up
+        if allowed is not None:
+            usable &= allowed(query_keys, keys)
+        scores, kept = jax.lax.top_k(jnp.where(usable, -errors, -jnp.inf), min(k, errors.shape[1]))
+        best = blocked.merge(best, scores, jnp.take_along_axis(columns, kept, axis=1), k)
+        number += jnp.sum(usable, axis=1)
+        matches += jnp.sum(usable & (errors <= matching[:, None]), axis=1)
+        total += jnp.sum(jnp.where(usable, errors, 0.0), axis=1)
+        return (best, (number, matches, total)), None
 
     starts = jnp.arange(len(gallery.norm), dtype=jnp.int32) * gallery.norm.shape[1]
-    none = jnp.zeros(len(queries.norm), jnp.int32)
-    return jax.lax.scan(scan, (jnp.zeros(len(none)), none, none), (gallery, gallery_keys, starts))[0]
+    q = len(queries.norm)
+    none = (jnp.zeros(q, jnp.int32), jnp.zeros(q, jnp.int32), jnp.zeros(q))
+    ((scores, indices), sums), _ = jax.lax.scan(
+        scan, (blocked.empty(q, k), none), (gallery, gallery_keys, starts)
+    )
+    return jnp.where(scores > -jnp.inf, indices, -1), -scores, sums
 
 
 @jax.jit
@@ -174,77 +154,70 @@ def oracle(
     Raises:
       ValueError: k < 1, keys of another length.
     """
-    blocked.check_k(k)
-    blocked.check_rule(allowed, query_keys, gallery_keys, len(query_poses), len(gallery_poses))
-    indices = np.full((len(query_poses), k), -1, np.int32)
-    errors = np.full((len(query_poses), k), np.inf, np.float32)
-    if not len(query_poses) or not len(gallery_poses):
-        return indices, errors
-    if allowed is None:
-        query_keys = gallery_keys = ()
-    gallery, gallery_keys = _pose_blocks(gallery_poses, gallery_keys)
-    rows = np.asarray(query_poses, np.float32)
-    for start, part, keys in blocked.query_blocks(rows, query_keys, _QUERY_BLOCK):
-        own = _normalise_block(part)
-        found = _oracle_block(own, keys, gallery, gallery_keys, len(gallery_poses), k=k, allowed=allowed)
-        stop = min(start + _QUERY_BLOCK, len(query_poses))
-        indices[start:stop], errors[start:stop] = (np.asarray(x)[: stop - start] for x in found)
-    return indices, errors
+    return oracle_and_candidates(
+        query_poses, gallery_poses, k, allowed=allowed, query_keys=query_keys, gallery_keys=gallery_keys
+    )[:2]
 
 
-def chance(
+def oracle_and_candidates(
     query_poses: QueryPoses,
     gallery_poses: GalleryPoses,
+    k: int,
     *,
-    ks: Sequence[int] = (1, 10, 20),
     threshold: float = MATCH_THRESHOLD,
-    max_pairs: int = 200_000_000,
     allowed: Rule | None = None,
     query_keys: Any = None,
     gallery_keys: Any = None,
-) -> dict[str, float]:
-    """What retrieval at random, uniformly among a query's allowed entries and without repetition, is
-    expected to give.
+) -> tuple[Int32[np.ndarray, "q k"], Float32[np.ndarray, "q k"], Candidates]:
+    """`oracle`, and from the same pass what each of the q queries may retrieve, of which `chance` draws.
 
-    `pa_mpjpe`: mean over queries of the mean PA-MPJPE over all their allowed pairs (the same for every K).
-    `hit@k` for each of `ks`: 1 - C(n - m, k) / C(n, k) for n allowed entries of which m match, mean over
-    queries. `queries`: how many queries these are means over. Exact while there are at most `max_pairs`
-    pairs; beyond that over evenly spaced queries (every s-th, always the same), each against the whole
-    gallery.
-
-    Raises:
-      ValueError: no allowed pair at all, keys of another length, k < 1.
+    An entry matches whose NP-MPJPE is at most `threshold`. Raises as `oracle` does.
     """
-    for k in ks:
-        blocked.check_k(k)
+    blocked.check_k(k)
     blocked.check_rule(allowed, query_keys, gallery_keys, len(query_poses), len(gallery_poses))
-    step = max(1, math.ceil(len(query_poses) * len(gallery_poses) / max_pairs))
-    chosen = np.asarray(query_poses, np.float32)[::step]
+    q = len(query_poses)
+    indices, errors = np.full((q, k), -1, np.int32), np.full((q, k), np.inf, np.float32)
+    candidates = Candidates(np.zeros(q, np.int64), np.zeros(q, np.int64), np.zeros(q))
+    if not q or not len(gallery_poses):
+        return indices, errors, candidates
     if allowed is None:
         query_keys = gallery_keys = ()
-    query_keys = jax.tree.map(lambda leaf: np.asarray(leaf)[::step], query_keys)
-    total, count, matches = np.zeros(len(chosen)), np.zeros(len(chosen), int), np.zeros(len(chosen), int)
-    if len(chosen) and len(gallery_poses):
-        matching = (threshold * pose_scale(chosen)).astype(np.float32)
-        gallery, gallery_keys = _pose_blocks(gallery_poses, gallery_keys)
-        rows = (chosen, matching)
-        for start, (part, limit), keys in blocked.query_blocks(rows, query_keys, _QUERY_BLOCK):
-            own = _normalise_block(part)
-            found = _chance_block(
-                own, keys, limit, gallery, gallery_keys, len(gallery_poses), allowed=allowed
-            )
-            stop = min(start + _QUERY_BLOCK, len(chosen))
-            total[start:stop], count[start:stop], matches[start:stop] = (
-                np.asarray(x)[: stop - start] for x in found
-            )
-    some = count > 0
-    if not some.any():
-        raise ValueError("No query may retrieve any gallery entry; expected at least one allowed pair.")
-    n, m = count[some].astype(np.float64), matches[some].astype(np.float64)
-    expected = {"pa_mpjpe": float(np.mean(total[some] / n)), "queries": float(some.sum())}
+    gallery, gallery_keys = _pose_blocks(gallery_poses, gallery_keys)
+    matching = (threshold * pose_scale(query_poses)).astype(np.float32)
+    rows = (np.asarray(query_poses, np.float32), matching)
+    for start, (part, limit), keys in blocked.query_blocks(rows, query_keys, _QUERY_BLOCK):
+        *best, sums = _oracle_block(
+            _normalise_block(part),
+            keys,
+            limit,
+            gallery,
+            gallery_keys,
+            len(gallery_poses),
+            k=k,
+            allowed=allowed,
+        )
+        stop = min(start + _QUERY_BLOCK, q)
+        for column, found in zip((indices, errors, *candidates), (*best, *sums), strict=True):
+            column[start:stop] = np.asarray(found)[: stop - start]
+    return indices, errors, candidates
+
+
+def chance(candidates: Candidates, ks: Sequence[int] = (1, 10, 20)) -> dict[str, Float[np.ndarray, " q"]]:
+    """Of every query, what K draws at random among its n allowed entries, without repetition, are expected to give.
+
+    As `retrieval.figures_at_k` names them, for each K of `ks`: `pa_mpjpe@K`, the mean PA-MPJPE over the allowed
+    entries (the same for every K), and `hit@K`, 1 - C(n - m, K) / C(n, K) where m of them match. NaN where n is 0.
+
+    Raises:
+      ValueError: a K < 1.
+    """
+    n, m = (np.asarray(x, np.float64) for x in (candidates.entries, candidates.matches))
+    mean = np.where(n > 0, candidates.total / np.maximum(n, 1), np.nan)
+    hits = {}
     for k in ks:
-        miss = np.ones(len(n))
+        blocked.check_k(k)
+        miss = np.where(n > 0, 1.0, np.nan)
         for i in range(k):  # the i-th draw misses too; with nothing left to draw it stays as it is
             miss *= np.where(n > i, np.maximum(n - m - i, 0) / np.maximum(n - i, 1), 1.0)
-        expected[f"hit@{k}"] = float(np.mean(1 - miss))
-    return expected
+        hits[f"hit@{k}"] = 1 - miss
+    return {f"pa_mpjpe@{k}": mean for k in ks} | hits

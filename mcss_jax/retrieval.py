@@ -3,44 +3,57 @@
 Protocol: specs/data_formats.md, section 4.1. A query is one view of an instant; the gallery holds other
 views. Which pairs may be retrieved is a rule (`blocked.Rule`); `ViewRule` is the usual one.
 
-`nearest`, `oracle` and `chance` loop over query blocks and are called from outside `jax.jit`; their memory
+`nearest`, `oracle` and `allowed_counts` loop over query blocks and are called from outside `jax.jit`; their memory
 does not grow with the product of the sizes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Int32
 
-from mcss_jax import metrics
-from mcss_jax.blocked import AnyArray
+from mcss_jax import blocked, metrics
+from mcss_jax.blocked import AnyArray, Rule
 from mcss_jax.neighbours import nearest
-from mcss_jax.pose_pairs import MATCH_THRESHOLD, GalleryPoses, QueryPoses, chance, oracle, pose_scale
-from mcss_jax.skeleton import ROOT
+from mcss_jax.pose_pairs import (
+    MATCH_THRESHOLD,
+    Candidates,
+    GalleryPoses,
+    QueryPoses,
+    chance,
+    oracle,
+    oracle_and_candidates,
+    pose_scale,
+)
 
 __all__ = [
     "MATCH_THRESHOLD",
+    "Candidates",
     "FrameKeys",
     "Subjects",
     "ViewRule",
+    "allowed_counts",
     "chance",
     "figures_at_k",
     "hit_at_k",
     "mean_pa_mpjpe_at_k",
     "nearest",
-    "normalise_scale",
     "oracle",
+    "oracle_and_candidates",
     "pose_scale",
     "retrieved_errors",
     "temporal_alignment_error",
 ]
 
-SAME_INSTANT = (
-    1e-3  # seconds: far below the time between two frames, far above the rounding of an hour in float32
-)
+# Seconds, as in `mining.negative_mask`: far below the time between two frames, far above the rounding of an hour in
+# float32. Times that are nearer are of one instant, and an instant exactly `min_gap` away is far enough.
+TIME_TOLERANCE = 1e-3
+_COUNTED_AT_ONCE = 2048  # queries, and gallery entries, whose pairs are counted together
 _PAIRS_AT_ONCE = 1 << 16  # pose pairs whose copies are in memory together
 
 Subjects = Literal["any", "same", "other"]
@@ -75,8 +88,8 @@ class ViewRule:
     def __call__(self, query: FrameKeys, gallery: FrameKeys) -> Bool[Array, "q n"]:
         gap = jnp.abs(query.time[:, None] - gallery.time[None])
         same_sequence = query.sequence[:, None] == gallery.sequence[None]
-        instant = same_sequence & (gap < SAME_INSTANT)
-        allowed = ~(same_sequence & (gap < self.min_gap)) | instant
+        instant = same_sequence & (gap < TIME_TOLERANCE)
+        allowed = ~(same_sequence & (gap < self.min_gap - TIME_TOLERANCE)) | instant
         if not self.same_instant:
             allowed &= ~instant
         if not self.same_view:
@@ -86,11 +99,32 @@ class ViewRule:
         return allowed
 
 
-def normalise_scale(poses: Float[AnyArray, "*b 17 3"]) -> Float[np.ndarray, "*b 17 3"]:
-    """Centred at the pelvis and divided by `pose_scale`; a pose of scale 0 is only centred."""
-    poses = np.asarray(poses)
-    scale = pose_scale(poses)[..., None, None]
-    return (poses - poses[..., ROOT : ROOT + 1, :]) / np.where(scale > 0, scale, 1.0)
+@partial(jax.jit, static_argnames=("allowed",))
+def _count_block(
+    query_keys: Any, gallery_keys: Any, count: Int32[Array, ""] | int, allowed: Rule
+) -> Int[Array, " q"]:
+    def scan(total: Any, block: Any) -> tuple[Any, None]:
+        keys, there = block
+        return total + jnp.sum(allowed(query_keys, keys) & there[None], axis=1), None
+
+    blocks, size = jax.tree.leaves(gallery_keys)[0].shape[:2]
+    there = (jnp.arange(blocks * size) < count).reshape(blocks, size)
+    none = jnp.zeros(len(jax.tree.leaves(query_keys)[0]), jnp.int32)
+    return jax.lax.scan(scan, none, (gallery_keys, there))[0]
+
+
+def allowed_counts(allowed: Rule, query_keys: Any, gallery_keys: Any) -> Int[np.ndarray, " q"]:
+    """How many gallery entries each query may retrieve, by a rule and its keys (`blocked.Rule`)."""
+    queries, gallery = (len(jax.tree.leaves(keys)[0]) for keys in (query_keys, gallery_keys))
+    counts = np.zeros(queries, np.int64)
+    if not queries or not gallery:
+        return counts
+    blocks = blocked.split_blocks(gallery_keys, min(_COUNTED_AT_ONCE, gallery))
+    size = min(_COUNTED_AT_ONCE, queries)
+    for start, _, keys in blocked.query_blocks((), query_keys, size):
+        found = np.asarray(_count_block(keys, blocks, gallery, allowed=allowed))
+        counts[start : start + size] = found[: queries - start]
+    return counts
 
 
 def retrieved_errors(
@@ -149,17 +183,14 @@ def figures_at_k(
 def mean_pa_mpjpe_at_k(
     query_poses: QueryPoses, gallery_poses: GalleryPoses, indices: Int[AnyArray, "r k"]
 ) -> float:
-    """Mean PA-MPJPE of the K = indices.shape[1] poses retrieved for each query, aligned onto the query's, in
-    its unit.
+    """Mean over queries of `figures_at_k`'s `pa_mpjpe@K`, K = indices.shape[1], in the queries' unit.
 
-    Entries of -1 are left out; the mean is over each query's list first, then over the queries that have any.
+    Entries of -1 are left out, and queries that have no others.
 
     Raises:
       ValueError: nothing retrieved at all, an index beyond the gallery, a wrong number of rows.
     """
-    errors = retrieved_errors(query_poses, gallery_poses, indices).astype(np.float64)
-    some = ~np.isnan(errors).all(axis=1)
-    return float(np.mean(np.nanmean(errors[some], axis=1)))
+    return _mean_at_k("pa_mpjpe", query_poses, gallery_poses, indices, MATCH_THRESHOLD)
 
 
 def hit_at_k(
@@ -168,18 +199,23 @@ def hit_at_k(
     indices: Int[AnyArray, "r k"],
     threshold: float = MATCH_THRESHOLD,
 ) -> float:
-    """Share of queries with at least one match among their k = indices.shape[1] retrieved poses (Pr-VIPE's
-    Hit@k).
+    """Pr-VIPE's Hit@K: mean over queries of `figures_at_k`'s `hit@K`, K = indices.shape[1].
 
-    A match: NP-MPJPE, the PA-MPJPE of poses normalised by `normalise_scale`, is at most `threshold`.
-    Procrustes takes out the retrieved pose's own scale, so NP-MPJPE is PA-MPJPE divided by the query's
-    `pose_scale`. A query without any retrieved pose counts as a miss.
+    A match: NP-MPJPE, the PA-MPJPE of poses in units of `pose_scale`, is at most `threshold`. Procrustes takes out
+    the retrieved pose's own scale, so NP-MPJPE is PA-MPJPE divided by the query's. Queries without any retrieved
+    pose are left out.
 
     Raises:
       ValueError: nothing retrieved at all, an index beyond the gallery, a wrong number of rows.
     """
-    errors = retrieved_errors(query_poses, gallery_poses, indices)
-    return float(np.mean((errors <= threshold * pose_scale(query_poses)[:, None]).any(axis=1)))
+    return _mean_at_k("hit", query_poses, gallery_poses, indices, threshold)
+
+
+def _mean_at_k(
+    name: str, query_poses: QueryPoses, gallery_poses: GalleryPoses, indices: AnyArray, threshold: float
+) -> float:
+    errors, k = retrieved_errors(query_poses, gallery_poses, indices), indices.shape[1]
+    return float(np.nanmean(figures_at_k(errors, pose_scale(query_poses), (k,), threshold)[f"{name}@{k}"]))
 
 
 def temporal_alignment_error(

@@ -1,9 +1,10 @@
-"""A study of tiny runs for tests, and what is in its result file."""
+"""A study of tiny runs for tests, what is in its result file, and results that no run has given."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-from launch import study_results
+from launch import settings, study_results
 from launch.study import Study
 
 BASE = """
@@ -35,3 +36,38 @@ def lines(config: Study, judge: str = "validation") -> dict[study_results.Key, d
     """The result file's lines by run."""
     file = Path(config.workdir) / f"results_{judge}.jsonl"
     return {study_results.key_of(line): line for line in study_results.read(file)}
+
+
+JUDGED = {"judge": "test", "every": 0, "stride": 5, "damaged": "keep"}
+
+
+def trained_as(method: str, labelled: str, seed: int) -> dict[str, Any]:
+    """Settings of a run of a study."""
+    folder = f"runs/a b/runs/{method}_{seed}"
+    return dataclasses.asdict(
+        settings.Train(method=method, labelled=labelled, seed=seed, workdir=folder, margin=0.25)
+    )
+
+
+REPORTED = [
+    {"method": method, "labelled": labelled, "seed": seed, "status": "finished"}
+    | {"judged": JUDGED, "configuration": trained_as(method, labelled, seed), "wall_seconds": 900.0}
+    | {name: base * (1 + seed / 10) for name, base in (("pa_mpjpe", error), ("mpjpe", 2 * error))}
+    | {"split": "people:test", "subjects": ["S7", "S8"], "revision": "abc123"}
+    for method, labelled, error in (
+        ("baseline", "S1:0.05", 90.0),
+        ("mcss", "S1:0.05", 72.0),
+        ("mcss", "S1", 61.0),
+    )
+    for seed in (0, 1)
+] + [
+    {
+        "method": "mcss",
+        "labelled": "S1",
+        "seed": 2,
+        "status": "failed",
+        "error": "the loss <b>became</b> odd",
+    },
+    {"method": "baseline", "labelled": "S1", "seed": 0, "status": "unfinished"},
+]
+"""Lines of a result file with what a page must say: gains, a missing baseline, a failed run."""

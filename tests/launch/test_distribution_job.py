@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from datasets import originals, pipeline, takes
-from launch import distribution_job, inventory, prepare, prepare_jobs, stage_takes, staging
+from launch import distribution_job, inventory, locks, prepare, prepare_jobs, stage_takes, staging
 from launch.prepare_settings import Prepare
 from tests.datasets.test_distribution_builder import hashes
 from tests.distributions import small
@@ -84,7 +84,7 @@ def test_inventory_then_shards_then_nothing_to_do(
     said = capsys.readouterr()
     assert set_.fresh and set_.path == data_dir / "small/few/1.0.0"
     assert "note: a: read a" in said.out and "96/96" in said.err and "24/24" in said.err
-    assert sorted(p.name for p in data_dir.iterdir()) == ["small"], "nothing is left beside it"
+    assert {p.name for p in data_dir.iterdir()} == {"small", locks.NAME}, "nothing is left beside it"
     assert pipeline.open_split(data_dir, "small/few", "train").records == 18
     again = prepare.prepare(of(source, data_dir))
     assert again == dataclasses.replace(set_, fresh=False)
@@ -231,7 +231,7 @@ def test_finished_sequences_of_other_settings_stay(
         with pytest.raises(ValueError, match="is cut short"):
             prepare.prepare(of(source, data_dir, margin=0.3))
     kept = list((data_dir / ".staged/small/few").iterdir())
-    assert len(kept) == 4
+    assert len(kept) == 4 + 1, "two takes at two margins, and the lock"
     # They are no room for what is still to be cut.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
     with pytest.raises(OSError, match="has 1 kB free, but this set takes about"):

@@ -7,7 +7,7 @@ import pytest
 
 from datasets import sampling
 from datasets.records import SequenceRow
-from launch import flags, settings
+from launch import flags, import_weights, settings
 from launch.prepare_jobs import BUILDERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +59,7 @@ def test_a_file_says_its_own_command_and_means_what_it_is_called(
     method, _, name = file.stem.partition("_")
     assert (config.method, config.labelled, config.validation_split) == (method, LABELS[name], "")
     assert (config.depth, config.stem, config.image_size, config.precision) == (18, "conv", 224, "bfloat16")
+    assert config.init_from == "runs/imagenet_resnet18"
     builder, _, wanted = config.dataset.partition("/")
     assert builder == file.parent.name and wanted in BUILDERS[builder].builder_configs
     run = f"runs/{builder}/{file.stem}"
@@ -87,6 +88,16 @@ def test_the_batches_can_be_had(file: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for block in drawn:
             assert len({of_record[int(r)].group for r in block}) == 1
             assert len({of_record[int(r)].first for r in block}) == blocks.sequences
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_command_for_the_weights_is_one_that_makes_them(folder: str) -> None:
+    lines = (EXPERIMENTS / folder / "common.flags").read_text().splitlines()
+    command = next(line for line in lines if "import_weights" in line)
+    values = dict(word.removeprefix("--").split("=") for word in command.split() if word.startswith("--"))
+    config = import_weights.ImportWeights(**values)
+    import_weights.check(config)
+    assert f"--init_from={config.workdir}" in lines
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from datasets import pipeline, tuples
 from datasets.multiview_video import inspection
-from launch import flags, prepare, prepare_jobs, staging
+from launch import flags, locks, prepare, prepare_jobs, staging
 from launch.prepare_settings import Prepare
 from tests.datasets.multiview_video.test_inspection import session
 from tests.datasets.synthetic_multiview.test_builder import close
@@ -80,7 +80,12 @@ def of(data_dir: Path, **options: object) -> Prepare:
 
 
 def files(folder: Path) -> dict[str, int]:
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != locks.NAME)
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != locks.NAME)
 
 
 def test_prepared_once(fake: type[Fake], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +103,7 @@ def test_prepared_once(fake: type[Fake], tmp_path: Path, capsys: pytest.CaptureF
     ):
         assert line in said.out
     assert "Downloading" not in said.out and "5/5" in said.err
-    assert sorted(p.name for p in (tmp_path / "a/b").iterdir()) == ["fake"]  # nothing beside it
+    assert names(tmp_path / "a/b") == ["fake"]  # nothing beside it
 
     before = files(tmp_path)
     again = prepare.prepare(of(tmp_path / "a" / "b"))
@@ -161,7 +166,7 @@ def test_main_ends_with_130_after_ctrl_c(
     finally:
         signal.signal(signal.SIGTERM, handler)
     assert ended.value.code == 130 and "nothing half-made was left behind" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert not names(tmp_path)
 
 
 def test_too_small_a_disk_is_refused_at_once(
@@ -221,14 +226,14 @@ def test_a_set_is_never_lost_while_it_is_replaced(
     monkeypatch.undo()
     with staging.staging(tmp_path):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == ["set"] and (target / "old").exists()
+    assert names(tmp_path) == ["set"] and (target / "old").exists()
 
 
 def test_what_a_killed_process_left_is_swept_and_a_running_one_spared(tmp_path: Path) -> None:
     (tmp_path / f"{staging.PREFIX}dead" / "x").mkdir(parents=True)
     with staging.staging(tmp_path) as first, staging.staging(tmp_path) as second:
-        assert sorted(tmp_path.iterdir()) == sorted([first, second])
-    assert not list(tmp_path.iterdir())
+        assert names(tmp_path) == sorted([first.name, second.name])
+    assert not names(tmp_path)
 
 
 @pytest.mark.parametrize(

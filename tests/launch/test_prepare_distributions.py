@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from datasets import pipeline, records
-from launch import flags, prepare
+from launch import flags, locks, prepare
 from launch.prepare_settings import Prepare
 from tests.datasets import videos
 from tests.datasets.test_distribution_builder import hashes
@@ -70,7 +70,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(source: Path, tmp_
     whole = start(*arguments, f"--data_dir={tmp_path / 'whole'}")
     whole.communicate(timeout=120)
     assert hashes(data_dir) == hashes(tmp_path / "whole")
-    assert sorted(path.name for path in data_dir.iterdir()) == ["human36m"]
+    assert {path.name for path in data_dir.iterdir()} == {"human36m", locks.NAME}
 
 
 def test_ctrl_c_in_a_terminal_is_one_line(source: Path, tmp_path: Path) -> None:

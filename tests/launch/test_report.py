@@ -1,12 +1,12 @@
 """launch.report on two small trained runs and a study: what is on the page, and how a browser shows it."""
 
+import dataclasses
 import html
 import json
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,77 +17,21 @@ from absl import flags as absl_flags
 from launch import (
     comparison,
     demo,
+    demo_card,
     evaluate,
     flags,
     protocols,
     report,
     report_pictures,
+    retrieval_protocol,
     run_folder,
     settings,
     train,
 )
 from tests.launch import browser
+from tests.launch.pages import Reader
+from tests.launch.studies import REPORTED
 from tests.mcss_jax.steps import two_blocks
-
-STUDY = [
-    {"method": method, "labelled": labelled, "seed": seed, "status": "finished"}
-    | {name: base * (1 + seed / 10) for name, base in (("pa_mpjpe", error), ("mpjpe", 2 * error))}
-    | {"split": "people:test", "subjects": ["S7", "S8"], "revision": "abc123"}
-    for method, labelled, error in (
-        ("baseline", "S1:0.05", 90.0),
-        ("mcss", "S1:0.05", 72.0),
-        ("mcss", "S1", 61.0),
-    )
-    for seed in (0, 1)
-] + [
-    {
-        "method": "mcss",
-        "labelled": "S1",
-        "seed": 2,
-        "status": "failed",
-        "error": "the loss <b>became</b> odd",
-    },
-    {"method": "baseline", "labelled": "S1", "seed": 0, "status": "unfinished"},
-]
-
-
-class Reader(HTMLParser):
-    """Every attribute of a page, and the cells of its tables."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.tables: list[list[list[str]]] = []
-        self.open: list[str] = []
-        self._in_cell = False
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        self.open += [] if tag in ("meta", "link", "img") else [tag]
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-        self._in_cell = tag in ("td", "th")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-        self._in_cell = False
-
-    def handle_data(self, data: str) -> None:
-        if self._in_cell:
-            self.tables[-1][-1][-1] += data
-
-    def row(self, head: str, name: str) -> list[str]:
-        """The row that begins with `name` of the first table with the column `head`."""
-        table = next(table for table in self.tables if head in table[0])
-        return next(row for row in table if row[0] == name)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +48,7 @@ def runs(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def written(runs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page about both runs and a study."""
     folder = tmp_path_factory.mktemp("report")
-    (folder / "results_test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in STUDY))
+    (folder / "results_test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in REPORTED))
     output = folder / "out" / "page.html"
     report.main(report.Report(runs=",".join(map(str, runs)), study=str(folder), output=str(output)))
     return output
@@ -178,18 +122,6 @@ def test_the_headline_compares(written: Path) -> None:
     assert said and "(0 % lower than the baseline)" in said.group()
 
 
-def test_a_study_with_what_is_missing_in_it(written: Path, reader: Reader) -> None:
-    text = written.read_text()
-    assert "2 of 8 runs have no figures, and are in no mean" in text
-    assert "mcss, labels S1, seed 2: the loss &lt;b&gt;became&lt;/b&gt; odd" in text
-    assert "baseline, labels S1, seed 0: unfinished" in text
-    assert reader.row("S1:0.05", "mcss") == ["mcss", "75.6 ± 5.1", "64.1 ± 4.3 (2 of 3)"]
-    assert reader.row("S1:0.05", "baseline") == ["baseline", "94.5 ± 6.4", "none (0 of 1)"]
-    gains = next(table for table in reader.tables if table[1:] and table[1][1].startswith("20.0"))
-    assert gains[1] == ["mcss", "20.0 ± 0.0", "none (0 of 3)"]
-    assert "6 of 8 runs finished; judged on people:test; people S7, S8; revision abc123." in text
-
-
 def test_right_and_wrong_are_told_by_more_than_a_colour(written: Path) -> None:
     shown = re.findall(
         r'<figure class="(right|wrong)"><img alt="(\w+), (\d+) mm.*?<figcaption>(.) (\d+)<',
@@ -210,8 +142,10 @@ def test_right_and_wrong_are_told_by_more_than_a_colour(written: Path) -> None:
 def test_its_commands_make_the_same_runs(written: Path, runs: tuple[Path, Path]) -> None:
     found = re.findall(r"<pre><code>(.*?)</code>", written.read_text(), flags=re.DOTALL)
     commands = [shlex.split(html.unescape(text).replace("\\\n", "")) for text in found]
-    assert [command[:3] for command in commands] == [
-        ["python", "-m", name] for name in ("launch.train", "launch.train", "launch.report")
+    assert [command[2] for command in commands if command[0] == "python"] == [
+        *["launch.train"] * 2,
+        *["launch.study"] * (len(commands) - 4),
+        "launch.report",
     ]
     for command, folder in zip(commands, runs, strict=False):
         values = absl_flags.FlagValues()
@@ -220,15 +154,7 @@ def test_its_commands_make_the_same_runs(written: Path, runs: tuple[Path, Path])
         assert flags.parsed(settings.Train, values) == settings.Train(
             **run_folder.read_json(folder / "config.json")
         )
-    assert f"--runs={','.join(map(str, runs))}" in commands[2]
-
-
-def test_a_study_alone(written: Path, tmp_path: Path) -> None:
-    file = written.parents[1] / "results_test.jsonl"
-    report.main(report.Report(study=str(file), output=str(tmp_path / "study.html")))
-    page = Reader((tmp_path / "study.html").read_text())
-    assert not page.open and page.row("S1:0.05", "mcss")[1] == "75.6 ± 5.1"
-    assert not (tmp_path / "results.json").exists()
+    assert f"--runs={','.join(map(str, runs))}" in commands[-1]
 
 
 def test_the_demo_writes_its_report(
@@ -251,6 +177,13 @@ def test_the_demo_writes_its_report(
     results = json.loads((page.parent / "results.json").read_text())
     assert results["seed"] == 4 and 0 < results["seconds"] < 600
     assert {"baseline", "mcss", "mean_pose", "oracle", "chance"} < results.keys()
+    card = " ".join((page.parent / "mcss" / demo_card.FILE).read_text().split())
+    pa = [results[name]["pa_mpjpe"] for name in ("mcss", "mean_pose")]
+    assert (
+        f"| PA-MPJPE (mm) | {pa[0]:.1f} | {pa[1]:.1f} |" in card
+        and "(S7)" in card
+        and "seed 0, 3 updates" in card
+    )
     assert "python -m launch.demo \\\n" in page.read_text() and "<title>MCSS demo</title>" in page.read_text()
 
 
@@ -266,6 +199,37 @@ def test_names_are_short_and_distinct(runs: tuple[Path, Path]) -> None:
         comparison.names_of([first, first], ["x/a", "x/a"])
 
 
+def test_people_of_one_name_are_not_always_one_person(runs: tuple[Path, Path]) -> None:
+    """Another data set's, another seed's and a stream's are not those of the split."""
+    run = run_folder.open_run(runs[1])
+    split = evaluate.open_data(run, "", "", "train")
+    for other in (
+        dataclasses.replace(run, card=run.card | {"dataset": "human36m/sessions/1.0.0:train"}),
+        dataclasses.replace(run, card=run.card | {"specification": run.card["specification"] | {"seed": 99}}),
+        dataclasses.replace(run, config=dataclasses.replace(run.config, stream=True)),
+    ):
+        comparison.check_unseen("run", other, split)
+    other = dataclasses.replace(run, card=run.card | {"dataset": "synthetic_multiview/demo/1.0.0:train"})
+    for labelled, unlabelled in ((["S1"], []), ([], ["S1"])):
+        card = other.card | {"labelled_subjects": labelled, "unlabelled_subjects": unlabelled}
+        with pytest.raises(ValueError, match="run was trained on S1, who are in .* name another --split"):
+            comparison.check_unseen("run", dataclasses.replace(other, card=card), split)
+
+
+def test_k_beyond_the_gallery_is_left_out_and_said(
+    runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval_protocol, "KS", (1, 20, 500, 900))
+    compared = comparison.compare([str(runs[1])], "", "", "test")
+    assert list(compared.retrieval["mcss"]) == ["pa_mpjpe@1", "pa_mpjpe@20", "hit@1", "hit@20"]
+    assert compared.retrieval["mcss"].keys() == compared.retrieval["chance"].keys()
+    assert re.fullmatch(
+        r"0 of [\d,]+ lists of a query in a camera hold fewer than 20 views; K = 500, 900 left out: a camera has fewer "
+        "views",
+        compared.lists,
+    )
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
@@ -273,11 +237,7 @@ def test_names_are_short_and_distinct(runs: tuple[Path, Path]) -> None:
         ({"runs": "RUN", "dataset": "nothing"}, "launch.prepare --dataset=nothing"),
         ({"runs": "nowhere"}, "nowhere is not the folder of a run"),
         ({"runs": "RUN,LARGE"}, "was trained on pictures of 128 px"),
-        (
-            {"study": "nowhere"},
-            "--study=nowhere is neither a result file nor a folder with results_test.jsonl",
-        ),
-        ({"study": "UNFINISHED"}, "has no finished run, of 2; run python -m launch.study to its end"),
+        ({"runs": "RUN", "split": "train"}, "was trained on S1, S2, who are in synthetic_multiview/tiny/"),
     ],
 )
 def test_bad_input(config: dict[str, Any], said: str, runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -286,9 +246,6 @@ def test_bad_input(config: dict[str, Any], said: str, runs: tuple[Path, Path], t
         names["LARGE"] = str(shutil.copytree(runs[0], tmp_path / "large"))
         card = json.loads((tmp_path / "large" / "card.json").read_text())
         (tmp_path / "large" / "card.json").write_text(json.dumps(card | {"image_size": 128}))
-    unfinished = tmp_path / "results.jsonl"
-    unfinished.write_text("".join(json.dumps(line) + "\n" for line in STUDY[-2:]))
-    names["UNFINISHED"] = str(unfinished)
     for name, path in names.items():
         config = {key: value.replace(name, path) for key, value in config.items()}
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)):

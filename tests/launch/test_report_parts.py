@@ -1,14 +1,18 @@
 """What a report is made of: pairs of views, examples, charts, colours, HTML; against plain loops and by hand."""
 
+import dataclasses
 import re
 from itertools import combinations
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from launch import figures, palette, report_page, report_pictures, report_sections, view_pairs
+from launch import comparison, figures, palette, report_page, report_pictures, report_sections, view_pairs
 from launch.inference import Views
+from launch.settings import Train
 from mcss_jax import skeleton
 
 
@@ -40,12 +44,21 @@ def test_pairs_are_of_different_cameras() -> None:
     }
     different = {pair for pair in found if len({int(MIXED.record[i]) for i in pair}) == 2}
     assert different == every  # 200 draws meet all of them
-    assert pairs.same.sum() == 3 * 2  # neighbours of each of the three instants that several cameras see
+    together = pairs.a[pairs.same]
+    assert sorted(MIXED.record[together]) == [0, 1, 2]  # one pair of each instant that several cameras see
+
+
+def test_any_two_views_of_an_instant_are_a_pair() -> None:
+    views = views_of([0] * 4, [2, 0, 3, 1], [0] * 4)
+    drawn = [view_pairs.sample(views, 5, seed) for seed in range(60)]
+    found = {frozenset(views.camera[[pairs.a[0], pairs.b[0]]].tolist()) for pairs in drawn}
+    assert found == set(map(frozenset, combinations(range(4), 2)))
+    assert all(len(pairs.a) == 1 and pairs.same[0] for pairs in drawn)
 
 
 def test_pairs_are_few_and_the_same_every_time() -> None:
-    pairs, again = view_pairs.sample(MIXED, 4), view_pairs.sample(MIXED, 4)
-    assert pairs.same.sum() == 4 and (~pairs.same).sum() == 4
+    pairs, again = view_pairs.sample(MIXED, 2), view_pairs.sample(MIXED, 2)
+    assert pairs.same.sum() == 2 and 0 < (~pairs.same).sum() <= 2
     np.testing.assert_array_equal(pairs.a, again.a)
     alone = view_pairs.sample(views_of([0, 1], [0, 0], [0, 0]), 4)
     assert len(alone.a) == 0
@@ -116,6 +129,43 @@ def test_the_worst_are_of_different_sequences() -> None:
 )
 def test_a_change_is_said_either_way(now: float, said: str) -> None:
     assert report_sections._change(now, 100.0) == said
+
+
+def compared(baseline: Train, mcss: Train, **beside: dict[str, Any]) -> Any:
+    """What the headline reads of two runs: 120 mm of the mean pose, 100 and 75 mm."""
+    configs = {"baseline": baseline, "mcss": mcss}
+    evaluated = {
+        name: SimpleNamespace(
+            mean_pose={"pa_mpjpe": 120.0}, figures={"pa_mpjpe": error}, card={"step": beside["step"][name]}
+        )
+        for name, error in (("baseline", 100.0), ("mcss", 75.0))
+    }
+    return SimpleNamespace(configs=configs, evaluated=evaluated, trained_on=beside["trained_on"])
+
+
+def test_the_gain_is_given_where_the_method_alone_differs() -> None:
+    base, mcss = Train(method="baseline"), Train(method="mcss")
+    same = {"step": {"baseline": 9, "mcss": 9}, "trained_on": {"baseline": "a", "mcss": "a"}}
+    implied = dataclasses.replace(mcss, blocks=7, margin=0.3, temperature_steps=5, workdir="w", save_every=3)
+    for other in (mcss, implied):
+        said = report_sections.headline(compared(base, other, **same))
+        assert "MCSS <b>75.0</b> mm (25 % lower than the baseline)." in said and "(17 % lower), MCSS" in said
+    for other, beside, names in (
+        (dataclasses.replace(mcss, steps=7, seed=1), same, "--seed, --steps"),
+        (dataclasses.replace(mcss, labelled="S1:0.5", blocks=2), same, "--labelled"),
+        (mcss, same | {"step": {"baseline": 9, "mcss": 6}}, "step"),
+        (mcss, same | {"trained_on": {"baseline": "a", "mcss": "b"}}, "training data"),
+    ):
+        said = report_sections.headline(compared(base, other, **beside))
+        assert "lower than the baseline" not in said
+        named = re.search(r"beside the method the two differ in (.*)\.</p>", said)
+        assert named and ", ".join(sorted(named[1].split(", "))) == names
+    # Folders that are only called so.
+    assert report_sections.headline(compared(mcss, dataclasses.replace(mcss, margin=0.3), **same)) == ""
+
+
+def test_settings_of_the_method_are_settings() -> None:
+    assert comparison._OF_THE_METHOD < {field.name for field in dataclasses.fields(Train)}
 
 
 def test_curves_leave_out_what_was_not_logged() -> None:

@@ -1,6 +1,5 @@
 """The retrieval protocol against plain loops over all pairs: pooled, by camera pair, by action, and chance."""
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from launch import inference, retrieval_protocol, retrieval_tables, temporal_alignment
-from launch.retrieval_protocol import Found, SearchSet
+from launch.retrieval_protocol import SearchSet
 from mcss_jax import metrics, retrieval
 
 N, KS = 42, (1, 2, 3)
@@ -118,22 +117,22 @@ def test_nothing_beats_the_oracle_and_its_lists_are_the_true_order(
     searched: SearchSet, features: np.ndarray
 ) -> None:
     rule = RULES[0]
-    best = retrieval_protocol.oracle(searched, rule, max(KS))
+    best, _ = retrieval_protocol.oracle(searched, rule, max(KS))
     expected = slow_lists(pa(searched), allowed(searched, rule), np.ones(N, bool))
     np.testing.assert_array_equal(best.pooled()[0], expected)
     ours = retrieval_protocol.search(searched, features, rule, max(KS))
     bound, got = (retrieval_protocol.score(searched, found, KS) for found in (best, ours))
     assert all(bound.averaged[n] < got.averaged[n] for n in got.averaged if n.startswith("pa"))
     assert all(bound.averaged[n] > got.averaged[n] for n in got.averaged if n.startswith("hit"))
-    kept = retrieval_protocol.oracle(searched, RULES[1], 1)
+    kept, _ = retrieval_protocol.oracle(searched, RULES[1], 1)
     # The same instant's pose differs by noise here, but is always there where its view is.
     assert retrieval_protocol.score(searched, kept, (1,)).pooled["pa_mpjpe@1"] <= bound.pooled["pa_mpjpe@1"]
 
 
 def test_chance_is_the_mean_over_all_draws(searched: SearchSet) -> None:
     rule = RULES[2]
-    best = retrieval_protocol.oracle(searched, rule, max(KS))
-    got = retrieval_protocol.chance(searched, rule, (1, 2), best)
+    _, candidates = retrieval_protocol.oracle(searched, rule, max(KS))
+    got = retrieval_protocol.chance(searched, candidates, (1, 2))
     may, errors, view = allowed(searched, rule), pa(searched), searched.keys.view
     match = errors <= 0.1 * retrieval.pose_scale(searched.poses)[:, None]
 
@@ -182,16 +181,40 @@ def test_queries_without_a_gallery_are_left_out(searched: SearchSet, features: n
     found = retrieval_protocol.search(some, features[mask], rule, 2)
     got = retrieval_protocol.score(some, found, (1, 2))
     alone = some.keys.subject == 1
-    assert not found.asked[alone].any() and found.asked[~alone].all()
+    asked = (found.indices >= 0).any(axis=(1, 2))
+    assert not asked[alone].any() and asked[~alone].all()
     distance = np.linalg.norm(features[:, None].astype(float) - features[None], axis=2)
     lists = slow_lists(distance, allowed(searched, rule), mask)
     expected = slow_figures(searched, lists, searched.keys.subject == 0)
     assert got.pooled == pytest.approx({name: expected[name] for name in got.pooled}, rel=1e-5)
-    random = retrieval_protocol.chance(dataclasses.replace(some, groups={}), rule, (1, 2), found)
+    best, candidates = retrieval_protocol.oracle(some, rule, max(KS))
+    random = retrieval_protocol.chance(some, candidates, (1, 2))
     may = allowed(searched, rule) & mask
     means = [pa(searched)[i, may[i]].mean() for i in np.flatnonzero(searched.keys.subject == 0)]
     assert random.pooled["pa_mpjpe@1"] == pytest.approx(np.mean(means), rel=1e-5)
     assert not np.isnan(list(random.averaged.values())).any()
+    bound = retrieval_protocol.score(some, best, (1, 2))
+    for scores in (bound, random):  # means over the same queries, whatever the method
+        for name, matrix in scores.pairs.items():
+            np.testing.assert_array_equal(np.isnan(matrix), np.isnan(got.pairs[name]))
+        counts = {label: row["queries"] for label, row in scores.groups["action"].items()}
+        assert counts == {label: row["queries"] for label, row in got.groups["action"].items()}
+
+
+def test_chance_where_few_queries_may_retrieve_anything() -> None:
+    """Of 60 queries of one camera, one alone has a partner that is far enough: chance is of that one."""
+    time = np.concatenate([np.linspace(0, 0.4, 60), [5.0]]).astype(np.float32)
+    poses = np.random.default_rng(0).normal(size=(61, 17, 3)).astype(np.float32) * 200
+    keys = retrieval.FrameKeys(
+        np.zeros(61, np.int32), time, (np.arange(61) == 30).astype(np.int32), np.zeros(61, np.int32)
+    )
+    few = SearchSet(keys, poses, {0: "a", 1: "b"}, {})
+    _, candidates = retrieval_protocol.oracle(few, RULES[0], max(KS))
+    got = retrieval_protocol.chance(few, candidates, (1,))
+    expected = float(metrics.pa_mpjpe(poses[30], poses[60])), float(metrics.pa_mpjpe(poses[60], poses[30]))
+    assert got.pairs["pa_mpjpe@1"][0, 1] == pytest.approx(expected[0], rel=1e-5)
+    assert got.pairs["pa_mpjpe@1"][1, 0] == pytest.approx(expected[1], rel=1e-5)
+    assert got.pooled["pa_mpjpe@1"] == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_an_empty_gallery(searched: SearchSet, features: np.ndarray) -> None:
@@ -202,22 +225,39 @@ def test_an_empty_gallery(searched: SearchSet, features: np.ndarray) -> None:
     with pytest.raises(ValueError, match="the gallery is empty"):
         retrieval_protocol.oracle(chosen(searched, searched.keys.view == 1), RULES[0], 1)
 
+    with pytest.raises(ValueError, match="the gallery is empty"):
+        retrieval_protocol.gallery_sizes(chosen(searched, mask), rule)
 
-def test_k_beyond_the_gallery(searched: SearchSet, features: np.ndarray) -> None:
-    found = retrieval_protocol.search(searched, features, RULES[0], 12)
-    with pytest.raises(ValueError, match=r"K=12 is larger than the gallery: camera a has at most 1\d views"):
-        smaller = retrieval_protocol.search(searched, features, RULES[0], 12)
-        short = np.where(np.arange(12) < 11, smaller.indices, -1)
-        retrieval_protocol.check_gallery(searched, Found(short, smaller.distance, smaller.errors))
-    assert retrieval_protocol.check_gallery(searched, found) == int(
-        ((found.lengths > 0) & (found.lengths < 12)).sum()
+
+def test_k_beyond_the_gallery(searched: SearchSet) -> None:
+    sizes = retrieval_protocol.gallery_sizes(searched, RULES[0])
+    may, view = allowed(searched, RULES[0]), searched.keys.view
+    np.testing.assert_array_equal(
+        sizes, np.transpose([may[:, view == camera].sum(1) for camera in (0, 1, 3)])
     )
+    most = sizes.max(axis=0)
+    least = int(most.min())
+    assert 10 < least < 20
+    retrieval_protocol.check_gallery(searched, sizes, least)
+    name = "abd"[int(np.argmin(most))]
     with pytest.raises(
-        ValueError, match="K=30 is larger than the gallery: camera a .* smaller numbers to --ks"
+        ValueError,
+        match=rf"K={least + 1} is larger than the gallery: camera {name} has at most {least} views .* numbers to --ks",
     ):
-        retrieval_protocol.check_gallery(
-            searched, retrieval_protocol.search(searched, features, RULES[0], 30)
-        )
+        retrieval_protocol.check_gallery(searched, sizes, least + 1)
+    assert retrieval_protocol.ks_within(sizes, (1, least, least + 1, 30)) == (1, least)
+    there = sizes > 0
+    short = (there & (sizes < least)).sum()
+    assert retrieval_protocol.shorter_lists(sizes, least) == (
+        f"{short} of {there.sum()} lists of a query in a camera hold fewer than {least} views"
+    )
+    assert 0 < short < there.sum() == 2 * N
+    unseen = np.where(np.arange(3) == 1, 0, sizes)  # a camera that nobody may retrieve from is not in the way
+    assert (
+        retrieval_protocol.ks_within(unseen, (least,)) == (least,)
+        and retrieval_protocol.ks_within(sizes, (30,)) == ()
+    )
+    retrieval_protocol.check_gallery(searched, unseen, least)
 
 
 def test_tables_by_hand() -> None:

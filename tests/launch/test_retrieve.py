@@ -24,6 +24,7 @@ from launch import (
     run_folder,
 )
 from launch.retrieve import Retrieve
+from mcss_jax import retrieval
 from tests.mcss_jax.steps import two_blocks
 
 METHODS = ["embedding", "regressed pose", "supervised only", "untrained", "oracle", "chance"]
@@ -49,7 +50,8 @@ def baseline(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(run: Path, baseline: Path) -> dict[str, Any]:
     """Everything the program writes about every sixth instant, beside a baseline."""
     retrieve.main(Retrieve(workdir=str(run), baseline=str(baseline), stride=6, ks="5,1"))
-    return json.loads((run / "retrieval_test_stride6.json").read_text())
+    beside = re.sub(r"[^\w-]+", "-", str(baseline).strip("/"))
+    return json.loads((run / f"retrieval_test_beside-{beside}_k1-5_stride6.json").read_text())
 
 
 def test_every_method_in_every_table(written: dict[str, Any]) -> None:
@@ -76,6 +78,8 @@ def test_every_method_in_every_table(written: dict[str, Any]) -> None:
     assert card["query"] == "every view that may retrieve any: 32 of 32"
     assert "mean over 12 ordered pairs" in card["averaged over camera pairs"]
     assert "labels used S1" in card["supervised only"]
+    assert card["shorter lists"] == "0 of 96 lists of a query in a camera hold fewer than 5 views"
+    assert "published Hit@K (Pr-VIPE)" not in card
 
 
 def test_the_search_set_is_the_splits(run: Path) -> None:
@@ -111,11 +115,30 @@ def test_frame_keys_restrict_queries_and_gallery(
     monkeypatch.setattr(frame_keys, "read", lambda files: keys)
     monkeypatch.setattr(frame_keys, "_sequences", _without_subaction(frame_keys._sequences))
     retrieve.main(Retrieve(workdir=str(run), frame_keys="some.txt", ks="1"))
-    card = json.loads((run / "retrieval_test_frame_keys.json").read_text())["protocol"]
+    card = json.loads((run / "retrieval_test_k1_frame_keys.json").read_text())["protocol"]
+    assert "not comparable" in card["published Hit@K (Pr-VIPE)"]
     assert card["views"] == 2 * len(records) and card["cameras"] == ["camera0", "camera2"]
     assert card["frames"] == "those that the frame keys name"
     assert f"{len(keys) // 2:,} found; {len(keys) // 2} lacking, frame not stored" in card["frame keys"]
     assert card["frame keys"] in capsys.readouterr().out
+
+
+def test_the_card_says_where_frame_keys_are_used_unlike_prvipe() -> None:
+    none = np.zeros(2, np.int32)
+    keys = retrieval.FrameKeys(none, np.zeros(2, np.float32), np.arange(2), none)
+    searched = retrieval_protocol.SearchSet(keys, np.zeros((2, 17, 3)), {0: "a", 1: "b"}, {})
+    sizes = np.asarray([[0, 1], [1, 0]])
+    theirs = Retrieve(frame_keys="some.txt", same_instant=True, min_gap=0.0)
+    for config, comparable in (
+        (theirs, True),
+        (Retrieve(), True),  # no frame keys, nothing to say
+        (dataclasses.replace(theirs, min_gap=0.1), False),
+        (dataclasses.replace(theirs, same_instant=False), False),
+        (dataclasses.replace(theirs, gallery="same_subject"), False),
+    ):
+        card = retrieve._said(config, searched, sizes)
+        assert ("published Hit@K (Pr-VIPE)" not in card) == comparable
+        assert card["query"] == "every view that may retrieve any: 2 of 2"
 
 
 def test_without_poses_the_error_is_one_of_time(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,9 +152,36 @@ def test_without_poses_the_error_is_one_of_time(run: Path, monkeypatch: pytest.M
     retrieve.main(Retrieve(workdir=str(run), stride=2, cameras="camera0,camera1"))
     written = json.loads((run / "retrieval_test_stride2_camera0-camera1.json").read_text())
     found = written["temporal_alignment"]
-    assert list(found) == ["embedding", "untrained", "chance"]
+    assert list(found) == ["embedding", "regressed pose", "untrained", "chance"]
+    assert found["embedding"] != found["regressed pose"]
     assert all(0 <= row["median_s"] and 0 <= row["mean_s"] < 10 for row in found.values())
     assert found["chance"]["mean_s"] > 0 and "its own instant kept" in written["protocol"]["query"]
+    monkeypatch.setattr(retrieve, "untrained", lambda *_, **__: pytest.fail("embedded once more"))
+    for flags, said in (
+        (Retrieve(workdir=str(run), stride=6, ks="1"), "--ks would change nothing; leave it"),
+        (
+            Retrieve(workdir=str(run), stride=6, min_gap=0.0, same_instant=True),
+            "--same_instant, --min_gap would",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"has no poses, .*{said}"):
+            retrieve.main(flags)
+
+
+def test_names_tell_results_apart(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = run_folder.open_run(run)
+    split = evaluate.open_data(opened, "", "", "test")
+    configs = [
+        Retrieve(), Retrieve(step=2), Retrieve(baseline="runs/a/b"), Retrieve(baseline="runs/c/b"), Retrieve(ks="1,5"),
+        Retrieve(min_gap=0.0), Retrieve(gallery="same_subject"), Retrieve(dataset="human36m"), Retrieve(every=5),
+    ]  # fmt: skip
+    names = [retrieve.file_name(config, opened, split) for config in configs]
+    names.append(retrieve.file_name(Retrieve(), opened, dataclasses.replace(split, fingerprint="abcdef0123")))
+    assert len(set(names)) == len(names) and names[0] == "retrieval_test.json"
+    assert names[-1] == "retrieval_test_synthetic_multiview-tiny-abcdef.json"
+    assert names[2] == "retrieval_test_beside-runs-a-b.json" and names[4] == "retrieval_test_k1-5.json"
+    same = (Retrieve(dataset=opened.config.dataset), Retrieve(ks="20, 1,10,5"))
+    assert {retrieve.file_name(config, opened, split) for config in same} == {names[0]}
 
 
 def _without_subaction(sequences: Any) -> Any:

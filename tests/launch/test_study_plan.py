@@ -1,11 +1,12 @@
 """Which runs a study is made of."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
 
-from launch import flags, study, study_plan
+from launch import flags, settings, streamed, study, study_plan
 from launch.settings import Train
 from launch.study_plan import Grid, parse_grid, plan
 
@@ -54,6 +55,7 @@ def test_every_method_changes_what_it_is_called_after() -> None:
         "mcss": set(),
         "batchnorm": {"method"},
         "no_temporal_rule": {"min_negative_gap"},
+        "near_instants": {"instant_gap"},
         "random_batches": {"mix_groups"},
         "soft_mining": {"temperature_start", "temperature_end"},
         "hardest_mining": {"temperature_start", "temperature_end"},
@@ -61,6 +63,46 @@ def test_every_method_changes_what_it_is_called_after() -> None:
         "no_global_negatives": {"across_groups"},
         "augmented_views": {"positives"},
     }
+
+
+def test_the_temporal_rule_alone_tells_two_methods_apart() -> None:
+    """Their batches are the same, on a set and on a stream, and in them the rule has something to exclude."""
+    runs = plan(BASE, "study", [Grid(("mcss", "no_temporal_rule", "near_instants"), ("S1",), (0,))])
+    mcss, without, near = (run.config for run in runs)
+    blocks = [settings.blocks_of(config) for config in (mcss, without, near)]
+    assert blocks[1] == blocks[2] != blocks[0] and blocks[1] is not None and blocks[1].min_gap == 0
+    assert streamed.stream_of(blocks[1], 64).gap < near.min_negative_gap
+    gaps = [settings.method_of(config).objective.min_negative_gap for config in (mcss, without, near)]
+    assert gaps == [0.5, 0.0, 0.5]
+    with pytest.raises(ValueError, match="--instant_gap=-2.0; expected a finite number of at least 0, or -1"):
+        settings.check(dataclasses.replace(mcss, instant_gap=-2.0))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        [("mcss", "S1", 3)],
+        [(m, a, s) for s in (0, 1) for a in ("S1", "all") for m in ("baseline", "mcss")]
+        + [("batchnorm", "S1", 0)],
+        [
+            ("mcss", "S1", 0),
+            ("mcss", "all", 0),
+            ("mcss", "all", 1),
+            ("baseline", "S1", 0),
+            ("baseline", "S1", 1),
+        ],
+    ],
+)
+def test_runs_as_grids(keys: list[study_plan.Key]) -> None:
+    grids = study_plan.grids_of(keys)
+    again = [key for grid in grids for key in itertools.product(grid.methods, grid.amounts, grid.seeds)]
+    assert sorted(again) == sorted(keys)
+    if len(keys) == 9:
+        assert grids == [
+            Grid(("baseline", "mcss"), ("S1", "all"), (0, 1)),
+            Grid(("batchnorm",), ("S1",), (0,)),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +153,7 @@ def test_the_flag_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = file.read_text().splitlines()
     assert command in lines and f"{command} --judge=test" in lines
     runs = study.planned(config)
-    assert len(runs) == 2 * 5 * 3 + 8
+    assert len(runs) == 2 * 5 * 3 + 9
     assert {run.method for run in runs} == set(study_plan.METHODS)
     if name == "studio":
         of_run = runs[0].config

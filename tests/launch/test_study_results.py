@@ -2,12 +2,13 @@
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launch import study_results, study_summary
+from launch import locks, study_figures, study_results, study_summary
 from launch.settings import Train
 from launch.study_plan import Grid, PlannedRun, plan
 from launch.study_results import Results
@@ -52,7 +53,8 @@ def test_a_file_holds_one_line_a_run(tmp_path: Path) -> None:
         results.put(line)
         assert len(study_results.read(results.file)) == len(RUNS)
     again = Results(results.file)
-    assert again.of(RUNS) == LINES and list(again.file.parent.iterdir()) == [again.file]
+    assert again.of(RUNS) == LINES
+    assert {path.name for path in again.file.parent.iterdir()} == {again.file.name, locks.NAME}
     assert [run.key for run in RUNS if again.finished(run)] == [
         study_results.key_of(line) for line in LINES if "pa_mpjpe" in line
     ]
@@ -86,6 +88,11 @@ def test_a_file_that_cannot_be_written_keeps_what_it_had(
         json.dumps({"method": "mcss", "labelled": "S1", "seed": "0", "status": "finished"}),
         json.dumps({"method": "mcss", "labelled": 1, "seed": 0, "status": "finished"}),
         json.dumps({"method": "mcss", "labelled": "S1", "seed": 0, "status": "done"}),
+        json.dumps({"method": "mcss", "labelled": "S1", "seed": 0, "status": []}),
+        json.dumps({"method": "mcss", "labelled": "S1", "seed": 0, "status": "failed"}),
+        json.dumps({name: value for name, value in LINES[0].items() if name != "configuration"}),
+        json.dumps({name: value for name, value in LINES[0].items() if name != "judged"}),
+        json.dumps(LINES[0] | {"judged": "validation"}),
     ],
 )
 def test_a_damaged_line_is_named(text: str, tmp_path: Path) -> None:
@@ -121,8 +128,74 @@ def test_figures_under_other_settings_are_refused(tmp_path: Path) -> None:
         ValueError, match="baseline, labels S1, seed 0 under other .*--margin: 0.5 before, 0.4 now"
     ):
         results.check(other, JUDGED)
-    with pytest.raises(ValueError, match="under other settings; .*--stride: 1 before, 5 now"):
+    with pytest.raises(ValueError, match="under other settings than .*--stride: 1 before, 5 now"):
         results.check(RUNS, JUDGED | {"stride": 5})
+
+
+def test_figures_of_other_runs_under_other_settings_are_refused(tmp_path: Path) -> None:
+    """The runs have no line in common, and yet would be paired with each other."""
+    results = Results(tmp_path / "results.jsonl")
+    results.put(*(line for line in LINES if line["method"] == "baseline"))
+
+    def of(method: str, **changes: Any) -> tuple[PlannedRun, ...]:
+        return plan(Train(labelled_batch=8, **changes), "study", [Grid((method,), ("S1",), (7,))])
+
+    results.check(of("mcss", data_dir="elsewhere", log_every=7), JUDGED)
+    results.check(of("no_temporal_rule"), JUDGED)  # differs in what makes it this method
+    for changes, told in (({"steps": 9000}, "--steps: 1000 before, 9000 now"),
+                          ({"min_negative_gap": 0.2}, "--min_negative_gap: 0.5 before, 0.2 now")):  # fmt: skip
+        with pytest.raises(
+            ValueError, match=f"of baseline, labels S1, seed 0 under .* of mcss.* seed 7; .*{told}"
+        ):
+            results.check(of("mcss", **changes), JUDGED)
+    # Two runs of a method agree in what it sets, too: it may have meant something else before.
+    [now] = of("soft_mining")
+    soft = study_results.finished(now, {}, {"judged": JUDGED, "configuration": now.config.__dict__})
+    before = soft | {"seed": 8, "configuration": soft["configuration"] | {"temperature_end": 2.0}}
+    with pytest.raises(ValueError, match="--temperature_end of soft_mining: 1.0 before, 2.0 now"):
+        study_results.refuse_mixture(results.file, [soft, before])
+    # Another process's line, seen when the file is written.
+    [long] = of("mcss", steps=9000)
+    told = {"judged": JUDGED, "configuration": long.config.__dict__}
+    kept = results.file.read_bytes()
+    with pytest.raises(ValueError, match="--steps: 1000 before, 9000 now"):
+        results.put(study_results.finished(long, {}, told))
+    assert results.file.read_bytes() == kept
+    # A setting that is younger than a line had its default.
+    old = [
+        line | {"configuration": {"stream": False, "labelled_batch": 8}} for line in LINES if "judged" in line
+    ]
+    study_results.refuse_mixture(results.file, [*old, *LINES])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_figures_of_other_data_are_refused(stream: bool) -> None:
+    """A stream has other people with each seed; a set has not."""
+    run = plan(Train(labelled_batch=8, stream=stream), "study", [Grid(("baseline", "mcss"), ("S1",), (0, 1))])
+
+    def line(run: PlannedRun, fingerprint: str) -> dict[str, Any]:
+        about = {"judged": JUDGED, "configuration": run.config.__dict__, "fingerprint": fingerprint}
+        return study_results.finished(run, {}, about)
+
+    other = [line(run[0], "a"), line(run[1], "b")]
+    with pytest.raises(ValueError, match="fingerprint of the data.*: 'a' before, 'b' now"):
+        study_results.refuse_mixture(Path("x"), other)
+    seeds = [line(run[0], "a"), line(run[1], "a"), line(run[2], "b"), line(run[3], "b")]
+    with nullcontext() if stream else pytest.raises(ValueError, match="fingerprint of the data: 'a' before"):
+        study_results.refuse_mixture(Path("x"), seeds)
+
+
+def test_lines_keep_the_order_of_the_grid(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    results.plan(RUNS[2:4])  # a smaller grid came first
+    results.put(LINES[3])
+    results.plan(RUNS)
+    assert [study_results.key_of(line) for line in study_results.read(results.file)] == [
+        run.key for run in RUNS
+    ]
+    assert results.line(RUNS[3]) == LINES[3]
+    results.plan(RUNS[4:])
+    assert study_results.key_of(study_results.read(results.file)[-1]) == RUNS[3].key, "others stay, after it"
 
 
 def test_spreads_by_hand() -> None:
@@ -181,7 +254,8 @@ def test_the_summary_as_json() -> None:
 
 
 def test_the_curve_shows_means_and_spreads() -> None:
-    ax = study_summary.curve(LINES).axes[0]
+    figure = study_figures.curve(LINES)
+    ax = figure.axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["S1", "all"]
     drawn = {container.get_label(): container for container in ax.containers}
     assert set(drawn) == {"mean pose", "baseline", "mcss"}
@@ -191,5 +265,34 @@ def test_the_curve_shows_means_and_spreads() -> None:
     assert lengths == [pytest.approx(4.0), pytest.approx(2.0)]
     assert len(drawn["mcss"].lines[0].get_ydata()) == 1, "a cell without figures is no point"  # type: ignore[attr-defined]
     assert ax.get_title() == "8 of 12 runs finished"
-    nothing = study_summary.curve([study_results.unfinished(run) for run in RUNS]).axes[0]
-    assert not nothing.containers and nothing.get_legend() is None
+    assert ax.get_legend() is None and len(figure.legends) == 1, "outside the axes"
+    nothing = study_figures.curve([study_results.unfinished(run) for run in RUNS])
+    assert not nothing.axes[0].containers and not nothing.legends
+    assert list(study_figures.drawn(LINES)) == ["error"]
+
+
+def test_ablations_stand_beside_what_they_are_compared_with() -> None:
+    """At the same labels and seeds: the baseline's seeds 1 and 2 are no part of the comparison with seed 0."""
+    runs = plan(Train(labelled_batch=8), "study", [Grid(("batchnorm", "soft_mining"), ("S1",), (0,))])
+    about = {"judged": JUDGED, "configuration": {"stream": False}}
+    lines = [
+        *LINES,
+        study_results.finished(runs[0], {"pa_mpjpe": 85.0}, about),
+        study_results.unfinished(runs[1]),
+    ]
+    drawn = study_figures.drawn(lines)
+    assert list(drawn) == ["error", "ablations"]
+    assert {c.get_label() for c in drawn["error"].axes[0].containers} == {"mean pose", "baseline", "mcss"}
+    ax = drawn["ablations"].axes[0]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["baseline", "mcss", "batchnorm", "soft_mining"]
+    points = [container.lines[0].get_xydata()[0].tolist() for container in ax.containers]  # type: ignore[attr-defined]
+    assert points == [[90.0, 0.0], [72.0, 1.0], [85.0, 2.0]], "one that is not finished is no point"
+    assert [text.get_text() for text in ax.texts] == ["90.0", "72.0", "85.0"]
+    assert "labels S1, seed 0" in drawn["ablations"].get_suptitle()
+    # At two amounts marks tell these apart.
+    other = study_results.finished(runs[0], {"pa_mpjpe": 60.0}, about) | {"labelled": "all"}
+    third = [line | {"labelled": "half"} for line in LINES if line["labelled"] == "S1"]
+    figure = study_figures.ablations([*lines, other, *third])
+    assert figure is not None
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["S1", "all"]
