@@ -51,6 +51,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.processes
 def test_killed_and_started_again_it_ends_with_the_same_bytes(source: Path, tmp_path: Path) -> None:
     arguments = (f"--source={source / 'human36m'}", "--dataset=human36m", "--workers=1")
     data_dir = tmp_path / "data"

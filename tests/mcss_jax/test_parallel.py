@@ -139,6 +139,7 @@ np.savez(sys.argv[1], **{f"{n} {name}": x for n, tree in found.after.items() for
 """
 
 
+@pytest.mark.processes
 def test_eight_devices_change_nothing(one: Ran, tmp_path: Path) -> None:
     environment = {
         **os.environ,

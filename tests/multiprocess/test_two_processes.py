@@ -21,7 +21,7 @@ from mcss_jax import checkpoint
 from tests.mcss_jax.steps import leaves, two_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.multiprocess
+pytestmark = pytest.mark.processes
 TINY = settings.Train(
     dataset="synthetic_multiview/tiny", labelled="S1:0.5", labelled_batch=8, blocks=2, sequences=2, instants=2,
     width=8, embedding_dim=8, hidden=8, stem="patch8", steps=100_000, warmup_steps=2, log_every=1, save_every=2,
