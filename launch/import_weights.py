@@ -10,7 +10,7 @@ Names and shapes are checked one by one and values must be finite. Files that ma
 import dataclasses
 import hashlib
 import json
-import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,16 +97,16 @@ def import_weights(config: ImportWeights) -> Path:
     statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
     state = with_encoder(run_folder.initial_state(run, IMAGE_SIZE, statistics), variables)
     state = jax.tree.map(jnp.asarray, state)
-    temporary = folder.with_name(folder.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # In a folder of this call's own; what is not moved out of it goes with it.
+    with tempfile.TemporaryDirectory(prefix=".importing-", dir=folder.parent) as staging:
+        temporary = Path(staging) / "weights"
         with checkpoint.Checkpoints(temporary / run_folder.CHECKPOINTS) as checkpoints:
             checkpoints.save(0, state, {"fingerprint": card["fingerprint"]})
         run_folder.write_text(temporary / run_folder.CARD, json.dumps(card, indent=2, sort_keys=True) + "\n")
         run_folder.write_text(temporary / run_folder.CONFIG, flags.to_json(run))
         temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

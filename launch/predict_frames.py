@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import tempfile
 from collections import deque
@@ -44,6 +45,15 @@ class Frame:
     time: float
     square: Float[np.ndarray, "4"]
     picture: Callable[[], Picture]
+
+
+def instant_of(position: float, interval: float) -> int:
+    """The number of the nearest instant; the earlier one on a tie, and within a hair of one.
+
+    Python's own rounding goes to the even one, which would take every other instant from a camera that runs half a
+    frame late.
+    """
+    return math.ceil(position / interval - 0.5 - 1e-6)
 
 
 def frames(
@@ -121,6 +131,8 @@ def _opened(path: Path) -> Picture | str:
     """A picture, upright; what is wrong with it where it cannot be read."""
     try:
         with Image.open(path) as file:
+            if file.mode.startswith("I"):
+                return f"{path} has more than 8 bits a channel, which would be cut off; save it with 8"
             return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"{path} is not a readable picture ({error})"

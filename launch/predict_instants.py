@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from launch.predict_frames import instant_of
 from launch.predict_run import Views
 
 
@@ -60,7 +61,7 @@ def _nearest(times: Float[np.ndarray, " n"], interval: float) -> dict[int, int]:
     """Of every instant the row whose time is nearest to it; the earlier one on a tie."""
     found: dict[int, tuple[float, int]] = {}
     for row, time in enumerate(times.tolist()):
-        instant = round(time / interval)
+        instant = instant_of(time, interval)
         gap = abs(time - instant * interval)
         if gap < found.get(instant, (math.inf, -1))[0]:
             found[instant] = (gap, row)

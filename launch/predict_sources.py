@@ -73,7 +73,9 @@ def open_scene(source: str | Path, chosen: str = "") -> Scene:
     is_manifest = source.name.endswith(".toml") or (source / manifest.MANIFEST).is_file()
     if is_manifest or (source.is_dir() and len(videos) != 1):
         return _of_session(source, chosen)
-    return _of_videos(source.stem, (manifest.Camera(videos[0].stem, videos[0]),), chosen or STATIC)
+    beside = (source.parent if source.is_file() else source) / "boxes.csv"
+    camera = manifest.Camera(videos[0].stem, videos[0])
+    return _of_videos(source.stem, (camera,), chosen, str(beside) if beside.is_file() else STATIC)
 
 
 def _contents(source: Path) -> tuple[list[Path], list[Path]]:
@@ -129,15 +131,19 @@ def _of_session(source: Path, chosen: str) -> Scene:
         names = ", ".join(session.name for session in sessions)
         raise ValueError(f"{source} holds {len(sessions)} scenes ({names}); give one of them")
     session = sessions[0]
-    beside = str(session.boxes) if session.boxes else ""
-    return _of_videos(session.name, session.cameras, chosen or beside or STATIC)
+    return _of_videos(session.name, session.cameras, chosen, str(session.boxes) if session.boxes else STATIC)
 
 
-def _of_videos(name: str, cameras: tuple[manifest.Camera, ...], chosen: str) -> Scene:
-    """Cameras whose header can be read; the others are named. Raises ValueError when there is none."""
+def _of_videos(name: str, cameras: tuple[manifest.Camera, ...], chosen: str, beside: str) -> Scene:
+    """Cameras whose header can be read; the others are named. Raises ValueError when there is none.
+
+    Boxes are those `chosen`, else those that the manifest names for a camera, else those `beside` the videos.
+    """
+    wanted = {camera.name: chosen or str(camera.boxes or "") or beside for camera in cameras}
     tracks: dict[str, boxes.Track] = {}
-    if chosen not in (WHOLE, STATIC):
-        tracks = _tracks_of_videos(Path(chosen), cameras)
+    for csv in dict.fromkeys(wanted.values()):
+        if csv not in (WHOLE, STATIC):
+            tracks |= _tracks_of_videos(Path(csv), tuple(c for c in cameras if wanted[c.name] == csv))
     found, notes = [], []
     for camera in cameras:
         try:
@@ -145,7 +151,7 @@ def _of_videos(name: str, cameras: tuple[manifest.Camera, ...], chosen: str) -> 
         except ValueError as error:
             notes.append(str(error))
             continue
-        given: str | boxes.Track = chosen if chosen in (WHOLE, STATIC) else tracks[camera.name]
+        given: str | boxes.Track = tracks.get(camera.name, wanted[camera.name])
         found.append(Camera(camera.name, (camera.file,), given, camera.offset, info.frame_rate, info.frames))
     if not found:
         raise ValueError(" ".join(notes))

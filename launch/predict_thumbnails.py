@@ -7,7 +7,7 @@ import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
 
-from launch.predict_frames import Frame
+from launch.predict_frames import Frame, instant_of
 from launch.predict_overlay import shrunk
 
 MOST = 600  # instants that a page shows
@@ -55,5 +55,5 @@ def nearest_instant(frame: Frame, interval: float) -> tuple[int, float]:
     In seconds; in pictures where there is no time.
     """
     position = frame.index if math.isnan(frame.time) else frame.time
-    instant = round(position / interval)
+    instant = instant_of(position, interval)
     return instant, abs(position - instant * interval)

@@ -91,8 +91,11 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
             f"{folder} holds imported weights: an encoder, and a head that nobody has trained; train from them with "
             f"python -m launch.train --init_from={workdir}"
         )
+    size = card.get("image_size")
+    if not isinstance(size, int):
+        raise ValueError(f"{folder / CARD} has image_size {size!r}; expected a number of pixels")
     statistics = train_step.PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
-    fresh = initial_state(config, card["image_size"], statistics)
+    fresh = initial_state(config, size, statistics)
     restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
     return Run(config, card, restored.state, restored.step)
 

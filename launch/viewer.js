@@ -156,7 +156,7 @@ solid.addEventListener("pointerdown", (event) => {
 });
 solid.addEventListener("pointermove", (event) => {
   if (!last) return;
-  turnBy((event.clientX - last[0]) / 120, (last[1] - event.clientY) / -120);
+  turnBy((last[0] - event.clientX) / 120, (last[1] - event.clientY) / 120);
   last = [event.clientX, event.clientY];
 });
 for (const end of ["pointerup", "pointercancel"]) solid.addEventListener(end, () => (last = null));
@@ -165,7 +165,7 @@ solid.addEventListener("dblclick", () => {
   showSolid(instant());
 });
 solid.addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: [-0.15, 0], ArrowRight: [0.15, 0], ArrowUp: [0, -0.15], ArrowDown: [0, 0.15] }[event.key];
+  const step = { ArrowLeft: [0.15, 0], ArrowRight: [-0.15, 0], ArrowUp: [0, 0.15], ArrowDown: [0, -0.15] }[event.key];
   if (!step) return;
   event.preventDefault();
   turnBy(...step);

@@ -1,5 +1,6 @@
 """Tensors from a safetensors file; whatever could run code when it is read is refused, with a safe way out."""
 
+import shlex
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -19,9 +20,9 @@ PICKLE = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 def convert_command(source: Path, target: Path) -> str:
     """One command that turns PyTorch's file into safetensors, to be run elsewhere."""
     return (
-        'python -c "import torch; from safetensors.torch import save_file; '
-        f"save_file({{k: v.contiguous() for k, v in torch.load('{source.name}', map_location='cpu', "
-        f"weights_only=True).items()}}, '{target.name}')\""
+        'python -c "import sys, torch; from safetensors.torch import save_file; '
+        "save_file({k: v.contiguous() for k, v in torch.load(sys.argv[1], map_location='cpu', "
+        f'weights_only=True).items()}}, sys.argv[2])" {shlex.quote(source.name)} {shlex.quote(target.name)}'
     )
 
 

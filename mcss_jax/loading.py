@@ -35,6 +35,8 @@ def load(workdir: str | Path, step: int | None = None) -> model.Model:
     """
     folder = Path(workdir).expanduser()
     config, card = (_read(folder / name) for name in ("config.json", "card.json"))
+    if "imported" in card:
+        raise ValueError(f"{folder} holds imported weights: an encoder, and a head that nobody has trained")
     size = card.get("image_size")
     if not isinstance(size, int):
         raise ValueError(f"{folder / 'card.json'} has image_size {size!r}; a number of pixels was expected")
