@@ -148,7 +148,7 @@ def together(what: str) -> Iterator[None]:
     failure: Exception | None = None
     try:
         yield
-    except (ValueError, OSError) as error:
+    except Exception as error:
         failure = error
     if jax.process_count() > 1:
         failed = np.flatnonzero(gather(np.asarray(failure is not None))).tolist()

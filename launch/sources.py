@@ -121,7 +121,8 @@ class Prepared:
         views = self._validation.views
         size = max(views, 256 // views * views)
         records = np.arange(0, self._validation.records, self._config.validation_stride)
-        return pipeline.iterate_views(self._validation, size, records), size
+        threads = self._config.decode_threads
+        return pipeline.iterate_views(self._validation, size, records, threads=threads), size
 
     def skipped(self) -> pipeline.Skipped:
         return self._loader.skipped

@@ -36,7 +36,9 @@ class Stop:
     def wanted(self, step: int) -> bool:
         """Whether to stop after update `step`; to be asked after every update, by every process."""
         stop = hosts.agree_to_stop(step) if self._joined else self._received is not None
-        self.preempted = stop and (self._joined or self._received in PREEMPTION)
+        # A process that no signal reached stops for another's, and is to be started again with it.
+        stopped_by_another = self._joined and self._received is None
+        self.preempted = stop and (stopped_by_another or self._received in PREEMPTION)
         return stop
 
     def _handle(self, number: int, _frame: Any) -> None:

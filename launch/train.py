@@ -161,10 +161,11 @@ def train(config: settings.Train) -> Trained:
 
     Raises ValueError and OSError with one clear sentence for settings and data that cannot be used.
     """
+    # First of all: a process that stops at a check which others pass would leave them waiting.
+    hosts.compare_settings(config)
     settings.check(config)
     devices = parallel.choose_devices(config.devices)
     settings.check_devices(config, len(devices))
-    hosts.compare_settings(config)
     with hosts.together("begin"):
         source = sources.open_source(config)
         statistics = sources.means(source.labelled_poses)
@@ -218,7 +219,8 @@ def train(config: settings.Train) -> Trained:
                 shown["images_per_second"] = interval.images * jax.process_count() / seconds
                 shown["input_wait_ms"] = 1e3 * waiting.seconds / interval.updates
                 if validating:
-                    shown |= _validate(source, state, embed)
+                    with hosts.together("validate"):
+                        shown |= _validate(source, state, embed)
                 if log is not None:
                     log.write(done, shown)
                 if values["embedding_variance"] < COLLAPSED and config.method == "mcss":
