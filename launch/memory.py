@@ -97,15 +97,14 @@ def _advice(trial: _Trial, config: settings.Train, devices: int) -> str:
     problem = f"out of device memory with {size} samples in the batch"
     if jax.process_count() > 1:
         # Hosts that did not run out would wait for those that try.
-        return f"{problem} of a host; double --accumulate, or halve --labelled_batch and --blocks"
+        return f"{problem} of a host; in another --workdir double --accumulate, or halve --labelled_batch and --blocks"
     progress.say(f"{problem}; looking for what fits")
     smaller, times = config, 1
     while (found := halved(smaller, devices)) is not None:
         smaller, times = found, 2 * times
         if trial.fits(times, config.accumulate):
-            return (
-                f"{problem}; what fits is {_flags(smaller, config)}{_in_parts(trial, config, devices, times)}"
-            )
+            parts = _in_parts(trial, config, devices, times)
+            return f"{problem}; what fits, in another --workdir, is {_flags(smaller, config)}{parts}"
     tried = f", nor does {_flags(smaller, config)} fit" if times > 1 else ""
     return f"{problem}{tried}; lower --image_size or --width, or use --precision=bfloat16"
 

@@ -47,9 +47,7 @@ def room_for(pictures: int, tried: list[tuple[int, int]], whole: int = 1 << 30) 
 def test_the_batch_that_fits_is_named(pictures: int, advice: str, capsys: pytest.CaptureFixture) -> None:
     tried: list[tuple[int, int]] = []
     step = memory.explained(room_for(pictures, tried), CONFIG, devices=1)
-    message = (
-        f"out of device memory with 16 labelled and 24 unlabelled samples in the batch; what fits is {advice}"
-    )
+    message = f"out of device memory with 16 labelled and 24 unlabelled samples in the batch; what fits, in another --workdir, is {advice}"
     with pytest.raises(ValueError, match=message):
         step(STATE, BATCH, KEY)
     assert tried[0] == (64, 1) and tried[-1][0] == 64
@@ -59,13 +57,17 @@ def test_the_batch_that_fits_is_named(pictures: int, advice: str, capsys: pytest
 
 def test_parts_are_named_only_where_they_fit() -> None:
     step = memory.explained(room_for(32, [], whole=63), CONFIG, devices=1)
-    with pytest.raises(ValueError, match="what fits is --labelled_batch=8 --blocks=1$"):
+    with pytest.raises(
+        ValueError, match="what fits, in another --workdir, is --labelled_batch=8 --blocks=1$"
+    ):
         step(STATE, BATCH, KEY)
     # An eighth of the batch fits, but 12 labelled pictures cannot be gone through in eight equal parts.
     odd = dataclasses.replace(CONFIG, labelled_batch=12)
     batch = {**BATCH, "labelled": {name: x[:12] for name, x in BATCH["labelled"].items()}}
     step = memory.explained(room_for(8, []), odd, devices=1)
-    with pytest.raises(ValueError, match="what fits is --labelled_batch=1 --blocks=1 --instants=1$"):
+    with pytest.raises(
+        ValueError, match="what fits, in another --workdir, is --labelled_batch=1 --blocks=1 --instants=1$"
+    ):
         step(STATE, batch, KEY)
 
 
@@ -87,7 +89,8 @@ def test_several_hosts_try_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[tuple[int, int]] = []
     step = memory.explained(room_for(8, tried), CONFIG, devices=2)
     with pytest.raises(
-        ValueError, match="in the batch of a host; double --accumulate, or halve --labelled_batch"
+        ValueError,
+        match="in the batch of a host; in another --workdir double --accumulate, or halve --labelled_batch",
     ):
         step(STATE, BATCH, KEY)
     assert tried == [(64, 1)]
