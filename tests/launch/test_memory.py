@@ -47,8 +47,10 @@ def room_for(pictures: int, tried: list[tuple[int, int]], whole: int = 1 << 30) 
 def test_the_batch_that_fits_is_named(pictures: int, advice: str, capsys: pytest.CaptureFixture) -> None:
     tried: list[tuple[int, int]] = []
     step = memory.explained(room_for(pictures, tried), CONFIG, devices=1)
-    f"out of device memory with 16 labelled and 24 unlabelled samples in the batch; "
-    f"what fits, in another --workdir, is {advice}"
+    message = (
+        "out of device memory with 16 labelled and 24 unlabelled samples in the batch; "
+        f"what fits, in another --workdir, is {advice}"
+    )
     with pytest.raises(ValueError, match=message):
         step(STATE, BATCH, KEY)
     assert tried[0] == (64, 1) and tried[-1][0] == 64
