@@ -16,7 +16,7 @@ MOST_BYTES = 2 << 30
 LEAST_SECONDS = 0.3
 
 
-def private_folder() -> Path:
+def private_folder(name: str = "xla") -> Path:
     """The cache's folder below `$XDG_CACHE_HOME` or `~/.cache`, made if missing, for this JAX and this processor.
 
     A home folder may be shared with machines that lack this processor's instructions.
@@ -30,7 +30,7 @@ def private_folder() -> Path:
         if cpu.exists()
         else platform.processor()
     )
-    folder = home / "mcss_jax" / f"xla-jax{jax.__version__}-{zlib.crc32(str(features).encode()):08x}"
+    folder = home / "mcss_jax" / f"{name}-jax{jax.__version__}-{zlib.crc32(str(features).encode()):08x}"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.stat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077:

@@ -261,13 +261,10 @@ def main(config: Evaluate) -> None:
 
 def _file_name(config: Evaluate, run: run_folder.Run, split: pipeline.Split) -> str:
     """Tells evaluations of one run apart: another set (also one of the same name), checkpoint or choice."""
-    another = config.dataset if config.dataset != run.config.dataset else ""
-    if split.fingerprint != run.card["fingerprint"]:
-        another = f"{config.dataset or run.config.dataset} {split.fingerprint[:6]}"
     return protocols.file_name(
         config.split,
         (
-            another,
+            protocols.another_set(config.dataset, run, split),
             f"step{config.step}" if config.step else "",
             f"every{config.every}" if config.every else "",
             f"stride{config.stride}" if config.stride > 1 else "",

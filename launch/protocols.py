@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from datasets import pipeline
 from datasets.records import SequenceRow, frame_numbers
+from launch import run_folder
 
 Damaged = Literal["keep", "drop"]
 
@@ -212,7 +213,14 @@ def joint_mapping(trained_on: str, evaluated_on: str) -> str:
     )
 
 
-def file_name(split: str, parts: Iterable[str]) -> str:
-    """Name of a result file that tells evaluations of one run apart."""
+def another_set(dataset: str, run: run_folder.Run, split: pipeline.Split) -> str:
+    """What names a set that is not the run's own, be it one of the same name; empty for its own."""
+    if split.fingerprint != run.card["fingerprint"]:
+        return f"{dataset or run.config.dataset} {split.fingerprint[:6]}"
+    return dataset if dataset != run.config.dataset else ""
+
+
+def file_name(split: str, parts: Iterable[str], kind: str = "evaluation") -> str:
+    """Name of a result file that tells results of one kind and run apart."""
     words = [split, *(part for part in parts if part)]
-    return "evaluation_" + "_".join(re.sub(r"[^\w-]+", "-", word) for word in words) + ".json"
+    return f"{kind}_" + "_".join(re.sub(r"[^\w-]+", "-", word) for word in words) + ".json"

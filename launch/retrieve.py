@@ -16,7 +16,6 @@ Pr-VIPE's Hit@K, which its frame keys are for, excludes nothing: the second exam
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -294,11 +293,8 @@ def embedded(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> in
 
 def file_name(config: Retrieve, run: run_folder.Run, split: pipeline.Split) -> str:
     """Name of the result file, which tells the protocols, checkpoints and sets of one run apart."""
-    another = config.dataset if config.dataset != run.config.dataset else ""
-    if split.fingerprint != run.card["fingerprint"]:
-        another = f"{config.dataset or run.config.dataset} {split.fingerprint[:6]}"
     parts = (
-        another,
+        protocols.another_set(config.dataset, run, split),
         f"step{config.step}" if config.step else "",
         f"beside {config.baseline.strip('/')}" if config.baseline else "",
         config.gallery if config.gallery != "other_views" else "",
@@ -312,8 +308,7 @@ def file_name(config: Retrieve, run: run_folder.Run, split: pipeline.Split) -> s
         config.cameras,
         f"without {config.exclude}" if config.exclude else "",
     )
-    words = [re.sub(r"[^\w-]+", "-", word) for word in (config.split, *parts) if word]
-    return "retrieval_" + "_".join(words) + ".json"
+    return protocols.file_name(config.split, parts, "retrieval")
 
 
 if __name__ == "__main__":

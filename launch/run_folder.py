@@ -95,7 +95,8 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
     if not isinstance(size, int):
         raise ValueError(f"{folder / CARD} has image_size {size!r}; expected a number of pixels")
     statistics = train_step.PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
-    fresh = initial_state(config, size, statistics)
+    # Its shapes are enough: no start of a program need compile what is overwritten.
+    fresh = jax.eval_shape(lambda: initial_state(config, size, statistics))
     restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
     return Run(config, card, restored.state, restored.step)
 

@@ -1,8 +1,6 @@
 """Strict settings for every test: several fake CPU devices, no silent broadcasting, no reused random keys."""
 
 import os
-import platform
-import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +24,8 @@ import jax  # noqa: E402  (after the environment is set)
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
+from launch import compilation_cache  # noqa: E402
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
@@ -33,45 +33,12 @@ jax.config.update("jax_debug_key_reuse", True)
 flags.FLAGS.mark_as_parsed()
 
 
-def compilation_cache() -> Path:
-    """A folder that only this user can write to: who can write there can run code here.
-
-    Raises:
-      PermissionError: it belongs to, or is open to, other users.
-    """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    # Compiled for this processor: a home folder may be shared with machines that lack its instructions.
-    cpu = Path("/proc/cpuinfo")
-    features = (
-        [line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features"))][:1]
-        if cpu.exists()
-        else platform.processor()
-    )
-    folder = home / "mcss_jax" / f"xla-tests-jax{jax.__version__}-{zlib.crc32(str(features).encode()):08x}"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is open to other users; expected mode 0700: chmod it.")
-    return folder
-
-
-def trim(folder: Path, most_bytes: int) -> None:
-    """Removes the oldest files until the folder's size is at most `most_bytes`."""
-    files = sorted((f for f in folder.iterdir() if f.is_file()), key=lambda f: f.stat().st_mtime)
-    excess = sum(f.stat().st_size for f in files) - most_bytes
-    for file in files:
-        if excess <= 0:
-            break
-        excess -= file.stat().st_size
-        file.unlink()
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    folder = compilation_cache()
+    folder = compilation_cache.private_folder("xla-tests")
     if not hasattr(config, "workerinput"):  # once, not in every xdist worker
-        trim(folder, CACHE_BYTES)
+        compilation_cache.trim(folder, CACHE_BYTES)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", compilation_cache.LEAST_SECONDS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

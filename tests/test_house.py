@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import conftest
+from launch import compilation_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mcss_jax", "datasets", "launch")
@@ -162,16 +162,16 @@ def test_no_machine_is_named():
 
 def test_the_cache_is_private(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = conftest.compilation_cache()
+    folder = compilation_cache.private_folder("xla-tests")
     assert folder.is_relative_to(tmp_path) and folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o770)
     with pytest.raises(PermissionError, match="is open to other users; expected mode 0700"):
-        conftest.compilation_cache()
+        compilation_cache.private_folder("xla-tests")
 
 
 def test_the_cache_is_trimmed_from_its_oldest(tmp_path):
     for age, name in enumerate("abc"):
         (tmp_path / name).write_bytes(bytes(10))
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    conftest.trim(tmp_path, 20)
+    compilation_cache.trim(tmp_path, 20)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["a", "b"]

@@ -13,25 +13,10 @@ import pytest
 
 from datasets import pipeline, records, sampling, tuples
 from datasets.pipeline import Loader, Split
+from tests.datasets.changed_records import Records
 
 DATASET = "synthetic_multiview/tiny"
 BLOCKS = sampling.Blocks(2, 2, 3, 0.5)
-
-
-class Records:
-    """A data source over another one, with some records changed."""
-
-    def __init__(self, source: Any, changes: dict[int, Any]) -> None:
-        self.source, self.changes = source, changes
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        change = self.changes.get(index, {})
-        if isinstance(change, Exception):
-            raise change
-        return {**self.source[index], **change}
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,22 +11,7 @@ import pytest
 from datasets import pipeline, sampling, tuples
 from launch import cached, sources
 from launch.settings import Train
-
-
-class Damaged:
-    """A data source over another one, some of whose records hold other things or cannot be read."""
-
-    def __init__(self, source: Any, changes: dict[int, Any]) -> None:
-        self.source, self.changes = source, changes
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        change = self.changes.get(index, {})
-        if isinstance(change, Exception):
-            raise change
-        return {**self.source[index], **change}
+from tests.datasets.changed_records import Records
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +27,7 @@ def split(prepared_tiny: Path) -> pipeline.Split:
         4: {"view_valid": np.asarray([False, True, True, True]), "images": [b"", *images[1:]]},
         5: {"pose": np.full((4, 17, 3), np.nan, np.float32)},
     }
-    return dataclasses.replace(whole, source=Damaged(whole.source, changes), cache={}, cached_bytes=0)
+    return dataclasses.replace(whole, source=Records(whole.source, changes), cache={}, cached_bytes=0)
 
 
 def test_batches_are_those_of_the_loader(split: pipeline.Split, capsys: pytest.CaptureFixture) -> None:
