@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
-from launch import compilation_cache
+from launch import compilation_cache, cpu
 
 Config = TypeVar("Config")
 
@@ -157,6 +157,7 @@ def run(config: type[Config], program: str, description: str, main: Callable[[Co
         try:
             if len(argv) > 1:
                 raise ValueError(f"unexpected argument {argv[1]!r}; settings are flags: --name=value")
+            cpu.prepare()
             _use_cache()
             main(parsed(config))
         except (ValueError, OSError) as error:
