@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
-from PIL import Image
+from jaxtyping import Float, Int
 
-from datasets.static_camera import Box, Boxes, Found, find_static
+from datasets.static_camera import Boxes, Found, find_static
+from mcss_jax.crop import crop_resize
 
 __all__ = ["Found", "Track", "crop_resize", "find_static", "interpolate", "read_csv", "square"]
 
@@ -146,31 +146,6 @@ def square(box: Float[np.ndarray, "... 4"], margin: float = 0.1) -> Float[np.nda
     centre = (box[..., :2] + box[..., 2:]) / 2
     half = np.max(box[..., 2:] - box[..., :2], axis=-1, keepdims=True) * (0.5 + margin)
     return np.concatenate([centre - half, centre + half], axis=-1)
-
-
-def crop_resize(image: UInt8[np.ndarray, "h w 3"], box: Box, size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Cut `box` out and resize it to `size` x `size`, antialiased; black where the box leaves the picture.
-
-    Raises:
-        ValueError: the box has no area or is not finite.
-    """
-    x0, y0, x1, y1 = (float(side) for side in box)
-    if not (math.isfinite(x0 + y0 + x1 + y1) and x1 > x0 and y1 > y0):
-        raise ValueError(
-            f"box ({x0}, {y0}, {x1}, {y1}) has no area; x0 < x1 and y0 < y1, in pixels, were expected."
-        )
-    height, width = image.shape[:2]
-    left, top, right, bottom = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
-    canvas = np.zeros((bottom - top, right - left, 3), np.uint8)
-    inside_x = slice(max(left, 0), max(min(right, width), 0))
-    inside_y = slice(max(top, 0), max(min(bottom, height), 0))
-    part = image[inside_y, inside_x]
-    if part.size:
-        y, x = inside_y.start - top, inside_x.start - left
-        canvas[y : y + part.shape[0], x : x + part.shape[1]] = part
-    region = (x0 - left, y0 - top, x1 - left, y1 - top)
-    # Pillow's bilinear filter widens with the reduction: it is antialiased, and exact for fractional boxes.
-    return np.asarray(Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR, box=region))
 
 
 def _largest(path: Path, camera: str, people: dict[str, dict[int, np.ndarray]]) -> Track:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+import simplejpeg
 from jaxtyping import Float, Int, UInt8
+
+from mcss_jax.crop import crop_resize
 
 EXTENSIONS = (
     ".mp4",
@@ -30,6 +33,10 @@ EXTENSIONS = (
     ".wmv",
 )
 LONG_SIDE = 240  # pixels of the reduced grey pictures that boxes and motion are found on
+PLANAR = (
+    "yuv420p",
+    "yuvj420p",
+)  # brightness of every pixel, colour of every other one in both directions; 8 bits
 
 Image = UInt8[np.ndarray, "h w 3"]
 Grey = UInt8[np.ndarray, "h w"]
@@ -287,14 +294,90 @@ def _promised_seconds(
     return 0.0
 
 
-def _quarter_turns(rotation: int) -> int:
-    return math.floor(rotation / 90 + 0.5) % 4
+def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """Width and height of a frame as a player shows it, the recorded rotation applied."""
+    turned = _quarter_turns(frame.rotation) % 2
+    return (frame.height, frame.width) if turned else (frame.width, frame.height)
 
 
 def picture(frame: av.VideoFrame, size: tuple[int, int] | None = None, grey: bool = False) -> Image | Grey:
-    """A decoded frame as a player shows it: reduced to `size` (width, height), RGB or luminance."""
+    """A decoded frame as a player shows it: reduced to `size` (width, height, before rotation), RGB or luminance."""
+    return _upright(_pixels(frame, size, grey), frame)
+
+
+def crop(frame: av.VideoFrame, box: Float[np.ndarray, "4"], size: int) -> Image:
+    """`crop_resize` of a frame's picture. Of planar frames only what lies about the box is converted, to the same bits.
+
+    Args:
+        box: (x0, y0, x1, y1), pixels of the picture as shown.
+        size: of the crop, pixels.
+
+    Raises:
+        ValueError: the box has no area or is not finite.
+    """
+    if frame.format.name not in PLANAR or frame.width % 2 or frame.height % 2 or not np.isfinite(box).all():
+        return crop_resize(picture(frame), box, size)
+    turns = _quarter_turns(frame.rotation)
+    outside = (*np.floor(box[:2]).astype(int).tolist(), *np.ceil(box[2:]).astype(int).tolist())
+    left, top, right, bottom = _turned(outside, shown_size(frame), -turns)
+    # Four pixels share a colour: what is cut begins and ends with whole ones.
+    left, top = max(left // 2 * 2, 0), max(top // 2 * 2, 0)
+    right, bottom = min(-(-right // 2) * 2, frame.width), min(-(-bottom // 2) * 2, frame.height)
+    if right <= left or bottom <= top:  # the box lies beside the picture
+        return crop_resize(np.zeros((2, 2, 3), np.uint8), box, size)
+    part = _upright(_pixels(_part(frame, left, top, right, bottom)), frame)
+    x, y, _, _ = _turned((left, top, right, bottom), (frame.width, frame.height), turns)
+    return crop_resize(part, box - [x, y, x, y], size)
+
+
+def jpeg(frame: av.VideoFrame, size: tuple[int, int], quality: int) -> bytes:
+    """The picture of a frame, reduced to `size` (width, height, before rotation; even), as a JPEG file, without RGB."""
+    # What JFIF prescribes: the colours of BT.601, all 256 levels, one colour for four pixels.
+    small = frame.reformat(
+        *size, "yuv420p", interpolation="AREA", dst_colorspace="ITU601", dst_color_range="JPEG"
+    )
+    planes = (_upright(_rows(plane)[:, : plane.width], frame) for plane in small.planes)
+    return simplejpeg.encode_jpeg_yuv_planes(*map(np.ascontiguousarray, planes), quality)
+
+
+def _part(frame: av.VideoFrame, left: int, top: int, right: int, bottom: int) -> av.VideoFrame:
+    """A rectangle of a planar frame as a frame of its own, without the rotation; sides are even."""
+    part = av.VideoFrame(right - left, bottom - top, frame.format.name)
+    for source, target, step in zip(frame.planes, part.planes, (1, 2, 2), strict=True):
+        rows = _rows(source)[top // step : bottom // step]
+        _rows(target)[:, : target.width] = rows[:, left // step : right // step]
+    part.colorspace, part.color_range = frame.colorspace, frame.color_range
+    return part
+
+
+def _rows(plane: av.video.plane.VideoPlane) -> Grey:
+    """The bytes of a plane, row by row, as they lie there: what fills a row up is at its end."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+
+
+def _pixels(frame: av.VideoFrame, size: tuple[int, int] | None = None, grey: bool = False) -> Image | Grey:
+    """A frame as it was recorded, not turned."""
     width, height = size or (frame.width, frame.height)
     kind = "gray" if grey else "rgb24"
-    pixels = frame.reformat(width=width, height=height, format=kind, interpolation="AREA").to_ndarray()
+    return frame.reformat(width=width, height=height, format=kind, interpolation="AREA").to_ndarray()
+
+
+def _upright(
+    pixels: UInt8[np.ndarray, "a b *c"], frame: av.VideoFrame
+) -> UInt8[np.ndarray, "upright_a upright_b *c"]:
+    """Pixels as they were recorded, turned as a player shows them."""
     turns = _quarter_turns(frame.rotation)
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def _turned(box: tuple[int, int, int, int], size: tuple[int, int], turns: int) -> tuple[int, int, int, int]:
+    """Where a rectangle of a picture of `size` (width, height) lies when that is turned as `np.rot90` does."""
+    (left, top, right, bottom), (width, height) = box, size
+    for _ in range(turns % 4):
+        left, top, right, bottom = top, width - right, bottom, width - left
+        width, height = height, width
+    return left, top, right, bottom
+
+
+def _quarter_turns(rotation: int) -> int:
+    return math.floor(rotation / 90 + 0.5) % 4

@@ -89,7 +89,7 @@ def card(
                 "dtype": "uint8",
                 "meaning": "RGB, square crops about one person each, with a margin as in preparation",
                 "normalisation": "inside the model: (pixel / 255 - mean) / deviation with ImageNet's mean "
-                f"{list(encoder.IMAGENET_MEAN)} and deviation {list(encoder.IMAGENET_STD)}",
+                f"({_listed(encoder.IMAGENET_MEAN)}) and deviation ({_listed(encoder.IMAGENET_STD)})",
             }
         },
         "outputs": _outputs(network.embedding_dim),
@@ -129,18 +129,18 @@ def _markdown(card: dict[str, Any]) -> str:
         "",
         *(f"    {line}" for line in card["run_it"]),
         "",
-        f"`images`: {images['dtype']} {images['shape']}; {images['meaning']}.",
+        f"`images`: {images['dtype']}, {_by(images['shape'])}; {images['meaning']}.",
         f"Normalisation is {images['normalisation']}.",
         "",
         "| output | shape | unit |",
         "|---|---|---|",
-        *(f"| `{name}` | {out['shape']} | {out['unit']} |" for name, out in card["outputs"].items()),
+        *(f"| `{name}` | {_by(out['shape'])} | {out['unit']} |" for name, out in card["outputs"].items()),
         "",
         f"Joints, in order: {', '.join(card['joints'])}. Precision: {card['precision']}.",
         "",
         "## Trained on",
         "",
-        *(f"- {name}: {value}" for name, value in card["training"].items()),
+        *(f"- {name.replace('_', ' ')}: {_listed(value)}" for name, value in card["training"].items()),
         "",
         "## Measured before it was kept",
         "",
@@ -168,6 +168,18 @@ def _markdown(card: dict[str, Any]) -> str:
         card["trust"],
     ]
     return "\n".join(lines) + "\n"
+
+
+def _by(shape: Sequence[int | str]) -> str:
+    """Sides as people write them."""
+    return " × ".join(map(str, shape))
+
+
+def _listed(value: Any) -> str:
+    """Several values with commas, nothing as a word."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value in ("", None) else str(value)
 
 
 def path_of(file: Path) -> Path:

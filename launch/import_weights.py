@@ -3,13 +3,19 @@
     python -m launch.import_weights --source=resnet18.safetensors --workdir=runs/imagenet_resnet18
     python -m launch.train --init_from=runs/imagenet_resnet18 ...
 
-Names and shapes are checked one by one and values must be finite. Files that may hold pickled objects (.pth, .pt, .bin,
-.npz) are refused. The input that such weights expect is what `mcss_jax.encoder.normalise` makes.
+Names and shapes are checked one by one, those that differ are listed, and values must be finite. Files that may hold
+pickled objects (.pth, .pt, .bin, .npz) are refused. The input that such weights expect is what
+`mcss_jax.encoder.normalise` makes.
+
+Not every network with a plain ResNet's tensors is one, and its file does not tell: see that yours has no anti-aliased
+strides (timm's resnetaa50, resnetblur18, resnetblur50) and no bottleneck with the stride in its first convolution
+(Caffe's).
 """
 
 import dataclasses
 import hashlib
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +96,7 @@ def import_weights(config: ImportWeights) -> Path:
     run = settings.Train(dataset="", labelled="none", workdir=config.workdir, depth=depth, width=config.width)
     card = {
         run_folder.IMPORTED: f"ResNet-{depth} from {source.name}, SHA-256 {digest}",
+        "taken_for": f"torchvision's ResNet-{depth}; the file does not tell whether it had {weights_names.UNTOLD}",
         "dataset": "",
         "fingerprint": f"weights-{digest[:16]}",
         "image_size": IMAGE_SIZE,
@@ -112,7 +119,12 @@ def import_weights(config: ImportWeights) -> Path:
 
 def main(config: ImportWeights) -> None:
     """Imports and says how to go on."""
-    folder = import_weights(config)
+    try:
+        folder = import_weights(config)
+    except ValueError as error:
+        for listing in getattr(error, "__notes__", ()):
+            progress.say(listing, sys.stderr)
+        raise
     card = run_folder.read_json(folder / run_folder.CARD)
     progress.say(f"imported {card[run_folder.IMPORTED]} into {folder}")
     progress.say(

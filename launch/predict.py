@@ -49,14 +49,19 @@ class Predict:
     boxes: str = option(
         "",
         "Where the person is: whole (pictures are crops already), static (the camera stands still: whoever moves in "
-        "the video; its frames wait on disk meanwhile), or a CSV file as in preparation. By default whole for pictures "
+        "the video, which is decoded twice for it), or a CSV file as in preparation. By default whole for pictures "
         "and static for videos, or the boxes.csv beside them.",
         SOURCE,
     )
     margin: float = option(
         0.1, "Added to the person's box at every side, as a share of its longer side.", SOURCE
     )
-    every: int = option(1, "Predict every n-th frame or picture.", SOURCE)
+    every: int = option(
+        1,
+        "Predict every n-th frame or picture. Of videos: the frames nearest to moments so far apart on the scene's "
+        "clock, in frames of the slowest camera, so that the views of a moment belong together.",
+        SOURCE,
+    )
     output: str = option("", "Folder of the results.", OUTPUT)
     video: bool = option(False, "Write a video of each camera with the skeleton over it, too.", OUTPUT)
     overwrite: bool = option(False, "Replace earlier results in --output.", OUTPUT)
@@ -101,22 +106,28 @@ def _predict_to(folder: Path, config: Predict, scene: Scene, opened: predict_mod
     found = []
     with progress.bar(total, "predict", "frame") as bar:
         for camera in scene.cameras:
-            small = Thumbnails(interval, side)
-            frames = predict_frames.frames(camera, config.margin, config.every, notes, bar.update, folder)
+            small = Thumbnails(interval, side, expected=camera.frames / (camera.rate or 1.0) / interval)
+            frames = predict_frames.frames(
+                camera, config.margin, config.every, interval, notes, bar.update, folder
+            )
+            path = folder / predict_files.FILM.format(camera.name)
             with contextlib.ExitStack() as stack:
                 film = None
                 if config.video:
-                    path = folder / predict_files.FILM.format(camera.name)
-                    film = stack.enter_context(predict_overlay.film(path, camera.rate / config.every))
+                    rate = camera.rate if config.every == 1 else 1 / interval
+                    film = stack.enter_context(predict_overlay.film(path, rate))
                 views = predict_run.predict(
                     opened.model, camera, frames, margin=config.margin, batch=config.batch, notes=notes,
                     thumbnails=small, film=film,
                 )  # fmt: skip
             if views is not None:
                 found.append((camera, views, small))
+            elif config.video:  # nothing is written of a camera in which nobody was found
+                path.unlink()
     seconds = time.perf_counter() - start
     if not found:
-        raise ValueError(f"{config.source}: nothing could be predicted. {' '.join(notes)}")
+        reasons = " ".join(f"{note.rstrip('.')}." for note in notes)
+        raise ValueError(f"{config.source}: nothing could be predicted. {reasons}")
     cameras, predicted = [camera for camera, _, _ in found], [views for _, views, _ in found]
     instants = predict_instants.fuse(predicted, interval) if len(found) > 1 else None
     command = report_commands.command("launch.predict", config)

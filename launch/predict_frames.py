@@ -1,4 +1,8 @@
-"""The frames of a camera, each with the square about the person; every video is decoded once, from start to end."""
+"""The frames of a camera, each with the square about the person. Frames stream: no video is held.
+
+A video is decoded once, from start to end; twice where the person must be found first. To keep the frames until then,
+as JPEG files, takes longer than to decode them again, and some 40 GB of disk for an hour in Full HD.
+"""
 
 import dataclasses
 import itertools
@@ -13,21 +17,22 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import simplejpeg
 from av import VideoFrame
-from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
 from datasets import boxes, cropping, static_camera, video
+from launch.predict_pictures import Decoded, Opened, Picture, Square
 from launch.predict_sources import STATIC, WHOLE, Camera
+from mcss_jax import crop
 
 THREADS = os.cpu_count() or 1  # that read, write and cut pictures
 LEAST = 60  # pictures that the finder looks at, if a short clip has them
-
-Picture = UInt8[np.ndarray, "h w 3"]
-Advance = Callable[[int], object]
-Result = TypeVar("Result")
 NOBODY = np.full(4, np.nan)
+
+Advance = Callable[[int], object]
+Decoding = tuple[int, float, VideoFrame]  # number in the video, seconds on the scene's clock
+SquareOf = Callable[[int, tuple[int, int]], Square]  # of the frame of a number, and of a size
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +43,13 @@ class Frame:
       index: of the frame in its video, or of the picture among the pictures.
       time: seconds on the scene's clock; NaN for pictures.
       square: what is cropped (x0, y0, x1, y1; pixels of the picture); NaN where nobody was found.
-      picture: makes the whole picture.
+      picture: what it shows.
     """
 
     index: int
     time: float
-    square: Float[np.ndarray, "4"]
-    picture: Callable[[], Picture]
+    square: Square
+    picture: Picture
 
 
 def instant_of(position: float, interval: float) -> int:
@@ -57,32 +62,31 @@ def instant_of(position: float, interval: float) -> int:
 
 
 def frames(
-    camera: Camera, margin: float, every: int, notes: list[str], advance: Advance, folder: Path
+    camera: Camera,
+    margin: float,
+    every: int,
+    interval: float,
+    notes: list[str],
+    advance: Advance,
+    folder: Path,
 ) -> Iterator[Frame]:
-    """Every `every`-th frame that can be read; what cannot, and what to look at, is added to `notes`.
+    """The frames that are predicted; what cannot be read, and what to look at, is added to `notes`.
 
     Args:
       margin: what is added to the person's box at every side, as a share of its longer side.
-      advance: called with the frames that were decoded, and, where the person must be found first, again with those
-        that are given.
-      folder: where frames of `static` cameras wait as JPEG files until the person is found.
+      every: 1 for all frames; else of a video the frames `at_instants`, and every `every`-th picture.
+      interval: from one instant to the next, seconds on the scene's clock.
+      advance: called with the number of frames, each time that they are decoded (see `decodings`).
+      folder: where the small film that `static` looks at lies meanwhile.
     """
     if not camera.is_video:
         return _pictures(camera, margin, every, notes, advance)
-    if camera.boxes == STATIC:
-        return _found(camera, margin, every, notes, advance, folder)
-    return _known(camera, margin, every, notes, advance)
+    return _of_video(camera, margin, every, interval, notes, advance, folder)
 
 
 def decodings(camera: Camera) -> int:
-    """How often `advance` is called for every frame of a camera."""
+    """How often every frame of a camera is decoded."""
     return 2 if camera.boxes == STATIC else 1
-
-
-def whole(picture_size: tuple[int, int]) -> Float[np.ndarray, "4"]:
-    """The square about a whole picture (width, height)."""
-    centre, half = np.asarray(picture_size) / 2, max(picture_size) / 2
-    return np.concatenate([centre - half, centre + half])
 
 
 def spans(indices: Sequence[int]) -> str:
@@ -115,94 +119,142 @@ def _pictures(
     read = ahead(
         (partial(_opened, camera.files[index]) for index in wanted), depth=2 * THREADS, threads=THREADS
     )
-    for index, picture in zip(wanted, read, strict=True):
+    for index, opened in zip(wanted, read, strict=True):
         advance(min(every, len(camera.files) - index))
-        if isinstance(picture, str):
-            notes.append(picture)
+        if isinstance(opened, str):
+            notes.append(opened)
             continue
         if track == WHOLE:
-            square = whole((picture.shape[1], picture.shape[0]))
+            square = crop.whole(*opened.size)
         else:
             square = boxes.square(given[index], margin) if index in given else NOBODY
-        yield Frame(index, float("nan"), square, partial(np.asarray, picture))
+        yield Frame(index, float("nan"), square, opened)
 
 
-def _opened(path: Path) -> Picture | str:
+def _opened(path: Path) -> Opened | str:
     """A picture, upright; what is wrong with it where it cannot be read."""
     try:
         with Image.open(path) as file:
             if file.mode.startswith("I"):
                 return f"{path} has more than 8 bits a channel, which would be cut off; save it with 8"
-            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+            return Opened(np.asarray(ImageOps.exif_transpose(file).convert("RGB")))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"{path} is not a readable picture ({error})"
 
 
-def _known(camera: Camera, margin: float, every: int, notes: list[str], advance: Advance) -> Iterator[Frame]:
-    for index, time, frame in _decoded(camera, notes, advance):
-        if index % every:
-            continue
-        square = NOBODY
-        if camera.boxes == WHOLE:
-            square = whole(_size(frame))
-        elif isinstance(camera.boxes, boxes.Track):
-            # Frames are the CSV's clock; a video whose rate varies has no other before its end.
-            at, known = np.array([index / camera.rate]), camera.boxes.frame / camera.rate
-            square = boxes.square(boxes.interpolate(known, camera.boxes.box, at)[0], margin)
-        yield Frame(index, time, square, partial(video.picture, frame))
+def at_instants(decoded: Iterator[Decoding], interval: float, rate: float) -> Iterator[Decoding]:
+    """Of every instant k * `interval` of a recording the frame nearest to it; the earlier one on a tie.
+
+    The recording reaches half a frame (of `rate` a second) beyond its first and its last one. Only the frame that is
+    the nearest so far is held.
+    """
+    reach = 0.5 / rate + 1e-6
+    at = first = last = math.nan
+    nearest = None
+    for instant, of_instant in itertools.groupby(decoded, lambda one: instant_of(one[1], interval)):
+        if nearest is not None:
+            yield nearest
+        at, nearest, least = instant * interval, None, math.inf
+        for one in of_instant:
+            last = one[1]
+            first = last if math.isnan(first) else first
+            # Less than a microsecond apart is a tie.
+            if at >= first - reach and abs(last - at) < least - 1e-6:
+                nearest, least = one, abs(last - at)
+    if nearest is not None and at <= last + reach:
+        yield nearest
 
 
-def _found(
-    camera: Camera, margin: float, every: int, notes: list[str], advance: Advance, folder: Path
+def _of_video(
+    camera: Camera,
+    margin: float,
+    every: int,
+    interval: float,
+    notes: list[str],
+    advance: Advance,
+    folder: Path,
 ) -> Iterator[Frame]:
-    """Frames wait on disk until all were seen: the person is found in the film of them."""
-    with tempfile.TemporaryFile(dir=folder) as waiting, tempfile.TemporaryFile(dir=folder) as film:
-        kept: list[tuple[int, float, int]] = []
-        shown: list[float] = []
-        shape, scale, due = (0, 0), (1.0, 1.0), -np.inf
-        gap = min(1.0 / cropping.FILM_RATE, camera.frames / camera.rate / LEAST)
+    track, seen, said, count = camera.boxes, notes, len(notes), 0
+    if track == STATIC:
+        square_of = _finder(camera, margin, notes, advance, folder)
+        seen = []  # what it would say has been said
+    elif isinstance(track, boxes.Track):
+        square_of = partial(_given, track, camera.rate, margin)
+    else:
+        square_of = _about
+    decoded = _decoded(camera, seen, advance)
+    for index, time, frame in decoded if every == 1 else at_instants(decoded, interval, camera.rate):
+        picture = Decoded(frame)
+        yield Frame(index, time, square_of(index, picture.size), picture)
+        count += 1
+    if every > 1 and count == 0 and len(notes) == said:
+        notes.append(
+            f"{camera.files[0]}: no multiple of {interval:.3g} s of the scene's clock lies in it; give a smaller "
+            "--every"
+        )
 
-        def filmed() -> Iterator[Callable[[], tuple[int, float, bytes]]]:
-            nonlocal shape, scale, due
-            for index, time, frame in _decoded(camera, notes, advance):
-                if time >= due - 1e-6:
-                    grey = np.ascontiguousarray(_grey(frame))
-                    film.write(grey.tobytes())
-                    shown.append(time)
-                    shape = grey.shape
-                    scale = (_size(frame)[0] / shape[1], _size(frame)[1] / shape[0])
-                    due = max(due, time) + gap
-                if index % every == 0:
-                    yield partial(_packed, index, time, frame)
 
-        for index, time, jpeg in ahead(filmed(), depth=2 * THREADS, threads=THREADS):
-            kept.append((index, time, waiting.write(jpeg)))
-        if not kept:
-            return
+def _about(index: int, size: tuple[int, int]) -> Square:
+    return crop.whole(*size)
+
+
+def _given(track: boxes.Track, rate: float, margin: float, index: int, size: tuple[int, int]) -> Square:
+    after = int(np.searchsorted(track.frame, index))
+    near = slice(max(after - 1, 0), after + 1)
+    # Frames are the CSV's clock; a video whose rate varies has no other before its end.
+    known, at = track.frame[near] / rate, np.array([index / rate])
+    return boxes.square(boxes.interpolate(known, track.box[near], at)[0], margin)
+
+
+def _nobody(index: int, size: tuple[int, int]) -> Square:
+    return NOBODY
+
+
+def _finder(camera: Camera, margin: float, notes: list[str], advance: Advance, folder: Path) -> SquareOf:
+    """Who moves in the film of the whole video, which is decoded for it."""
+    row: dict[int, int] = {}
+    times: list[float] = []
+    shown: list[float] = []
+    size = shape = small = None
+    due, gap = -math.inf, min(1.0 / cropping.FILM_RATE, camera.frames / camera.rate / LEAST)
+    with tempfile.TemporaryFile(dir=folder) as film:
+        for index, time, frame in _decoded(camera, notes, advance):
+            row[index] = len(times)
+            times.append(time)
+            if time < due - 1e-6:
+                continue
+            # Frames of another size later on are brought to that of the first.
+            small = small or video.reduced(frame.width, frame.height)
+            size = size or video.shown_size(frame)
+            grey = video.picture(frame, small, grey=True)
+            shape = grey.shape
+            film.write(grey.tobytes())
+            shown.append(time)
+            due = max(due, time) + gap
+        if size is None or shape is None:
+            return _nobody
         film.flush()
         pictures = np.memmap(film, np.uint8, "r", shape=(len(shown), *shape))
-        times = np.array([time for _, time, _ in kept])
-        person = static_camera.find_static(pictures, np.array(shown), times, scale)
-        if person.method == "frame":
-            notes.append(
-                f"{camera.files[0]}: nothing moves, so the person cannot be found; give boxes, or --boxes={WHOLE}"
-            )
-        elif person.confidence < static_camera.UNSURE:
-            notes.append(
-                f"{camera.files[0]}: the person was not found for sure (confidence {person.confidence:.2f}); look at "
-                "the squares, and give boxes as CSV if they are wrong"
-            )
-        waiting.seek(0)
-        before = 0
-        for (index, time, size), box in zip(kept, person.box, strict=True):
-            advance(index - before)
-            before = index
-            square = NOBODY if person.method == "frame" else boxes.square(box, margin)
-            yield Frame(index, time, square, partial(_read, waiting.read(size)))
-        advance(camera.frames - before)
+        scale = (size[0] / shape[1], size[1] / shape[0])
+        person = static_camera.find_static(pictures, np.array(shown), np.array(times), scale)
+    if person.method == "frame":
+        notes.append(
+            f"{camera.files[0]}: nothing moves, so the person cannot be found; give boxes, or --boxes={WHOLE}"
+        )
+        return _nobody
+    if person.confidence < static_camera.UNSURE:
+        notes.append(
+            f"{camera.files[0]}: the person was not found for sure (confidence {person.confidence:.2f}); look at "
+            "the squares, and give boxes as CSV if they are wrong"
+        )
+
+    def square_of(index: int, of: tuple[int, int]) -> Square:
+        return boxes.square(person.box[row[index]] * np.tile(np.divide(of, size), 2), margin)
+
+    return square_of
 
 
-def _decoded(camera: Camera, notes: list[str], advance: Advance) -> Iterator[tuple[int, float, VideoFrame]]:
+def _decoded(camera: Camera, notes: list[str], advance: Advance) -> Iterator[Decoding]:
     """Whole frames with their time on the scene's clock; a video that breaks off ends there, with a note."""
     damaged, last = [], -1
     try:
@@ -219,24 +271,3 @@ def _decoded(camera: Camera, notes: list[str], advance: Advance) -> Iterator[tup
         )
     if damaged:
         notes.append(f"{camera.files[0]}: damaged frames are left out: {spans(damaged)}")
-
-
-def _size(frame: VideoFrame) -> tuple[int, int]:
-    """Width and height as shown, the recorded rotation applied."""
-    turned = round(frame.rotation / 90) % 2
-    return (frame.height, frame.width) if turned else (frame.width, frame.height)
-
-
-def _grey(frame: VideoFrame) -> UInt8[np.ndarray, "a b"]:
-    """The small picture that the finder looks at."""
-    return video.picture(frame, video.reduced(frame.width, frame.height), grey=True)
-
-
-def _packed(index: int, time: float, frame: VideoFrame) -> tuple[int, float, bytes]:
-    """A frame as it waits on disk."""
-    picture = video.picture(frame)
-    return index, time, simplejpeg.encode_jpeg(picture, cropping.WAITING_QUALITY, colorsubsampling="420")
-
-
-def _read(jpeg: bytes) -> Picture:
-    return simplejpeg.decode_jpeg(jpeg)

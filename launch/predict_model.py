@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from launch import demo_card, run_folder
+from launch.predict_sources import check_utf8
 from mcss_jax import model
 
 MAKE_ONE = "bash launch/demo.sh"
@@ -31,6 +32,7 @@ def open_model(workdir: str, step: int = 0) -> Opened:
             f"--workdir is missing, and the small model of the demo is not there; `{MAKE_ONE}` makes it in minutes, or "
             "name the folder of a run"
         )
+    check_utf8("--workdir", [workdir])
     run = run_folder.open_run(workdir or MADE, step or None)
     size = run.card["image_size"]
     where = (

@@ -35,16 +35,6 @@ def place(
     return (flat - centre[:, None]) * scale[:, None, None] + middle[:, None]
 
 
-def shrunk(picture: Picture, long_side: int) -> Picture:
-    """A picture whose longer side is at most `long_side`, with even sides, as video needs them."""
-    height, width = picture.shape[:2]
-    ratio = min(1.0, long_side / max(height, width))
-    size = (max(2, 2 * round(width * ratio / 2)), max(2, 2 * round(height * ratio / 2)))
-    if size == (width, height):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX, reducing_gap=1.0))
-
-
 def drawn(picture: Picture, size: tuple[int, int], joints: Float[np.ndarray, "17 2"] | None) -> Picture:
     """`picture` with the bones over it; `joints` in pixels of the original of `size` (width, height)."""
     image = Image.fromarray(picture)

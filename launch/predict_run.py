@@ -8,14 +8,12 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from datasets import boxes
 from launch.predict_frames import THREADS, Frame, ahead, spans
-from launch.predict_overlay import LONG_SIDE, Film, drawn, place, shrunk
+from launch.predict_overlay import LONG_SIDE, Film, drawn, place
+from launch.predict_pictures import Pixels
 from launch.predict_sources import Camera
 from launch.predict_thumbnails import Thumbnails
 from mcss_jax.model import Model, Output
-
-Picture = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Views:
       size: width and height of the pictures, pixels.
       joints: pixels of the joints, placed by the box (`predict_overlay.place`).
       out: embeddings and poses.
+      nobody: times of the frames, beside these n, in which nobody was found; NaN for pictures.
     """
 
     index: Int[np.ndarray, " n"]
@@ -35,6 +34,7 @@ class Views:
     size: Int[np.ndarray, "n 2"]
     joints: Float[np.ndarray, "n 17 2"]
     out: Output
+    nobody: Float[np.ndarray, " e"] = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -49,7 +49,7 @@ class _Cut:
     square: Float[np.ndarray, "4"]
     size: tuple[int, int]
     crop: UInt8[np.ndarray, "s s 3"] | None
-    shown: Picture | None
+    shown: Pixels | None
 
 
 def predict(
@@ -68,14 +68,14 @@ def predict(
     Frames without anybody are named in `notes`; `film` shows all of them.
     """
     parts: list[Views] = []
-    nobody: list[int] = []
+    nobody: list[tuple[int, float]] = []
     cutter = partial(_cut, model.image_size, thumbnails, film is not None)
     made = ahead((partial(cutter, frame) for frame in frames), depth=2 * THREADS, threads=THREADS)
     batches = _batches(made, batch)
     for cuts in ahead(itertools.repeat(partial(next, batches, None)), depth=2):
         if cuts is None:
             break
-        nobody += [cut.index for cut in cuts if cut.crop is None]
+        nobody += [(cut.index, cut.time) for cut in cuts if cut.crop is None]
         present = [cut for cut in cuts if cut.crop is not None]
         if present:
             # The last batch takes the program of the others.
@@ -87,26 +87,25 @@ def predict(
                 film.add(drawn(cut.shown, cut.size, joints.get(cut.index)))
     if nobody:
         what = "frames" if camera.is_video else "pictures"
-        notes.append(
-            f"{camera.name}: nobody was found in {what} {spans(nobody)}; nothing is written for them"
-        )
-    return _joined(parts) if parts else None
+        missing = spans([index for index, _ in nobody])
+        notes.append(f"{camera.name}: nobody was found in {what} {missing}; nothing is written for them")
+    times = np.array([time for _, time in nobody])
+    return dataclasses.replace(_joined(parts), nobody=times) if parts else None
 
 
 def _cut(size: int, thumbnails: Thumbnails, is_shown: bool, frame: Frame) -> _Cut:
     somebody = bool(np.isfinite(frame.square).all())
     if not somebody and not is_shown:
         return _Cut(frame.index, frame.time, frame.square, (0, 0), None, None)
-    picture = frame.picture()
     if somebody:
-        thumbnails.offer(frame, picture)
+        thumbnails.offer(frame)
     return _Cut(
         frame.index,
         frame.time,
         frame.square,
-        (picture.shape[1], picture.shape[0]),
-        boxes.crop_resize(picture, frame.square, size) if somebody else None,
-        shrunk(picture, LONG_SIDE) if is_shown else None,
+        frame.picture.size,
+        frame.picture.crop(frame.square, size) if somebody else None,
+        frame.picture.small(LONG_SIDE) if is_shown else None,
     )
 
 

@@ -1,6 +1,8 @@
 """What `launch.predict` is given: pictures, a video, or the videos of one scene, and the boxes that belong to it."""
 
 import dataclasses
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +55,48 @@ def open_scene(source: str | Path, chosen: str = "") -> Scene:
     """Looks at what there is; of videos the headers are read.
 
     Args:
-      chosen: `whole`, `static` or a CSV file of boxes; by default `whole` for pictures, and for videos the boxes.csv
-        beside them, else `static`.
+      chosen: `whole`, `static` or a CSV file of boxes; by default the boxes.csv beside pictures or videos, else `whole`
+        for pictures and `static` for videos.
 
     Raises:
       FileNotFoundError: the source, or the file of boxes, is not there.
-      ValueError: it is something else; no video can be read; boxes that do not belong to it.
+      ValueError: it is something else; no video can be read; boxes that do not belong to it; names that no result
+        could carry.
     """
     source = Path(source).expanduser()
+    check_utf8("--boxes", [chosen])
+    scene = _opened(source, chosen)
+    check_utf8("--source", [str(source)])
+    check_utf8("--source", [scene.name, *(file.name for camera in scene.cameras for file in camera.files)])
+    for camera in scene.cameras:
+        if camera.is_video and (not camera.name or "/" in camera.name or "\0" in camera.name):
+            raise ValueError(
+                f"{source} has a camera named {camera.name!r}; a name that can be part of a file's was expected (for "
+                "overlay_NAME.mp4), not empty and without / and NUL"
+            )
+    return scene
+
+
+def check_utf8(flag: str, names: Sequence[str]) -> None:
+    """Raises ValueError naming the first of the names that are not UTF-8: no table or page could hold them."""
+    foreign = [os.fsencode(name) for name in names if not _is_utf8(name)]
+    if foreign:
+        shown = foreign[0].decode("utf-8", "backslashreplace")
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise ValueError(
+            f"{flag}: {shown}{more} cannot be written to tables and pages, not being UTF-8; rename it"
+        )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _opened(source: Path, chosen: str) -> Scene:
     if not source.exists():
         raise FileNotFoundError(f"{source}: there is no such file or folder; {EXPECTED}")
     pictures, videos = _contents(source)
@@ -69,13 +105,18 @@ def open_scene(source: str | Path, chosen: str = "") -> Scene:
             f"{source} holds pictures ({pictures[0].name}, ...) and videos ({videos[0].name}, ...); give one kind"
         )
     if pictures:
-        return _of_pictures(source, pictures, chosen or WHOLE)
+        return _of_pictures(source, pictures, chosen)
     is_manifest = source.name.endswith(".toml") or (source / manifest.MANIFEST).is_file()
     if is_manifest or (source.is_dir() and len(videos) != 1):
         return _of_session(source, chosen)
-    beside = (source.parent if source.is_file() else source) / "boxes.csv"
+    beside = _beside(source)
     camera = manifest.Camera(videos[0].stem, videos[0])
     return _of_videos(source.stem, (camera,), chosen, str(beside) if beside.is_file() else STATIC)
+
+
+def _beside(source: Path) -> Path:
+    """Where the boxes of a file or folder would lie."""
+    return (source.parent if source.is_file() else source) / "boxes.csv"
 
 
 def _contents(source: Path) -> tuple[list[Path], list[Path]]:
@@ -101,10 +142,21 @@ def _of_pictures(source: Path, files: list[Path], chosen: str) -> Scene:
             "for crops, or a CSV file"
         )
     name = source.stem if source.is_file() else source.resolve().name
-    given: str | boxes.Track = chosen
-    if chosen != WHOLE:
+    given: str | boxes.Track = WHOLE
+    if chosen not in ("", WHOLE):
         given = _track_of_pictures(Path(chosen), files)
+    elif not chosen and _beside(source).is_file():
+        given = _track_beside(_beside(source), files)
     return Scene(name, (Camera(name, tuple(files), given, frames=len(files)),))
+
+
+def _track_beside(csv: Path, files: list[Path]) -> boxes.Track:
+    """The boxes of some, or all, of the pictures that lie beside a CSV file; its numbers count all that lie there."""
+    there = sorted({*_contents(csv.parent)[0], *files})
+    track = _track_of_pictures(csv, there)
+    number = {there.index(file): i for i, file in enumerate(files)}
+    rows = [row for row, frame in enumerate(track.frame.tolist()) if frame in number]
+    return boxes.Track(np.array([number[int(n)] for n in track.frame[rows]], np.int64), track.box[rows])
 
 
 def _track_of_pictures(csv: Path, files: list[Path]) -> boxes.Track:
@@ -113,10 +165,14 @@ def _track_of_pictures(csv: Path, files: list[Path]) -> boxes.Track:
     found: dict[int, np.ndarray] = {}
     for name, track in boxes.read_csv(csv).items():
         if name and name not in number:
-            raise ValueError(f"{csv} has a box for {name}, which is not among the {len(files)} pictures")
+            raise ValueError(
+                f"{csv} has a box for {name}, which is not among the {len(files)} pictures; mend it, or give other "
+                "--boxes"
+            )
         if not name and track.frame.max() >= len(files):
             raise ValueError(
-                f"{csv} has a box for picture {track.frame.max()}; there are {len(files)}, from 0"
+                f"{csv} has a box for picture {track.frame.max()}; there are {len(files)}, from 0; mend it, or give "
+                "other --boxes"
             )
         found |= (
             {number[name]: track.box[0]} if name else dict(zip(track.frame.tolist(), track.box, strict=True))

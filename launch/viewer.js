@@ -7,8 +7,7 @@ const get = (id) => document.getElementById(id);
 const slider = get("time"), said = get("said"), play = get("play"), shown = get("shown"), solid = document.querySelector(".solid");
 const pictures = [...document.querySelectorAll(".view")];
 const HALF = 100; // of the cube that the skeleton turns in, in the drawing's units
-const START = { yaw: 0.5, pitch: 0.25 };
-const turn = { ...START };
+const turn = { yaw: 0, pitch: 0 };
 
 function draw(parent, name, attributes) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -41,9 +40,9 @@ function showPictures(instant) {
   pictures.forEach((figure, camera) => {
     const view = instant.views[camera];
     const image = figure.querySelector("img"), svg = figure.querySelector("svg");
-    figure.classList.toggle("absent", !view);
-    figure.querySelector("figcaption span").textContent = view ? view.label : "nobody was found";
-    if (!view) return;
+    figure.classList.toggle("absent", !view.picture);
+    figure.querySelector("figcaption span").textContent = view.label;
+    if (!view.picture) return;
     image.src = "data:image/jpeg;base64," + view.picture;
     image.alt = `${data.cameras[camera]}, ${view.label}`;
     svg.setAttribute("viewBox", `0 0 ${view.width} ${view.height}`);
@@ -80,14 +79,13 @@ function showSolid(instant) {
     const [p, q] = [turned(CORNERS[a]), turned(CORNERS[b])];
     for (const [key, value] of [["x1", p[0]], ["y1", p[1]], ["x2", q[0]], ["y2", q[1]]]) cube[i].setAttribute(key, value);
   });
-  const choice = shown.value, isBody = choice === "body";
-  const view = isBody ? null : instant.views[Number(choice)];
-  const pose = isBody ? instant.canonical : view && view.inCamera;
+  const isBody = shown.value === "body";
+  const pose = isBody ? instant.canonical : instant.views[Number(shown.value)].inCamera;
   main.style.display = pose ? "" : "none";
   others.forEach((lines, camera) => {
-    const other = isBody && data.cameras.length > 1 ? instant.views[camera] : null;
+    const other = isBody && data.cameras.length > 1 ? instant.views[camera].canonical : undefined;
     lines[0].parentNode.style.display = other ? "" : "none";
-    if (other) move(lines, inDrawing(other.canonical, true).map(turned));
+    if (other) move(lines, inDrawing(other, true).map(turned));
   });
   if (!pose) return;
   const points = inDrawing(pose, isBody).map(turned);
@@ -139,9 +137,15 @@ slider.addEventListener("input", () => {
   stop();
   show();
 });
-shown.addEventListener("change", show);
+shown.addEventListener("change", face);
 
 // -------- turning, by mouse, finger or arrow keys
+
+// A camera's view begins as the camera sees it; the body's own frame from a little above and to the side.
+function face() {
+  Object.assign(turn, shown.value === "body" ? { yaw: 0.5, pitch: 0.25 } : { yaw: 0, pitch: 0 });
+  showSolid(instant());
+}
 
 function turnBy(across, down) {
   turn.yaw += across;
@@ -160,10 +164,7 @@ solid.addEventListener("pointermove", (event) => {
   last = [event.clientX, event.clientY];
 });
 for (const end of ["pointerup", "pointercancel"]) solid.addEventListener(end, () => (last = null));
-solid.addEventListener("dblclick", () => {
-  Object.assign(turn, START);
-  showSolid(instant());
-});
+solid.addEventListener("dblclick", face);
 solid.addEventListener("keydown", (event) => {
   const step = { ArrowLeft: [0.15, 0], ArrowRight: [-0.15, 0], ArrowUp: [0, 0.15], ArrowDown: [0, -0.15] }[event.key];
   if (!step) return;
@@ -171,4 +172,5 @@ solid.addEventListener("keydown", (event) => {
   turnBy(...step);
 });
 
+face();
 show();

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from launch import report_page as page
 from launch.predict_files import file_names
+from launch.predict_frames import instant_of
 from launch.predict_instants import Instants
 from launch.predict_run import Views
 from launch.predict_sources import Camera
@@ -73,10 +74,14 @@ def html(shown: Shown) -> str:
 
 
 def shown_instants(kept: Sequence[Thumbnails]) -> tuple[list[int], int]:
-    """The instants that are shown, and that they are every n-th: what every camera kept, within the page's limits."""
+    """The instants that are shown, and that they are every n-th: what every camera kept, within the page's limits.
+
+    Where none of them is an n-th one, that is the first that any camera kept.
+    """
+    every = sorted({n for of in kept for n in of.kept})
     stride = max(of.stride for of in kept)
     while True:
-        numbers = sorted({n for of in kept for n in of.kept if n % stride == 0})
+        numbers = [n for n in every if n % stride == 0] or every[:1]
         used = sum(len(of.kept[n][1]) for of in kept for n in numbers if n in of.kept) * 4 / 3
         if len(numbers) <= MOST and used <= MOST_BYTES or len(numbers) <= 1:
             return numbers, stride
@@ -86,19 +91,23 @@ def shown_instants(kept: Sequence[Thumbnails]) -> tuple[list[int], int]:
 def _content(shown: Shown, numbers: Sequence[int]) -> dict[str, Any]:
     """What the script reads; joints in pixels of the small pictures, poses in whole millimetres."""
     rows = [{int(index): row for row, index in enumerate(v.index)} for v in shown.views]
+    empty = [
+        {instant_of(time, shown.interval) for time in v.nobody[np.isfinite(v.nobody)].tolist()}
+        for v in shown.views
+    ]
     fused = {} if shown.instants is None else {int(n): t for t, n in enumerate(shown.instants.number)}
     instants = []
     for number in numbers:
         views = [
             _view(shown, camera, rows[camera][of.kept[number][0]], of.kept[number][1])
             if number in of.kept
-            else None
+            else {"label": "nobody was found" if number in empty[camera] else "no picture"}
             for camera, of in enumerate(shown.thumbnails)
         ]
         t = fused.get(number)
         spread = float("nan") if shown.instants is None or t is None else float(shown.instants.spread[t])
         pose = (
-            next(view["canonical"] for view in views if view)
+            next(view["canonical"] for view in views if "canonical" in view)
             if shown.instants is None or t is None
             else _whole(shown.instants.canonical[t])
         )

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 Shape = tuple[int, ...]
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+MOST_IN_A_SENTENCE = 3  # names of tensors
 # A pickle begins with its protocol; PyTorch's older files are one, its newer ones a zip archive with one inside.
 PICKLE = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 
@@ -114,7 +115,7 @@ def read(file: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
     return found
 
 
-def some(names: list[str], most: int = 3) -> str:
+def some(names: list[str]) -> str:
     """The first few names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MOST_IN_A_SENTENCE
+    return ", ".join(names[:MOST_IN_A_SENTENCE]) + (f" and {more} more" if more > 0 else "")

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from PIL import Image, ImageOps
 
-from mcss_jax import skeleton
+from mcss_jax import crop, skeleton
 from mcss_jax.train_step import Prediction, TrainState, embed_step
 
 LARGEST = 256  # pictures that go through the network at once
@@ -100,8 +99,8 @@ def bucket(count: int) -> int:
 
 
 def fitted(picture: Picture, size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """A picture resized to `size` x `size`, antialiased; padded with black where it is not square."""
-    return np.asarray(ImageOps.pad(Image.fromarray(picture), (size, size), Image.Resampling.BILINEAR))
+    """A picture padded with black to a square and resized to `size` x `size`, as `launch.predict` does it."""
+    return crop.crop_resize(picture, crop.whole(picture.shape[1], picture.shape[0]), size)
 
 
 def _checked(picture: object) -> Picture:

@@ -40,7 +40,7 @@ BANNED = (
 # What the packages of the house may import of each other.
 ALLOWED = {
     "mcss_jax": ("mcss_jax",),
-    "datasets": ("datasets", "mcss_jax.skeleton", "mcss_jax.geometry"),
+    "datasets": ("datasets", "mcss_jax.crop", "mcss_jax.skeleton", "mcss_jax.geometry"),
     "launch": ("launch", "datasets", "mcss_jax"),
 }
 

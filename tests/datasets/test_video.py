@@ -3,10 +3,13 @@
 import wave
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+import simplejpeg
 
 from datasets import video
+from mcss_jax.crop import crop_resize
 from tests.datasets import videos
 
 
@@ -140,3 +143,71 @@ def test_file_cut_before_its_first_picture(tmp_path: Path) -> None:
     path.write_bytes(data[: data.index(b"mdat") + 8])
     with pytest.raises(ValueError, match="no picture could be decoded"):
         video.probe(path)
+
+
+# -------- parts of frames
+
+
+def noisy(width: int, height: int, pixels: str = "yuv420p", colours: int = 2) -> av.VideoFrame:
+    """A frame of random samples."""
+    frame = av.VideoFrame(width, height, pixels)
+    rng = np.random.default_rng(width)
+    for plane in frame.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8)
+        rows[:] = rng.integers(0, 256, rows.shape)
+    frame.colorspace = colours
+    return frame
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("width", "height", "pixels", "colours"),
+    [
+        (98, 66, "yuv420p", 2),
+        (98, 66, "yuv420p", 1),
+        (70, 50, "yuvj420p", 2),
+        (97, 66, "yuv420p", 2),
+        (98, 65, "yuv420p", 2),
+        (64, 48, "yuv444p", 2),
+        (64, 48, "rgb24", 2),
+    ],
+)
+def test_a_crop_is_that_of_the_whole_picture(
+    width: int, height: int, pixels: str, colours: int, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = noisy(width, height, pixels, colours)
+    monkeypatch.setattr(video, "_quarter_turns", lambda rotation: turns)  # PyAV writes none into a frame
+    whole = np.rot90(frame.reformat(format="rgb24", interpolation="AREA").to_ndarray(), turns)
+    np.testing.assert_array_equal(video.picture(frame), whole)
+    wide, high = whole.shape[1], whole.shape[0]
+    assert video.shown_size(frame) == (wide, high)
+    rng = np.random.default_rng(0)
+    corners = rng.uniform([-30, -30], [wide, high], (12, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(3, 80, (12, 1))], axis=1)
+    odd = np.array([[7.0, 11, 20, 24], [0, 0, wide, high], [-50, -50, -10, -10], [wide, 3, wide + 9, 12]])
+    for box in np.concatenate([boxes, odd]):
+        np.testing.assert_array_equal(video.crop(frame, box, 16), crop_resize(whole, box, 16))
+    with pytest.raises(ValueError, match="has no area"):
+        video.crop(frame, np.full(4, np.nan), 16)
+
+
+def test_only_the_part_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, int]] = []
+    pixels = video._pixels
+    monkeypatch.setattr(video, "_pixels", lambda of: made.append((of.width, of.height)) or pixels(of))
+    video.crop(noisy(640, 480), np.array([101.5, 50, 133.5, 82]), 16)
+    assert made == [(34, 32)]
+
+
+@pytest.mark.parametrize("colours", ["ITU601", "ITU709"])
+@pytest.mark.parametrize("levels", ["MPEG", "JPEG"])
+def test_a_jpeg_has_the_colours_of_the_picture(colours: str, levels: str) -> None:
+    blocks = np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8).repeat(40, 0).repeat(40, 1)
+    frame = av.VideoFrame.from_ndarray(blocks, format="rgb24").reformat(
+        format="yuv420p", dst_colorspace=colours, dst_color_range=levels
+    )
+    wanted = video.picture(frame)[20::40, 20::40].astype(int)
+    found = simplejpeg.decode_jpeg(video.jpeg(frame, (80, 60), 95))
+    assert found.shape == (60, 80, 3)
+    # Another matrix, or levels taken for the other kind, are off by 20 and more.
+    np.testing.assert_allclose(found[10::20, 10::20], wanted, atol=8)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +16,11 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from launch import export, export_card, export_check, exported, onnx_graph, run_folder
+import mcss_jax
+from launch import export, export_card, export_check, exported, onnx_graph, predict_model, run_folder
 from launch.export import Export
 from launch.settings import Train
-from mcss_jax import encoder, geometry, train_step
+from mcss_jax import checkpoint, encoder, geometry, train_step
 from tests.mcss_jax.steps import SIZE, TINY, make_state, two_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,6 +175,9 @@ def test_a_run_becomes_a_file_with_a_card(
     assert max(one["differences"]["canonical"] for one in card["checks"]) > 0  # measured, not made up
     assert [row["repeats"] for row in card["speed"]] == [2, 2] and card["speed"][1]["rate_over_jax"] > 0
     words = (tmp_path / "out" / "model.onnx.md").read_text()
+    assert f"`images`: uint8, batch × {size} × {size} × 3; RGB" in words
+    assert "| `canonical` | batch × 17 × 3 | millimetres" in words and "- labelled subjects: S1\n" in words
+    assert "mean (0.485, 0.456, 0.406) and" in words and "[" not in words
     for expected in (
         "millimetres",
         card["sha256"],
@@ -270,6 +274,61 @@ def test_a_run_of_another_network_is_refused(trained_run: Path, tmp_path: Path) 
         ValueError, match=r"checkpoint .* has .*embedding.* as float32\[.*\]; expected float32\["
     ):
         export.export(Export(workdir=str(folder), output=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+def opened_in_every_way(folder: Path, tmp_path: Path) -> list[Callable[[], object]]:
+    return [
+        lambda: mcss_jax.load(folder),
+        lambda: predict_model.open_model(str(folder)),
+        lambda: export.export(Export(workdir=str(folder), output=str(tmp_path / "out"))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"precision": "float99"},
+            "has precision 'float99'; expected one of float32, bfloat16, or it is of another",
+        ),
+        ({"depth": 19}, "has depth 19; expected one of 18, 34, 50"),
+        ({"stem": "patch5"}, "has stem 'patch5'; expected one of conv, patch4, patch8"),
+        ({"width": 0}, "has width 0; expected a whole number from 1"),
+        ({"hidden": "many"}, "has hidden 'many'; expected a whole number from 1"),
+        ({"embedding_dim": True}, "has embedding_dim True; expected a whole number from 1"),
+    ],
+)
+def test_settings_of_no_network_are_named(
+    changes: dict, message: str, trained_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "card.json").write_text((trained_run / "card.json").read_text())
+    config = json.loads((trained_run / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    for open_it in opened_in_every_way(folder, tmp_path):
+        with pytest.raises(ValueError, match=r"run/config\.json " + message):
+            open_it()
+
+
+def test_weights_of_a_run_that_diverged_are_named(trained_run: Path, tmp_path: Path) -> None:
+    run = run_folder.open_run(trained_run)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("card.json", "config.json"):
+        (folder / name).write_text((trained_run / name).read_text())
+    stats = jax.tree.map(np.array, run.state.batch_stats)
+    stats["encoder"]["bn1"]["bn"]["var"][3] = np.inf
+    with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
+        checkpoints.save(4, dataclasses.replace(run.state, batch_stats=stats), {})
+    said = (
+        r"run, step 4: 1 of \d+ arrays have values that are not finite, \['batch_stats'\].*\['var'\] the first; "
+        "training diverged: take an earlier --step, or train anew"
+    )
+    for open_it in opened_in_every_way(folder, tmp_path):
+        with pytest.raises(ValueError, match=said):
+            open_it()
     assert not (tmp_path / "out").exists()
 
 

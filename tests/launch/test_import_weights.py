@@ -1,6 +1,8 @@
 """Weights in: which tensors are asked for, where they go, and every way in which a file can be wrong."""
 
 import dataclasses
+import hashlib
+import json
 import pickle
 import subprocess
 import sys
@@ -114,6 +116,19 @@ def test_a_wrong_tensor_is_named(
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+def test_the_card_says_what_the_file_could_not_tell(small: None, tmp_path: Path) -> None:
+    file = save(random_weights(18, WIDTH), tmp_path / "w.safetensors")
+    folder = import_weights.import_weights(
+        ImportWeights(source=str(file), workdir=str(tmp_path / "run"), width=WIDTH)
+    )
+    card = json.loads((folder / "card.json").read_text())
+    assert (
+        card["taken_for"]
+        == f"torchvision's ResNet-18; the file does not tell whether it had {weights_names.UNTOLD}"
+    )
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in card["imported"]
+
+
 def test_another_networks_tensors_are_counted() -> None:
     """ResNet-101 is nearest to 50; a network of other names lacks everything."""
     deeper = weights_names.expected(50) | {
@@ -122,12 +137,59 @@ def test_another_networks_tensors_are_counted() -> None:
     depth = weights_names.depth_of(deeper)
     with pytest.raises(
         ValueError, match=r"ResNet-50 \(17 unexpected: layer3.6.conv1.weight, .* and 14 more\)"
-    ):
+    ) as refused:
         weights_names.check(deeper, depth, 64, "w")
+    (listing,) = refused.value.__notes__
+    assert listing.splitlines() == [
+        f"unexpected: layer3.{block}.conv1.weight [256, 1024, 1, 1]" for block in range(6, 23)
+    ]
     with pytest.raises(
         ValueError, match=r"100 missing: conv1.weight, .* and 97 more; 1 unexpected: wte.weight\)"
-    ):
+    ) as refused:
         weights_names.check({"wte.weight": (3, 3)}, 18, 64, "w")
+    lines = refused.value.__notes__[0].splitlines()
+    assert lines[:-1] == [f"missing: {name} {list(s)}" for name, s in weights_names.expected(18).items()]
+    assert lines[-1] == "unexpected: wte.weight [3, 3]"
+
+
+def test_all_wrong_shapes_are_listed_before_the_sentence(
+    small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = save(random_weights(18, 16), tmp_path / "w.safetensors")
+    config = ImportWeights(source=str(file), workdir=str(tmp_path / "run"), width=WIDTH)
+    with pytest.raises(
+        ValueError, match=r"not its shapes: conv1.weight is .* and 27 more; .* has 8 channels"
+    ):
+        import_weights.main(config)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 30 and said[2] == "bn1.bias is [16], expected [8]"
+    # A few are in the sentence, and nowhere else.
+    save(changed("conv1.bias", ONES), file)
+    with pytest.raises(ValueError, match="1 unexpected: conv1.bias"):
+        import_weights.main(config)
+    assert capsys.readouterr().err == ""
+
+
+def test_variants_with_other_tensors_are_told_apart() -> None:
+    """As timm 1.0.31 names them; with the same tensors nothing tells them, which the help and the card say."""
+    plain = weights_names.expected(18)
+    deep_stem = {name: shape for name, shape in plain.items() if name != "conv1.weight"} | {
+        "conv1.0.weight": (32, 3, 3, 3)
+    }
+    pooled_shortcut = {name.replace("downsample.0", "downsample.1"): shape for name, shape in plain.items()}
+    group_norm = {name: shape for name, shape in plain.items() if "running" not in name}
+    attention = plain | {"layer1.0.se.fc1.weight": (8, 64, 1, 1)}
+    for variant, said in (
+        (deep_stem, "1 missing: conv1.weight; 1 unexpected: conv1.0.weight"),
+        (pooled_shortcut, "missing: layer2.0.downsample.0.weight"),
+        (group_norm, "missing: bn1.running_mean"),
+        (attention, "1 unexpected: layer1.0.se.fc1.weight"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            weights_names.check(variant, weights_names.depth_of(variant), 64, "w")
+    help_text = " ".join((import_weights.__doc__ or "").split())
+    for name in ("resnetaa50", "resnetblur18", "resnetblur50", "Caffe"):
+        assert name in help_text and name in weights_names.UNTOLD
 
 
 def pickled(path: Path) -> None:
@@ -185,8 +247,8 @@ def test_a_file_that_was_cut_off_or_changed_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_header_as_long_as_a_pickles_first_bytes_is_no_pickle(tmp_path: Path) -> None:
-    """A header of 0x0280 bytes makes the file begin as a pickle of protocol 2 does."""
-    for padding in range(640):
+    """A header of 0x0280 bytes makes the file begin as a pickle of protocol 2 does; headers are padded to 8 bytes."""
+    for padding in range(0, 640, 8):
         file = tmp_path / "w.safetensors"
         save({"a" * (1 + padding): np.ones(1, np.float32)}, file)
         if file.read_bytes()[:2] == b"\x80\x02":

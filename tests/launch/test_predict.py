@@ -15,10 +15,8 @@ from PIL import Image
 
 import mcss_jax
 from datasets import boxes, video
-from launch import flags, predict, predict_model, run_folder, settings, viewer
+from launch import flags, predict, predict_model, run_folder, settings
 from launch.predict import Predict
-from launch.predict_frames import Frame
-from launch.predict_thumbnails import Thumbnails
 from mcss_jax import checkpoint, loading, method, skeleton
 from tests.datasets import videos
 from tests.launch import browser
@@ -162,24 +160,6 @@ def test_the_page_holds_what_was_predicted(written: Path) -> None:
     assert set(re.findall(r"https?://[^\"]*", text)) == {"http://www.w3.org/2000/svg"}
 
 
-def test_the_page_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    several = [Thumbnails(1, 8), Thumbnails(1, 8)]
-    for index in range(40):
-        frame = Frame(index, float(index), np.zeros(4), lambda: np.zeros((8, 8, 3), np.uint8))
-        for of_camera in several[: 1 + (index != 8)]:
-            of_camera.offer(frame, frame.picture())
-    assert viewer.shown_instants(several) == (list(range(40)), 1)
-    several[1].stride = 2  # as if it had been thinned
-    assert viewer.shown_instants(several) == (list(range(0, 40, 2)), 2)
-    monkeypatch.setattr(viewer, "MOST", 11)
-    assert viewer.shown_instants(several) == (list(range(0, 40, 4)), 4)
-    size = len(several[0].kept[0][1])
-    monkeypatch.setattr(viewer, "MOST_BYTES", 10 * size * 4 / 3)
-    assert viewer.shown_instants(several) == (list(range(0, 40, 8)), 8)
-    monkeypatch.setattr(viewer, "MOST_BYTES", 1)
-    assert viewer.shown_instants(several) == ([0], 64)
-
-
 # -------- a browser
 
 
@@ -287,6 +267,19 @@ def test_a_run_is_loaded_in_a_line(run: Path, opened: predict_model.Opened) -> N
         mcss_jax.load(run, step=77)
 
 
+@pytest.mark.parametrize("shape", [(45, 31, 3), (20, 77, 3), (steps.SIZE, steps.SIZE, 3), (300, 211, 3)])
+def test_a_picture_is_predicted_as_the_loaded_model_does(
+    opened: predict_model.Opened, is_open: None, tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    predict.predict(Predict(source=str(tmp_path / "a.png"), output=str(tmp_path / "out")))
+    wanted = opened.model(picture)
+    with np.load(tmp_path / "out" / "predictions.npz") as archive:
+        np.testing.assert_allclose(archive["embedding"], wanted.embedding, atol=1e-6)
+        np.testing.assert_allclose(archive["in_camera"], wanted.in_camera, atol=1e-3)
+
+
 def test_the_network_of_every_setting() -> None:
     config = settings.Train(
         depth=50, width=24, stem="patch4", embedding_dim=6, hidden=7, precision="bfloat16", dataset="x"
@@ -354,13 +347,29 @@ def test_nothing_is_written_where_nobody_is(is_open: None, tmp_path: Path) -> No
     source = videos.write(tmp_path / "still.mp4", np.full((20, 48, 64), 90, np.uint8))
     with pytest.raises(
         ValueError,
-        match=r"still\.mp4: nothing could be predicted\..*nothing moves.*nobody was found in frames 0 to 19",
+        match=r"still\.mp4: nothing could be predicted\..*nothing moves.*--boxes=whole\. still: nobody was found in "
+        r"frames 0 to 19; nothing is written for them\.$",
     ):
         predict.predict(Predict(source=str(source), output=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"--video needs a video; .*a\.png holds pictures"):
         predict.predict(Predict(source=str(tmp_path / "a.png"), output=str(tmp_path / "out"), video=True))
+
+
+def test_a_camera_without_anybody_leaves_no_video(is_open: None, tmp_path: Path) -> None:
+    scene = tmp_path / "scene"
+    scene.mkdir()
+    videos.write(scene / "still.mp4", np.full((24, 48, 64), 90, np.uint8))
+    videos.write(scene / "walk.mp4", videos.scene(TIMES, np.stack([80 + 60 * TIMES, np.full(24, 60.0)], 1)))
+    (scene / "boxes.csv").write_text("camera,frame,x0,y0,x1,y1\nwalk,9,70,30,90,90\nstill,900,0,0,9,9\n")
+    output = predict.predict(
+        Predict(source=str(scene), output=str(tmp_path / "out"), every=4, video=True, batch=4)
+    )
+    assert [path.name for path in output.glob("*.mp4")] == ["overlay_walk.mp4"]
+    assert video.probe(output / "overlay_walk.mp4").frame_rate == pytest.approx(25 / 4)
+    assert [row["frame"] for row in rows_of(output / "predictions.csv")] == ["0", "4", "8", "12", "16", "20"]
+    assert "still: nobody was found in frames 0, 4, 8, 12, 16, 20;" in (output / "README.txt").read_text()
 
 
 def test_earlier_results_are_not_lost(is_open: None, tmp_path: Path) -> None:

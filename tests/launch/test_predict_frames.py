@@ -26,7 +26,8 @@ def read(
     """Frames, notes, and how many frames the progress bar counted."""
     notes: list[str] = []
     counted: list[int] = []
-    found = list(predict_frames.frames(camera, margin, every, notes, counted.append, folder))
+    interval = every / (camera.rate or 1)
+    found = list(predict_frames.frames(camera, margin, every, interval, notes, counted.append, folder))
     return found, notes, sum(counted)
 
 
@@ -44,22 +45,19 @@ def test_the_walker_is_found(walk: Path, tmp_path: Path, monkeypatch: pytest.Mon
         return decoded(path, threads)
 
     monkeypatch.setattr(video, "decoded", counted)
-    camera = dataclasses.replace(open_scene(walk).cameras[0], offset=3.0)
+    camera = dataclasses.replace(open_scene(walk).cameras[0], offset=4.0)
     found, notes, counted_frames = read(camera, tmp_path, every=2)
     assert (
-        decodings == [walk]
+        decodings == [walk, walk]
         and notes == []
         and counted_frames == 2 * 50 == predict_frames.decodings(camera) * 50
     )
     assert [frame.index for frame in found] == list(range(0, 50, 2))
-    np.testing.assert_allclose([frame.time for frame in found], 3 + TIMES[::2], atol=1e-6)
+    np.testing.assert_allclose([frame.time for frame in found], 4 + TIMES[::2], atol=1e-6)
     squares = np.stack([frame.square for frame in found])
     np.testing.assert_allclose((squares[:, 0] + squares[:, 2]) / 2, WALK[::2, 0], atol=12)
     side = squares[:, 2] - squares[:, 0]
     assert (side > 64 * 1.2 - 4).all() and (side < 64 * 1.2 + 24).all()
-    # What waited on disk is the picture.
-    wanted = [picture for _, picture in video.frames(walk, keep=lambda i, _: i == 20)]
-    assert np.abs(found[10].picture().astype(int) - wanted[0]).mean() < 3
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,7 +87,7 @@ def test_the_whole_picture_as_it_is_shown(tmp_path: Path) -> None:
     film = np.full((3, 48, 64), 20, np.uint8)
     path = videos.write(tmp_path / "a.mp4", film, rotation=90)
     found, _, _ = read(open_scene(path, "whole").cameras[0], tmp_path)
-    assert found[0].picture().shape == (64, 48, 3)
+    assert found[0].picture.size == (48, 64) and found[0].picture.small(100).shape == (64, 48, 3)
     np.testing.assert_array_equal(found[0].square, [24 - 32, 0, 24 + 32, 64])
 
 
@@ -150,7 +148,7 @@ def test_pictures(tmp_path: Path) -> None:
     (tmp_path / "d.png").write_text("hello")
     found, notes, counted = read(open_scene(tmp_path).cameras[0], tmp_path)
     assert counted == 4 and [frame.index for frame in found] == [0, 1]
-    assert found[0].picture().shape == (20, 40, 3) and found[0].picture()[10, 38].min() > 200
+    assert found[0].picture.size == (40, 20) and found[0].picture.small(40)[10, 38].min() > 200
     np.testing.assert_array_equal(found[0].square, [0, -10, 40, 30])
     assert np.isnan(found[0].time)
     assert [note.split(" (")[0] for note in notes] == [
@@ -191,3 +189,89 @@ def test_calls_are_made_ahead_and_in_order() -> None:
     assert done == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="invalid literal"):
         list(predict_frames.ahead(iter([partial(int, "x")]), depth=2))
+
+
+# -------- frames at instants
+
+
+def at_instants(times: np.ndarray, interval: float, rate: float = 25.0) -> list[int]:
+    decoded = ((index, float(time), None) for index, time in enumerate(times))
+    return [index for index, _, _ in predict_frames.at_instants(decoded, interval, rate)]
+
+
+def nearest_of_all(times: np.ndarray, interval: float, rate: float) -> list[int]:
+    """The same by looking at all frames for every instant; a frame is given once, to its own instant."""
+    found = []
+    first, last = times[0] - 0.5 / rate, times[-1] + 0.5 / rate
+    for instant in range(-1000, 1000):
+        at = instant * interval
+        if first - 1e-6 <= at <= last + 1e-6:
+            index = int(np.argmin(np.round(np.abs(times - at), 6)))
+            if predict_frames.instant_of(times[index], interval) == instant:
+                found.append(index)
+    return found
+
+
+@pytest.mark.parametrize("every", [2, 3, 4, 7])
+def test_one_camera_of_constant_rate_gives_every_nth_frame(every: int) -> None:
+    for count in range(1, 30):
+        times = np.arange(count) / 29.97
+        assert at_instants(times, every / 29.97, 29.97) == list(range(0, count, every))
+
+
+@pytest.mark.parametrize("offset", [0.02, 0.08, 0.0801, 0.13, -0.05, 3.02])
+@pytest.mark.parametrize("rate", [25.0, 30.0, 50.0])
+def test_frames_at_instants_against_a_search(offset: float, rate: float) -> None:
+    times = offset + np.arange(60) / rate
+    found = at_instants(times, 0.16, rate)
+    assert found == nearest_of_all(times, 0.16, rate) and len(found) > 5
+    away = times[found] / 0.16
+    assert np.abs(away - np.round(away)).max() * 0.16 <= 0.5 / rate + 1e-6
+
+
+def test_the_earlier_frame_on_a_tie() -> None:
+    # Half a frame late: 0.02 and 0.10 s are as far from 0; 0.14 and 0.18 s from 0.16 s.
+    assert at_instants(0.02 + np.arange(10) / 25, 0.16) == [0, 3, 7]
+
+
+def test_half_an_interval_late_nothing_is_given_for_the_first_instant() -> None:
+    assert at_instants(0.08 + np.arange(10) / 25, 0.16) == [2, 6]
+
+
+def test_frames_of_variable_rate() -> None:
+    times = np.array([0.0, 0.04, 0.2, 0.24, 0.6, 0.64, 0.9])
+    assert at_instants(times, 0.2) == [0, 2, 4, 6]
+    assert at_instants(times, 0.3) == nearest_of_all(times, 0.3, 25.0) == [0, 3, 4, 6]
+    assert at_instants(np.zeros(0), 0.3) == []
+
+
+@pytest.mark.parametrize(
+    ("offset", "given"),
+    [(0.0, [0, 5, 10]), (0.02, [0, 4, 9]), (0.1, [2, 7, 12]), (-0.06, [1, 6, 11]), (0.2, [0, 5, 10])],
+)
+def test_views_of_a_moment_belong_together(
+    walk: Path, tmp_path: Path, offset: float, given: list[int]
+) -> None:
+    camera = dataclasses.replace(open_scene(walk, "whole").cameras[0], offset=offset)
+    found, notes, counted = read(camera, tmp_path, every=5)
+    assert [frame.index for frame in found][:3] == given and notes == [] and counted == 50
+    assert len(read(camera, tmp_path)[0]) == 50
+    times = np.array([frame.time for frame in found]) / 0.2
+    assert np.abs(times - np.round(times)).max() <= 0.1 + 1e-6
+
+
+def test_a_video_in_which_no_instant_lies(walk: Path, tmp_path: Path) -> None:
+    camera = dataclasses.replace(open_scene(walk, "whole").cameras[0], offset=0.5)
+    found, notes, _ = read(camera, tmp_path, every=1000)
+    assert found == [] and len(notes) == 1
+    assert "no multiple of 40 s of the scene's clock lies in it; give a smaller --every" in notes[0]
+
+
+def test_given_boxes_of_a_long_track() -> None:
+    rng = np.random.default_rng(0)
+    frame = np.sort(rng.choice(400, 12, replace=False))
+    track = boxes.Track(frame, np.cumsum(rng.uniform(1, 9, (12, 4)), axis=1))
+    filled = boxes.interpolate(frame / 25.0, track.box, np.arange(420) / 25.0, limit=1.0)
+    found = np.stack([predict_frames._given(track, 25.0, 0.1, n, (9, 9)) for n in range(420)])
+    np.testing.assert_allclose(found, boxes.square(filled, 0.1))
+    assert np.isnan(found).any() and np.isfinite(found).any()

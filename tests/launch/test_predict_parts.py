@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from datasets import boxes, video
-from launch import predict_instants, predict_overlay, predict_run, predict_thumbnails
+from launch import predict_instants, predict_overlay, predict_run, predict_thumbnails, viewer
 from launch.predict_frames import NOBODY, Frame
+from launch.predict_pictures import Opened
 from launch.predict_run import Views
 from launch.predict_sources import Camera
 from launch.predict_thumbnails import Thumbnails
@@ -18,8 +19,8 @@ from tests.mcss_jax.steps import poses
 
 
 def frame(index: int, time: float = math.nan, square: np.ndarray | None = None) -> Frame:
-    picture = np.full((12, 16, 3), index % 256, np.uint8)
-    return Frame(index, time, np.array([2.0, 0, 14, 12]) if square is None else square, lambda: picture)
+    picture = Opened(np.full((12, 16, 3), index % 256, np.uint8))
+    return Frame(index, time, np.array([2.0, 0, 14, 12]) if square is None else square, picture)
 
 
 def output(n: int, seed: int = 0) -> Output:
@@ -60,13 +61,6 @@ def test_a_pose_without_extent_lies_in_the_centre() -> None:
     np.testing.assert_array_equal(joints, np.full((1, 17, 2), 5.0))
 
 
-def test_pictures_are_shrunk_to_even_sides() -> None:
-    assert predict_overlay.shrunk(np.zeros((201, 401, 3), np.uint8), 100).shape == (50, 100, 3)
-    assert predict_overlay.shrunk(np.zeros((31, 17, 3), np.uint8), 100).shape == (32, 16, 3)
-    same = np.zeros((30, 18, 3), np.uint8)
-    assert predict_overlay.shrunk(same, 30) is same
-
-
 def test_a_film_is_what_was_drawn(tmp_path: Path) -> None:
     grey = np.full((64, 48, 3), 90, np.uint8)
     joints = np.tile([[40.0, 10.0]], (17, 1))
@@ -92,22 +86,52 @@ def test_thumbnails_thin_as_they_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict_thumbnails, "MOST", 10)
     kept = Thumbnails(interval=0.04, long_side=8)
     for index in range(90):
-        kept.offer(frame(index, 1.0 + 0.04 * index), frame(index).picture())
+        kept.offer(frame(index, 1.0 + 0.04 * index))
         assert len(kept.kept) <= 20
     assert kept.stride == 8 and list(kept.kept) == list(range(32, 115, 8))
     assert [index for index, _ in kept.kept.values()] == [n - 25 for n in kept.kept]
 
 
+def test_what_a_page_would_not_show_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_thumbnails, "MOST", 10)
+    made: list[int] = []
+    jpeg = Opened.jpeg
+    monkeypatch.setattr(Opened, "jpeg", lambda self, *how: made.append(1) or jpeg(self, *how))
+    for expected, stride, kept in ((10, 1, 10), (11, 2, 5), (90, 16, 1), (0, 1, 10)):
+        made.clear()
+        small = Thumbnails(interval=0.04, long_side=8, expected=expected)
+        for index in range(10):
+            small.offer(frame(index, 0.04 * index))
+        assert (small.stride, len(small.kept), len(made)) == (stride, kept, kept)
+
+
 def test_the_thumbnail_is_of_the_nearest_frame() -> None:
     kept = Thumbnails(interval=0.1, long_side=8)
     for index, time in enumerate([0.06, 0.09, 0.12, 0.149, 0.31]):
-        kept.offer(frame(index, time), frame(index).picture())
+        kept.offer(frame(index, time))
     assert {instant: index for instant, (index, _) in kept.kept.items()} == {1: 1, 3: 4}
     assert predict_instants._nearest(np.array([0.06, 0.09, 0.12, 0.149, 0.31]), 0.1) == {1: 1, 3: 4}
     pictures = Thumbnails(interval=3, long_side=8)
     for index in (0, 3, 6):
-        pictures.offer(frame(index), frame(index).picture())
+        pictures.offer(frame(index))
     assert list(pictures.kept) == [0, 1, 2]
+
+
+def test_the_page_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = [Thumbnails(1, 8), Thumbnails(1, 8)]
+    for index in range(40):
+        for of_camera in several[: 1 + (index != 8)]:
+            of_camera.offer(frame(index, float(index)))
+    assert viewer.shown_instants(several) == (list(range(40)), 1)
+    several[1].stride = 2  # as if it had been thinned
+    assert viewer.shown_instants(several) == (list(range(0, 40, 2)), 2)
+    monkeypatch.setattr(viewer, "MOST", 11)
+    assert viewer.shown_instants(several) == (list(range(0, 40, 4)), 4)
+    size = len(several[0].kept[0][1])
+    monkeypatch.setattr(viewer, "MOST_BYTES", 10 * size * 4 / 3)
+    assert viewer.shown_instants(several) == (list(range(0, 40, 8)), 8)
+    monkeypatch.setattr(viewer, "MOST_BYTES", 1)
+    assert viewer.shown_instants(several) == ([0], 64)
 
 
 # -------- several views of one instant

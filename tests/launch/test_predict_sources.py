@@ -1,5 +1,6 @@
 """What launch.predict takes for pictures, videos and scenes, and what it says of everything else."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,58 @@ def test_boxes_of_pictures_by_name_or_number(tmp_path: Path) -> None:
         open_scene(tmp_path, "static")
     with pytest.raises(FileNotFoundError, match="statik: no such file; a CSV file of person boxes"):
         open_scene(tmp_path, "statik")
+
+
+def test_boxes_beside_pictures_are_taken(tmp_path: Path) -> None:
+    """As beside videos; numbers count all the pictures there, whichever of them are asked for."""
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / name)
+    (tmp_path / "boxes.csv").write_text("file,frame,x0,y0,x1,y1\nc.png,0,1,1,5,5\nb,0,2,2,6,6\n")
+    track = open_scene(tmp_path).cameras[0].boxes
+    np.testing.assert_array_equal(track.frame, [1, 2])
+    np.testing.assert_array_equal(track.box, [[2, 2, 6, 6], [1, 1, 5, 5]])
+    assert open_scene(tmp_path, "whole").cameras[0].boxes == "whole"
+    (tmp_path / "boxes.csv").write_text("frame,x0,y0,x1,y1\n1,2,2,6,6\n2,1,1,5,5\n")
+    for name, frame, box in (("c.png", [0], [[1, 1, 5, 5]]), ("a.png", [], np.zeros((0, 4)))):
+        track = open_scene(tmp_path / name).cameras[0].boxes
+        np.testing.assert_array_equal(track.frame, frame)
+        np.testing.assert_array_equal(track.box, box)
+    (tmp_path / "boxes.csv").write_text("camera,frame,x0,y0,x1,y1\nleft,0,1,2,3,4\n")
+    with pytest.raises(
+        ValueError, match="box for left, which is not among the 3 pictures; mend it, or give other"
+    ):
+        open_scene(tmp_path / "a.png")
+
+
+def test_names_that_no_result_could_carry(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^--boxes: caf\\xe9\.csv cannot be written to tables and pages"):
+        open_scene(tmp_path, "caf\udce9.csv")
+    for name in (b"caf\xe9.png", b"na\xefve.png", "日本.png".encode()):
+        picture(tmp_path / "x.png").rename(tmp_path / os.fsdecode(name))
+    said = r"--source: caf\\xe9\.png and 1 more cannot be written to tables and pages, not being UTF-8; rename it"
+    with pytest.raises(ValueError, match=said):
+        open_scene(tmp_path)
+    with pytest.raises(ValueError, match=r"--source: .*/caf\\xe9\.png cannot be written to"):
+        open_scene(tmp_path / "caf\udce9.png")
+    assert open_scene(tmp_path / "日本.png").name == "日本"
+    for name in ("left.mp4", "right.mp4"):
+        film(tmp_path / name)
+    for name in ("a/b", "", "a\\u0000"):
+        cameras = (
+            f'[[session.camera]]\nfile="left.mp4"\nname="{name}"\n[[session.camera]]\nfile="right.mp4"\n'
+        )
+        (tmp_path / "manifest.toml").write_text(f'[[session]]\nname="jump"\n{cameras}')
+        with pytest.raises(
+            ValueError, match="has a camera named '.*'; a name that can be part of a file's was exp"
+        ):
+            open_scene(tmp_path / "manifest.toml")
+    # Neither leads out of the folder, as what is written is overlay_NAME.mp4.
+    for name in ("..", ".hidden"):
+        cameras = (
+            f'[[session.camera]]\nfile="left.mp4"\nname="{name}"\n[[session.camera]]\nfile="right.mp4"\n'
+        )
+        (tmp_path / "manifest.toml").write_text(f'[[session]]\nname="jump"\n{cameras}')
+        assert [c.name for c in open_scene(tmp_path / "manifest.toml").cameras] == [name, "right"]
 
 
 def test_boxes_of_other_videos_are_refused(tmp_path: Path) -> None:

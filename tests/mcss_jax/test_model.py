@@ -56,9 +56,11 @@ def test_bucket(count: int, padded: int) -> None:
 def test_pictures_of_other_sizes_are_fitted(tiny: model.Model) -> None:
     wide = pictures(20, 40, 3)
     fitted = model.fitted(wide, SIZE)
-    assert fitted.shape == (SIZE, SIZE, 3) and not fitted[:8].any() and not fitted[24:].any()
-    resized = np.asarray(Image.fromarray(wide).resize((32, 16), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(fitted[8:24], resized)
+    padded = np.pad(wide, [(10, 10), (0, 0), (0, 0)])
+    np.testing.assert_array_equal(
+        fitted, Image.fromarray(padded).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    )
+    assert not fitted[:7].any() and fitted[8:24].any() and not fitted[25:].any()
     several = [wide, pictures(SIZE, SIZE, 3, seed=1), pictures(33, 31, 3, seed=2)]
     out = tiny(several)
     assert len(out.embedding) == 3
