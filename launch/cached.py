@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Int, UInt8
 
 from datasets import pipeline, sampling
-from launch import progress
+from launch import hosts
 
 # The network needs room beside the pictures.
 SHARE = 0.8
@@ -97,13 +97,13 @@ def keep(
             f"--cache=device wants {wanted / 1e9:.3g} GB for {split.name}, more than {SHARE:.0%} of the "
             f"{free / 1e9:.3g} GB that are free on {device}; use --cache=none or a smaller --image_size"
         )
-    progress.say(f"keeping {split.name} on {device}: {shape[0] - 1} pictures, {wanted / 1e9:.3g} GB")
+    hosts.say(f"keeping {split.name} on {device}: {shape[0] - 1} pictures, {wanted / 1e9:.3g} GB")
     write = jax.jit(
         lambda whole, part, at: lax.dynamic_update_slice_in_dim(whole, part, at, 0), donate_argnums=0
     )
     pictures = jnp.zeros(shape, jnp.uint8, device=device)
     rows: list[dict[str, Any] | str] = []
-    with progress.bar(split.records, "decode", "record") as bar:
+    with hosts.bar(split.records, "decode", "record") as bar:
         for part, records in _decoded(split, threads):
             pictures = write(pictures, jax.device_put(part, device), 1 + len(rows) * split.views)
             rows += records

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 from absl import app, flags, logging
 
-from launch import compilation_cache, cpu
+from launch import compilation_cache, cpu, out_of_memory
 
 Config = TypeVar("Config")
 
@@ -159,9 +160,14 @@ def run(config: type[Config], program: str, description: str, main: Callable[[Co
                 raise ValueError(f"unexpected argument {argv[1]!r}; settings are flags: --name=value")
             cpu.prepare()
             _use_cache()
-            main(parsed(config))
+            settings = parsed(config)
+            main(settings)
         except (ValueError, OSError) as error:
             sys.exit(f"{program.split('.')[-1]}: error: {sentence(error)}")
+        except jax.errors.JaxRuntimeError as error:
+            if not out_of_memory.exhausted(error):
+                raise
+            sys.exit(f"{program.split('.')[-1]}: error: {out_of_memory.sentence(error, settings)}")
 
     app.run(start, flags_parser=lambda argv: _parse(argv, program))
 

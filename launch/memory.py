@@ -8,15 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from launch import progress, settings
+from launch import hosts, settings
+from launch.out_of_memory import exhausted
+from mcss_jax import parallel
 from mcss_jax.train_step import Batch, Report, TrainState
 
 Step = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Report]]
-
-
-def exhausted(error: Exception) -> bool:
-    """Whether an error of JAX says that the device has no memory left, while compiling or running."""
-    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def halved(config: settings.Train, devices: int) -> settings.Train | None:
@@ -31,17 +28,14 @@ def halved(config: settings.Train, devices: int) -> settings.Train | None:
     found = dataclasses.replace(config, **shrunk)
     if settings.labelled_size(config) and not settings.labelled_size(found):
         return None
-    try:
-        settings.check_devices(found, devices)
-    except ValueError:
-        return None
-    return found
+    return found if _can_be_shared(found, devices) else None
 
 
-def explained(make: Callable[[int], Step], config: settings.Train, devices: int) -> Step:
+def explained(make: Callable[[int], parallel.Step], config: settings.Train, devices: int) -> Step:
     """`make(--accumulate)`, whose first call raises ValueError with what would fit where there is too little memory.
 
-    Later calls need no more than the first and are passed through.
+    Later calls need no more than the first and are passed through. With several processes the first call compiles the
+    step, which is not done again, before any of them runs it: a step that is too large for one is refused on all.
     """
     step = make(config.accumulate)
     called = False
@@ -51,13 +45,20 @@ def explained(make: Callable[[int], Step], config: settings.Train, devices: int)
         if called:
             return step(state, batch, rng)
         called = True
+        several = jax.process_count() > 1
+        trial = _Trial(make, state, batch, rng, _all_have_room if several else _runs)
+        if several and not _all_have_room(step, state, batch, rng):
+            raise ValueError(_advice(trial, config, devices))
         try:
             return jax.block_until_ready(step(state, batch, rng))
         except jax.errors.JaxRuntimeError as error:
             if not exhausted(error):
                 raise
         # Not inside the handler: the error holds on to arrays.
-        raise ValueError(_advice(_Trial(make, state, batch, rng), config, devices))
+        if several:
+            # Others may be in the middle of the step, and would not take part in a search.
+            raise ValueError(f"{_problem(batch)}; {_untried(config, devices)}")
+        raise ValueError(_advice(trial, config, devices))
 
     return call
 
@@ -66,13 +67,14 @@ def explained(make: Callable[[int], Step], config: settings.Train, devices: int)
 class _Trial:
     """What a smaller step is tried on; of state and batch only the shapes, as a donated state may be gone."""
 
-    make: Callable[[int], Step]
+    make: Callable[[int], parallel.Step]
     state: TrainState
     batch: Batch
     rng: Key[Array, ""]
+    passes: Callable[..., bool]
 
     def fits(self, times: int, accumulate: int) -> bool:
-        """Whether a step runs on the batch cut down so many times, on zeros."""
+        """Whether a step passes with the batch cut down so many times, on zeros."""
 
         def zeros(x: Any) -> np.ndarray:
             return np.zeros(x.shape, x.dtype)
@@ -80,33 +82,77 @@ class _Trial:
         def part(x: Any) -> np.ndarray:
             return np.zeros((x.shape[0] // times, *x.shape[1:]), x.dtype)
 
-        step = self.make(accumulate)
-        try:
-            jax.block_until_ready(
-                step(jax.tree.map(zeros, self.state), jax.tree.map(part, self.batch), self.rng)
-            )
-        except jax.errors.JaxRuntimeError as error:
-            if not exhausted(error):
-                raise
-            return False
+        state, batch = jax.tree.map(zeros, self.state), jax.tree.map(part, self.batch)
+        return self.passes(self.make(accumulate), state, batch, self.rng)
+
+
+def _runs(step: Step, state: TrainState, batch: Batch, rng: Key[Array, ""]) -> bool:
+    try:
+        jax.block_until_ready(step(state, batch, rng))
+    except jax.errors.JaxRuntimeError as error:
+        if not exhausted(error):
+            raise
+        return False
+    return True
+
+
+def _all_have_room(step: parallel.Step, state: TrainState, batch: Batch, rng: Key[Array, ""]) -> bool:
+    """Whether no process knows from compiling a step that it cannot run it; all processes must call it.
+
+    Nothing is run: a step waits for all processes, and for ever for one that has run out of memory.
+    """
+    with hosts.together("compile the step"):
+        here = _has_room(step, state, batch, rng)
+    return bool(hosts.gather(np.asarray(here)).all())
+
+
+def _has_room(step: parallel.Step, state: TrainState, batch: Batch, rng: Key[Array, ""]) -> bool:
+    """False when a step cannot be compiled for want of memory (TPU), or needs more than a whole device has (GPU)."""
+    try:
+        compiled = step.mapped.lower(*step.place(state, batch), rng).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if not exhausted(error):
+            raise
+        return False
+    needed, found = compiled.memory_analysis(), jax.local_devices()[0].memory_stats()
+    if needed is None or found is None:  # not every platform tells
         return True
+    held = needed.argument_size_in_bytes + needed.output_size_in_bytes - needed.alias_size_in_bytes
+    return held + needed.temp_size_in_bytes <= found["bytes_limit"]
+
+
+def _problem(batch: Batch) -> str:
+    size = " and ".join(f"{len(data['sample'])} {part}" for part, data in batch.items())
+    whose = "the batch" if jax.process_count() == 1 else "a host's part of the batch"
+    return f"out of device memory with {size} samples in {whose}"
 
 
 def _advice(trial: _Trial, config: settings.Train, devices: int) -> str:
-    size = " and ".join(f"{len(data['sample'])} {part}" for part, data in trial.batch.items())
-    problem = f"out of device memory with {size} samples in the batch"
-    if jax.process_count() > 1:
-        # Hosts that did not run out would wait for those that try.
-        return f"{problem} of a host; in another --workdir double --accumulate, or halve --labelled_batch and --blocks"
-    progress.say(f"{problem}; looking for what fits")
+    problem = _problem(trial.batch)
+    hosts.say(f"{problem}; looking for what fits")
     smaller, times = config, 1
     while (found := halved(smaller, devices)) is not None:
         smaller, times = found, 2 * times
         if trial.fits(times, config.accumulate):
-            parts = _in_parts(trial, config, devices, times)
-            return f"{problem}; what fits, in another --workdir, is {_flags(smaller, config)}{parts}"
+            parts = times * config.accumulate
+            whole = f", or the whole batch with --accumulate={parts}"
+            can = _can_accumulate(config, devices, parts) and trial.fits(1, parts)
+            return f"{problem}; what fits is {_flags(smaller, config)}{whole if can else ''}"
     tried = f", nor does {_flags(smaller, config)} fit" if times > 1 else ""
-    return f"{problem}{tried}; lower --image_size or --width, or use --precision=bfloat16"
+    return f"{problem}{tried}; {_smaller_network(config)}"
+
+
+def _smaller_network(config: settings.Train) -> str:
+    return f"lower {'--stream_size' if config.stream else '--image_size'} or --width, or use --precision=bfloat16"
+
+
+def _untried(config: settings.Train, devices: int) -> str:
+    """The next smaller steps of this method, in words."""
+    smaller = halved(config, devices)
+    found = [] if smaller is None else [_flags(smaller, config)]
+    if _can_accumulate(config, devices, 2 * config.accumulate):
+        found.append(f"--accumulate={2 * config.accumulate}")
+    return f"try {' or '.join(found)}" if found else _smaller_network(config)
 
 
 def _flags(config: settings.Train, before: settings.Train) -> str:
@@ -118,10 +164,13 @@ def _flags(config: settings.Train, before: settings.Train) -> str:
     )
 
 
-def _in_parts(trial: _Trial, config: settings.Train, devices: int, times: int) -> str:
-    parts = times * config.accumulate
+def _can_accumulate(config: settings.Train, devices: int, parts: int) -> bool:
+    return _can_be_shared(dataclasses.replace(config, accumulate=parts), devices)
+
+
+def _can_be_shared(config: settings.Train, devices: int) -> bool:
     try:
-        settings.check_devices(dataclasses.replace(config, accumulate=parts), devices)
+        settings.check_devices(config, devices)
     except ValueError:
-        return ""
-    return f", or the whole batch with --accumulate={parts}" if trial.fits(1, parts) else ""
+        return False
+    return True

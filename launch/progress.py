@@ -34,6 +34,7 @@ def bar(
     stream: IO[str] | None = None,
     interval: float = SECONDS_BETWEEN_LINES,
     scaled: bool = False,
+    shown: bool = True,
 ) -> Any:
     """A tqdm bar over `work`: loop over it, or give a number and call `.update()`; close it, or use `with`.
 
@@ -45,10 +46,12 @@ def bar(
       stream: stderr by default, so that stdout can be piped.
       interval: seconds between lines where `stream` is no terminal.
       scaled: write large counts with k, M, G.
+      shown: False counts in silence.
     """
     stream = stream or sys.stderr
     iterable = None if isinstance(work, int) else work
     options: dict[str, Any] = {"desc": desc, "unit": " " + unit, "initial": initial, "unit_scale": scaled}
+    options["disable"] = not shown
     options["total"] = work if isinstance(work, int) else total
     if stream.isatty():
         return tqdm(iterable, file=stream, dynamic_ncols=True, **options)

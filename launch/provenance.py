@@ -1,5 +1,6 @@
 """Where a figure comes from: the machine that it was made on, and the revision of this code."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -11,6 +12,9 @@ import jax
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 ROOT = Path(__file__).resolve().parent.parent
+# What the programs are made of.
+PACKAGES = ("mcss_jax", "datasets", "launch")
+CODE = (".py", ".js")
 
 
 def machine() -> dict[str, Any]:
@@ -45,3 +49,13 @@ def revision(folder: Path = ROOT) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()
+
+
+def code(root: Path = ROOT) -> str:
+    """A digest of the programs' own files, their names and all that is in them; known without git, too."""
+    found = hashlib.sha256()
+    files = (file for package in PACKAGES for file in (root / package).rglob("*") if file.suffix in CODE)
+    for name, file in sorted((file.relative_to(root).as_posix(), file) for file in files):
+        for part in (name.encode(), file.read_bytes()):
+            found.update(len(part).to_bytes(8, "big") + part)
+    return found.hexdigest()[:16]

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from launch import flags, settings
-from mcss_jax import checkpoint, skeleton, train_step
+from mcss_jax import checkpoint, loading, skeleton, train_step
 
-CONFIG, CARD, CHECKPOINTS = "config.json", "card.json", "checkpoints"
+CONFIG, CARD, CHECKPOINTS, FINISHED = "config.json", "card.json", "checkpoints", "finished.json"
 # In the card of weights from elsewhere: where the encoder is from. Nobody has trained the rest of that network.
 IMPORTED = "imported"
 
@@ -68,7 +68,8 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
     """Opens a run's newest whole checkpoint, or that of `step`.
 
     Raises FileNotFoundError when the folder is not a run or has no checkpoint, ValueError when a file is
-    damaged or of another version of the settings, and for imported weights where more than their encoder is wanted.
+    damaged or of another version of the settings, for weights that are not finite, and for imported weights where more
+    than their encoder is wanted.
     """
     folder = Path(workdir).expanduser()
     if not (folder / CONFIG).is_file():
@@ -83,6 +84,7 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
             f"{folder / CONFIG} is of another version of this program: it has settings {sorted(set(stored) - known)}, "
             "which are unknown here"
         )
+    loading.check_network(stored, folder / CONFIG)
     # A setting that is younger than the run had, in effect, its default.
     config = settings.Train(**stored)
     card = read_json(folder / CARD)
@@ -98,16 +100,24 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
     # Its shapes are enough: no start of a program need compile what is overwritten.
     fresh = jax.eval_shape(lambda: initial_state(config, size, statistics))
     restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
+    loading.check_finite(restored.state, f"{folder}, step {restored.step}")
     return Run(config, card, restored.state, restored.step)
 
 
+def begun(folder: Path) -> bool:
+    """Whether a run has left something in `folder` that was trained: a checkpoint, or the mark of its end."""
+    return checkpoint.latest(folder / CHECKPOINTS) is not None or (folder / FINISHED).exists()
+
+
 def claim(config: settings.Train, card: dict[str, Any]) -> Path:
-    """Makes the run's folder and writes settings and card, or checks that those there are the same.
+    """Makes the run's folder and writes settings and card, or checks that those of a run that has begun are the same.
+
+    Settings of a start that came to nothing (too little memory, a rate too high) are replaced.
 
     Raises ValueError listing the differences, OSError when the folder cannot be written.
     """
     folder = Path(config.workdir).expanduser()
-    if (folder / CONFIG).exists():
+    if (folder / CONFIG).exists() and begun(folder):
         flags.refuse_differences(config, folder / CONFIG)
         before = read_json(folder / CARD)
         if before["fingerprint"] != card["fingerprint"]:

@@ -11,10 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import sys
-import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +21,9 @@ import numpy as np
 from datasets import pipeline
 from launch import (
     flags,
+    folder_lock,
     hosts,
-    inference,
-    locks,
+    journal,
     memory,
     metric_log,
     progress,
@@ -38,9 +35,6 @@ from launch import (
 )
 from mcss_jax import checkpoint, parallel
 from mcss_jax.train_step import TrainState
-
-# Embeddings whose summed variance is below this are one point: the metric loss has collapsed.
-COLLAPSED = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,38 +53,18 @@ class Trained:
     stopped: bool = False
 
 
-@dataclasses.dataclass
-class _Interval:
-    """What happened since the last log line."""
+def _begin(config: settings.Train) -> tuple[sources.Source, dict[str, Any], TrainState]:
+    """Data, the run's card and the state before the first update; no folder is touched.
 
-    start: float = dataclasses.field(default_factory=time.perf_counter)
-    images: int = 0
-    updates: int = 0
-
-
-def _images_in(batch: dict[str, dict[str, Any]]) -> int:
-    return sum(int(np.prod(part["images"].shape[:-3])) for part in batch.values())
-
-
-def _validate(source: sources.Source, state: TrainState, embed: inference.Embed) -> dict[str, float]:
-    found = source.validation()
-    if found is None:
-        return {}
-    views, size = found
-    predicted = inference.predict(state, views, size=size, embed=embed)
-    figures = inference.pose_figures(predicted)
-    return {
-        f"validation/{name}": figures[name] for name in ("mpjpe", "n_mpjpe", "pa_mpjpe", "mpjpe_canonical")
-    }
-
-
-def _check_finite(report: dict[str, float], previous: int, step: int) -> None:
-    if not math.isfinite(report["loss"]) or not math.isfinite(report["gradient_norm"]):
-        raise ValueError(
-            f"the loss or its gradient became non-finite between updates {previous} and {step} (loss "
-            f"{report['loss']}, gradient norm {report['gradient_norm']}); the last checkpoint is from "
-            "before. Lower --learning_rate or --clip_norm"
-        )
+    Raises ValueError and OSError for data and networks that cannot be used, or are not the same on all processes.
+    """
+    with hosts.together("begin"):
+        source = sources.open_source(config)
+        statistics = sources.means(source.labelled_poses)
+        state, origin = warm_start.first_state(config, source.image_size, statistics.statistics)
+    hosts.compare({"the data's fingerprint": source.card["fingerprint"]})
+    mean = {"mean_in_camera": np.asarray(statistics.in_camera).tolist()}
+    return source, source.card | mean | origin, state
 
 
 def _claim(config: settings.Train, card: dict[str, Any], stack: contextlib.ExitStack) -> Path:
@@ -98,21 +72,12 @@ def _claim(config: settings.Train, card: dict[str, Any], stack: contextlib.ExitS
 
     Raises ValueError when it is another run's or when processes see different folders, OSError when it is in use.
     """
+    folder = Path(config.workdir).expanduser()
+    stack.enter_context(folder_lock.held(folder))
     with hosts.together("use --workdir"):
         if hosts.first():
-            folder = Path(config.workdir).expanduser()
-            if not stack.enter_context(locks.held(folder)):
-                raise OSError(
-                    f"another training is at work in {folder}; wait for it, stop it, or use another --workdir"
-                )
             run_folder.claim(config, card)
-    folder = Path(config.workdir).expanduser()
-    with hosts.together("see --workdir"):
-        if not (folder / run_folder.CONFIG).is_file():
-            raise ValueError(
-                f"--workdir={config.workdir} is not the folder that process 0 writes to; all processes of a run need "
-                "one that they share"
-            )
+    hosts.compare_folder(folder, "--workdir")
     return folder
 
 
@@ -141,16 +106,12 @@ def _restored(
     return state, step
 
 
-class _Warnings:
-    """Says each kind of warning once."""
-
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-
-    def once(self, kind: str, text: str) -> None:
-        if kind not in self._said:
-            self._said.add(kind)
-            warnings.warn(text, stacklevel=3)
+def _open_log(folder: Path, first: int, stack: contextlib.ExitStack) -> metric_log.MetricLog | None:
+    """The run's log from step `first` on, on the process that writes it, closed when `stack` ends."""
+    with hosts.together("open the log"):
+        if not hosts.first():
+            return None
+        return stack.enter_context(metric_log.MetricLog(folder, resumed_from=first))
 
 
 def train(config: settings.Train) -> Trained:
@@ -166,73 +127,44 @@ def train(config: settings.Train) -> Trained:
     settings.check(config)
     devices = parallel.choose_devices(config.devices)
     settings.check_devices(config, len(devices))
-    with hosts.together("begin"):
-        source = sources.open_source(config)
-        statistics = sources.means(source.labelled_poses)
-        card = {**source.card, "mean_in_camera": np.asarray(statistics.in_camera).tolist()}
-        # Before the folder is touched: what no network can be made for shall leave nothing behind.
-        state, origin = warm_start.first_state(config, source.image_size, statistics.statistics)
-    hosts.compare({"the data's fingerprint": card["fingerprint"]})
+    here = parallel.local(devices)
+    if jax.process_count() > 1:
+        hosts.say(f"training on {len(here)} devices of each of {jax.process_count()} processes")
+    source, card, state = _begin(config)
     make = functools.partial(parallel.mapped_step, config.parallel, devices)
     step = memory.explained(make, config, len(devices))
-    embed = parallel.pmap_embed(parallel.local(devices))
     rng = jax.random.key(config.seed + 1)
     last = min(config.steps, config.stop_after or config.steps)
     position = {"fingerprint": card["fingerprint"], "seed": config.seed}
     waiting = pipeline.Waiting()
 
     with contextlib.ExitStack() as stack:
-        folder = _claim(config, card | origin, stack)
+        folder = _claim(config, card, stack)
         checkpoints = stack.enter_context(
             checkpoint.Checkpoints(folder / run_folder.CHECKPOINTS, keep=config.keep)
         )
         state, first = _restored(checkpoints, state, card["fingerprint"])
-        state = parallel.replicate(state)
-        log = bar = None
-        if hosts.first():
-            if first:
-                progress.say(f"resuming {folder} at step {first} of {config.steps}")
-            log = stack.enter_context(metric_log.MetricLog(folder, resumed_from=first if first else None))
-            bar = stack.enter_context(
-                progress.bar(config.steps, f"train {folder.name}", "step", initial=first)
-            )
+        state, done = parallel.replicate(state), first
+        if first:
+            hosts.say(f"resuming {folder} at step {first} of {config.steps}")
+        log = _open_log(folder, first, stack)
+        bar = stack.enter_context(hosts.bar(config.steps, f"train {folder.name}", "step", initial=first))
         stop = stack.enter_context(stopping.Stop().watching())
         batches = stack.enter_context(contextlib.closing(source.batches(first, last, waiting)))
-        interval, done, said = _Interval(), first, _Warnings()
+        notes = journal.Journal(config, source, waiting, parallel.pmap_embed(here), log)
 
         for number, batch in batches:
-            interval.images += _images_in(batch)
-            interval.updates += 1
+            notes.count(batch)
             state, report = step(state, batch, rng)
             done = number + 1
-            if bar is not None:
-                bar.update()
+            bar.update()
             stopping_now = stop.wanted(done)
             saving = done % config.save_every == 0 or done == last or stopping_now
             validating = config.validate_every and (done % config.validate_every == 0 or done == config.steps)
             # What is saved has been looked at, so that no checkpoint holds a state that is not finite.
             if saving or validating or done % config.log_every == 0 or done == first + 1:
-                values = {name: float(value) for name, value in report.items()}
-                _check_finite(values, done - interval.updates, done)
-                seconds = time.perf_counter() - interval.start
-                shown = {f"train/{name}": value for name, value in values.items() if not math.isnan(value)}
-                shown["images_per_second"] = interval.images * jax.process_count() / seconds
-                shown["input_wait_ms"] = 1e3 * waiting.seconds / interval.updates
-                if validating:
-                    with hosts.together("validate"):
-                        shown |= _validate(source, state, embed)
-                if log is not None:
-                    log.write(done, shown)
-                if values["embedding_variance"] < COLLAPSED and config.method == "mcss":
-                    said.once(
-                        "collapse",
-                        "the embeddings have collapsed to one point (variance "
-                        f"{values['embedding_variance']:.1e} at step {done}); raise --temperature_start or "
-                        "lower --margin",
-                    )
-                interval, waiting.seconds = _Interval(), 0.0
-            if source.skipped().records:
-                said.once("skipped", f"damaged records are masked: {source.skipped().reason}")
+                notes.look(done, report, state, validate=bool(validating))
+            notes.warn_of_damage()
             if saving:
                 with hosts.together("save"):
                     if hosts.first():
@@ -241,15 +173,18 @@ def train(config: settings.Train) -> Trained:
                 break
         with hosts.together("save"):
             checkpoints.wait()
-    if hosts.first() and done < config.steps:
-        progress.say(
+    _say_the_end(config, folder, done, source.skipped())
+    return Trained(folder, done, done >= config.steps, state, stop.preempted, stop.received)
+
+
+def _say_the_end(config: settings.Train, folder: Path, done: int, skipped: pipeline.Skipped) -> None:
+    """Says where an unfinished run goes on, and, on every process, what of its own share could not be read."""
+    if done < config.steps:
+        hosts.say(
             f"stopped after step {done} of {config.steps}; saved in {folder}. The same command resumes."
         )
-    if source.skipped().records:
-        progress.say(
-            f"masked {source.skipped().records} damaged records; the first: {source.skipped().reason}"
-        )
-    return Trained(folder, done, done >= config.steps, state, stop.preempted, stop.received)
+    if skipped.records:
+        progress.say(f"masked {skipped.records} damaged records; the first: {skipped.reason}")
 
 
 def main(config: settings.Train) -> None:
@@ -258,7 +193,7 @@ def main(config: settings.Train) -> None:
     hosts.initialise(config)
     trained = train(config)
     if trained.finished and hosts.first():
-        (trained.folder / "finished.json").write_text(json.dumps({"step": trained.step}) + "\n")
+        (trained.folder / run_folder.FINISHED).write_text(json.dumps({"step": trained.step}) + "\n")
         progress.say(f"finished {trained.step} steps; the run is in {trained.folder}")
     if trained.preempted and not trained.finished:
         sys.exit(stopping.REQUEUE)

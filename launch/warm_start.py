@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launch import progress, run_folder, settings
+from launch import hosts, run_folder, settings
 from mcss_jax import checkpoint
 from mcss_jax.train_step import PoseStatistics, TrainState
 
@@ -44,7 +44,7 @@ def first_state(config: settings.Train, image_size: int, statistics: PoseStatist
         "weights": source.card.get(run_folder.IMPORTED) or source.card["dataset"],
         "embedding": "taken over" if with_embedding else "fresh",
     }
-    progress.say(
+    hosts.say(
         f"starts from the encoder of {config.init_from} (step {source.step}); embedding {card['embedding']}"
     )
     return Start(take_encoder(state, source.state, with_embedding), {"init_from": card})

@@ -7,7 +7,7 @@ devices. With several processes each gives its own rows of the batch, and reads 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -43,22 +43,34 @@ class Step:
 def choose_devices(count: int = 0) -> list[jax.Device]:
     """The first `count` devices of every process (0: all), process after process: the order of the global batch.
 
-    Raises ValueError when there are fewer, or when processes have different numbers of them.
+    Raises ValueError as `devices_each`, on all processes alike.
     """
-    here = jax.local_device_count()
-    if not 0 <= count <= here:
-        raise ValueError(
-            f"{count} devices were asked for, but there are {here} here; choose 1 to {here}, or 0 for all"
-        )
     of_process: dict[int, list[jax.Device]] = {}
     for device in sorted(jax.devices(), key=lambda d: (d.process_index, d.id)):
         of_process.setdefault(device.process_index, []).append(device)
-    numbers = {process: len(found) for process, found in of_process.items()}
-    if not count and len(set(numbers.values())) > 1:
+    each = devices_each({process: len(found) for process, found in of_process.items()}, count)
+    return [device for found in of_process.values() for device in found[:each]]
+
+
+def devices_each(present: Mapping[int, int], count: int = 0) -> int:
+    """How many devices of every process to use, of those `present` by process: `count`, or all for 0.
+
+    A function of what all processes know, so that none stops while others go on.
+
+    Raises ValueError when some process has fewer than `count`, or, for 0, when they have different numbers.
+    """
+    poorest, richest = (choose(present, key=present.__getitem__) for choose in (min, max))
+    fewest, most = present[poorest], present[richest]
+    if not 0 <= count <= fewest:
+        found = f"there are {fewest} here" if len(present) == 1 else f"process {poorest} has {fewest}"
+        all_of_them = ", or 0 for all" if fewest == most else ""
+        raise ValueError(f"{count} devices were asked for, but {found}; choose 1 to {fewest}{all_of_them}")
+    if not count and fewest != most:
         raise ValueError(
-            f"processes have different numbers of devices ({numbers}); choose a number that all have"
+            f"processes have different numbers of devices (process {poorest}: {fewest}, process {richest}: {most}); "
+            f"use as many of each, --devices={fewest} at most"
         )
-    return [device for found in of_process.values() for device in found[: count or here]]
+    return count or fewest
 
 
 def nearest(size: int, divisor: int) -> str:
@@ -136,6 +148,7 @@ def _pmapped(body: Callable, devices: tuple[jax.Device, ...]) -> Step:
         out_axes=(None, None),
         donate_argnums=0,
         devices=devices,
+        axis_size=len(devices),  # unsaid, JAX wants all processes to have as many, used or not
     )
     here = local(devices)
     # Where the states that it returns lie: pmap would compile once more for a first state that lies elsewhere.
@@ -181,11 +194,40 @@ def _placed(tree: Any, sharding: Sharding) -> Any:
     def place(x: Any) -> jax.Array:
         if isinstance(x, jax.Array) and x.sharding == sharding:
             return x
-        if sharding.is_fully_addressable:
-            return jax.device_put(x, sharding)
-        return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+        if isinstance(sharding, NamedSharding) and not sharding.is_fully_addressable:
+            return _spread(x, sharding)
+        return jax.device_put(x, sharding)
 
     return jax.tree.map(place, tree)
+
+
+def _spread(x: Any, sharding: NamedSharding) -> jax.Array:
+    """What this process has, first on its own devices, then named as its part of an array on all.
+
+    What lies on one of its devices (`--cache=device`) goes straight to the others;
+    `jax.make_array_from_process_local_data` takes it through the host.
+    """
+    devices = list(sharding.mesh.devices.flat)
+    here = local(devices)
+    mine = jax.device_put(x, NamedSharding(_mesh(here), sharding.spec))
+    rows = () if sharding.is_fully_replicated else (mine.shape[0] * len(devices) // len(here),)
+    return jax.make_array_from_single_device_arrays(
+        (*rows, *mine.shape[len(rows) :]), sharding, [shard.data for shard in mine.addressable_shards]
+    )
+
+
+def gather(values: np.ndarray) -> np.ndarray:
+    """Every process's array, stacked in order of process. All processes must call it, with equal shapes.
+
+    Over one device of each: `multihost_utils.process_allgather` asks for as many of every process.
+    """
+    mesh = _mesh(choose_devices(1))
+    rows = _spread(values[None], NamedSharding(mesh, P(AXIS)))
+    return np.asarray(jax.jit(_itself, out_shardings=NamedSharding(mesh, P()))(rows).addressable_data(0))
+
+
+def _itself(x: jax.Array) -> jax.Array:
+    return x
 
 
 def pmap_step(devices: list[jax.Device] | None = None) -> Step:
@@ -199,7 +241,7 @@ def pmap_embed(devices: list[jax.Device] | None = None) -> Callable[[TrainState,
     By default on all devices of this process; no other process takes part, so none has to wait.
     """
     chosen = jax.local_devices() if devices is None else devices
-    mapped = jax.pmap(embed_step, in_axes=(None, 0), devices=chosen)
+    mapped = jax.pmap(embed_step, in_axes=(None, 0), devices=chosen, axis_size=len(chosen))
 
     def own(x: Any) -> Any:
         return x.addressable_data(0) if isinstance(x, jax.Array) and not x.is_fully_addressable else x

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from absl import flags as absl_flags
 
 from launch import flags
 from launch.flags import option
+from tests.launch import command_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,17 +108,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, raising: Exception | N
             raise raising
         found.append(config)
 
-    values: Any = absl_flags.FlagValues()
-    absl_flags.DEFINE_integer("verbosity", -1, "absl's own.", flag_values=values)
-    monkeypatch.setattr("sys.argv", ["thing", *arguments])
-    monkeypatch.setattr(flags.flags, "FLAGS", values)
-    monkeypatch.setattr(flags.define, "__defaults__", (values,))
-    monkeypatch.setattr(flags.parsed, "__defaults__", (values,))
-    # absl's own part ends the process, so it is left out: parse, then start.
-    monkeypatch.setattr(
-        flags.app, "run", lambda start, flags_parser: start(flags_parser(["thing", *arguments]))
-    )
-    flags.run(Config, "launch.thing", "Does a thing.", main)
+    command_line.run(monkeypatch, Config, main, *arguments)
     return found
 
 

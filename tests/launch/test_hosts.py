@@ -1,7 +1,9 @@
 """Where processes find each other, what they say when they do not; agreement itself is in tests/multiprocess."""
 
 import dataclasses
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -45,6 +47,52 @@ def test_cluster(environment: dict[str, str], expected: str | None) -> None:
     assert hosts.cluster(environment) == expected
 
 
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [
+        ("1", True),
+        ("1(x16)", True),
+        ("2(x4)", False),
+        ("1,2", False),
+        ("2,1(x3)", False),
+        ("11", False),
+        ("", False),
+    ],
+)
+def test_a_task_with_a_node_to_itself_is_left_all_its_gpus(
+    tasks: str, expected: bool, joined: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JAX would give each task one; in tests/multiprocess it is asked what it made of it."""
+    for name, value in (SLURM | {"SLURM_STEP_TASKS_PER_NODE": tasks}).items():
+        monkeypatch.setenv(name, value)
+    hosts.initialise(Train(workdir="x"))
+    (given,) = joined
+    assert given.get("local_device_ids") == (() if expected else None)
+    assert not hosts.has_a_node({"SLURM_STEP_TASKS_PER_NODE": "1"}), "not in a step of several tasks"
+    monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", "0")
+    hosts.initialise(Train(workdir="x"))
+    assert "local_device_ids" not in joined[1], "the user's choice"
+
+
+@pytest.mark.parametrize(
+    ("found", "environment", "expected"),
+    [
+        ("SLURM", SLURM, "the coordinator of this SLURM job, on the first of node[01-02],"),
+        ("SLURM", SLURM | {"JAX_COORDINATOR_ADDRESS": "a:1"}, "the coordinator at a:1"),
+        ("TPU", {"TPU_WORKER_HOSTNAMES": "a,b"}, "the coordinator of this TPU job, on the first of a,b,"),
+        ("TPU", {"TPU_ML_PLATFORM": "JAX"}, "the coordinator of this TPU job"),
+        (
+            "TPU",
+            {"TPU_WORKER_HOSTNAMES": "c,d", "MEGASCALE_COORDINATOR_ADDRESS": "a"},
+            "the coordinator at a",
+        ),
+        ("Kubernetes", {}, "the coordinator of this Kubernetes job"),
+    ],
+)
+def test_where_a_cluster_s_coordinator_is(found: str, environment: dict[str, str], expected: str) -> None:
+    assert hosts.coordinator(found, environment) == expected
+
+
 @pytest.fixture
 def joined(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What `jax.distributed.initialize` is called with, instead of calling it."""
@@ -83,6 +131,13 @@ def test_who_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
         ValueError, match="coordinator at 10.0.0.1:99 did not bring all processes together within 1 s"
     ):
         hosts.initialise(PAIR)
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ValueError,
+        match=r"SLURM job, on the first of node\[01-02\], did not bring all .*; --num_processes=1 trains on this mach",
+    ):
+        hosts.initialise(Train(workdir="x", coordinator_timeout=0))
 
 
 def test_a_cluster_that_does_not_say_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +148,8 @@ def test_a_cluster_that_does_not_say_enough(monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in {"KUBERNETES_SERVICE_HOST": "h", "JOB_COMPLETION_INDEX": "0"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
-        ValueError, match="coordinator of this Kubernetes job cannot be joined: jobs must be indexed"
+        ValueError,
+        match="coordinator of this Kubernetes job cannot be joined: jobs must be indexed; --num_processes=1 trains on",
     ):
         hosts.initialise(Train(workdir="x"))
 
@@ -107,10 +163,40 @@ def test_differing() -> None:
     assert hosts.differing(found)[3] == [1, 2]
 
 
-def test_one_process_agrees_with_itself() -> None:
+def test_process_0_speaks_for_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for process, said in ((0, "begun\n"), (1, "")):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        hosts.say("begun")
+        with hosts.bar(3, "train", "step") as bar:
+            bar.update(3)
+        found = capsys.readouterr()
+        assert found.out == said and ("3/3" in found.err) == (process == 0)
+
+
+def test_a_file_of_another_machine_may_come_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "VISIBLE", 0.3)
+    file = tmp_path / "run" / "mark"
+    start = time.monotonic()
+    assert not hosts._appears(file) and time.monotonic() - start > 0.3
+    monkeypatch.setattr(hosts, "VISIBLE", 30.0)
+
+    def come() -> None:
+        file.parent.mkdir()
+        file.touch()
+
+    later = threading.Timer(0.2, come)
+    later.start()
+    assert hosts._appears(file)
+    later.join()
+
+
+def test_one_process_agrees_with_itself(tmp_path: Path) -> None:
     assert hosts.first() and not hosts.agree_to_stop(1)
     hosts.compare({"x": "1"})
     hosts.compare_settings(PAIR)
+    hosts.compare_folder(tmp_path / "nowhere", "--workdir")
     hosts.compare_state({"w": np.ones(2)})
     np.testing.assert_array_equal(hosts.gather(np.arange(3)), np.arange(3)[None])
     with hosts.together("work"):

@@ -2,7 +2,9 @@
 
 import errno
 import fcntl
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,13 @@ def test_the_lock_is_a_file_that_is_open_for_writing(tmp_path: Path, monkeypatch
     with locks.held(tmp_path), locks.waited_for(tmp_path / "b"):
         pass
     assert [mode & 3 for mode in modes] == [2, 2]  # O_RDWR
+
+
+def test_who_does_not_get_it_keeps_no_file_open(tmp_path: Path) -> None:
+    with locks.held(tmp_path):
+        before = len(os.listdir("/proc/self/fd"))
+        with locks.held(tmp_path) as second:
+            assert not second and len(os.listdir("/proc/self/fd")) == before
 
 
 def test_waiting_ends_when_the_other_is_done(tmp_path: Path) -> None:
@@ -83,15 +92,44 @@ def test_only_what_is_empty_and_free_is_removed(tmp_path: Path) -> None:
     assert {path.name for path in full.iterdir()} == {"file", locks.NAME}
 
 
-def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(descriptor: int, how: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes every lock fail with an error of the system."""
 
-    monkeypatch.setattr(fcntl, "flock", without)
+    def fail_with(number: int) -> None:
+        def flock(descriptor: int, how: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    return fail_with
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, failing: Callable[[int], None]) -> None:
+    failing(errno.ENOLCK)
     with (
         pytest.raises(
             OSError, match=r"cannot lock this file \(No locks available\); use a folder on .*\.lock"
         ),
         locks.held(tmp_path),
     ):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_who_does_not_need_the_lock_goes_on_without(
+    number: int, tmp_path: Path, failing: Callable[[int], None]
+) -> None:
+    failing(number)
+    with pytest.warns(UserWarning, match=r"\.lock cannot be locked \(.*\): nothing keeps others") as said:
+        with locks.held(tmp_path, needed=False) as mine:
+            assert mine
+    assert len(said) == 1
+
+
+def test_another_error_is_not_taken_for_a_lack_of_locks(
+    tmp_path: Path, failing: Callable[[int], None]
+) -> None:
+    failing(errno.EIO)
+    with pytest.raises(OSError, match="cannot lock this file"), locks.held(tmp_path, needed=False):
         pass

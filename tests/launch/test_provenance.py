@@ -1,4 +1,4 @@
-"""What is said of a machine and of the code's revision."""
+"""What is said of a machine, of the code's revision and of the code itself."""
 
 import re
 import shutil
@@ -38,3 +38,24 @@ def test_a_revision_says_whether_files_differ(tmp_path: Path) -> None:
 def test_without_git_nobody_can_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance.revision(tmp_path) is None
+
+
+def test_code_is_told_apart_by_its_own_files(tmp_path: Path) -> None:
+    for package in provenance.PACKAGES:
+        (tmp_path / package / "inner").mkdir(parents=True)
+        (tmp_path / package / "a.py").write_text("x")
+    module, script = tmp_path / "launch" / "inner" / "b.py", tmp_path / "launch" / "c.js"
+    seen = [provenance.code(tmp_path)]
+    for change in (
+        lambda: module.write_text(""),
+        lambda: module.write_text("y"),
+        lambda: module.rename(module.with_name("d.py")),
+        lambda: script.write_text("z"),
+    ):
+        change()
+        seen.append(provenance.code(tmp_path))
+    assert len(set(seen)) == 5
+    (tmp_path / "launch" / "notes.txt").write_text("nothing that runs")
+    (tmp_path / "e.py").write_text("not of the programs")
+    assert provenance.code(tmp_path) == seen[-1]
+    assert re.fullmatch("[0-9a-f]{16}", provenance.code()) and provenance.code() not in seen

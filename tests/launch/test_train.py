@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import locks, metric_log, run_folder, sources, train
+from launch import journal, locks, metric_log, run_folder, sources, train
 from launch.settings import Train
 from mcss_jax import checkpoint
 from tests.mcss_jax.steps import two_blocks
@@ -127,6 +127,21 @@ def test_checkpoints_of_other_data_are_refused(
         train.train(config)
 
 
+@pytest.mark.parametrize("left", ["checkpoints/0/commit_success.txt", "finished.json"])
+def test_what_was_trained_is_never_claimed_by_others(left: str, tmp_path: Path) -> None:
+    config, card = Train(workdir=str(tmp_path / "run")), {"fingerprint": "a"}
+    folder = run_folder.claim(config, card)
+    other = dataclasses.replace(config, seed=1)
+    run_folder.claim(other, {"fingerprint": "b"})
+    (folder / left).parent.mkdir(parents=True, exist_ok=True)
+    (folder / left).touch()
+    with pytest.raises(ValueError, match="holds a run with other settings; .*--seed: 1 before, 0 now"):
+        run_folder.claim(config, {"fingerprint": "b"})
+    with pytest.raises(ValueError, match="was trained on data with fingerprint b; .* now has a"):
+        run_folder.claim(other, card)
+    assert run_folder.claim(other, {"fingerprint": "b"}) == folder
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
 def test_a_signal_saves_and_says_where(
     name: str, config: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -199,10 +214,16 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
     ):
         train.train(dataclasses.replace(config, log_every=100))
     assert checkpoint.steps(Path(config.workdir) / "checkpoints") == []
+    assert [record["step"] for record in metric_log.read(config.workdir)] == [1]
+    # Nothing is lost: the same folder takes other settings, and its log begins anew.
+    monkeypatch.undo()
+    assert train.train(dataclasses.replace(config, seed=1, stop_after=2)).step == 2
+    assert [record["step"] for record in metric_log.read(config.workdir)] == [1, 2]
+    assert json.loads((Path(config.workdir) / "config.json").read_text())["seed"] == 1
 
 
 def test_damage_and_collapse_are_said_once(config: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "COLLAPSED", 1e9)
+    monkeypatch.setattr(journal, "COLLAPSED", 1e9)
     original = sources.pipeline.Split.__getitem__
 
     def damaged(self: Any, index: int) -> dict[str, Any]:

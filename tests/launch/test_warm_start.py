@@ -61,11 +61,14 @@ def test_imported_weights_are_no_trained_network(imported: Path) -> None:
         run_folder.open_run(imported)
 
 
-def test_the_encoder_is_taken_over_and_the_head_is_fresh(imported: Path, tmp_path: Path) -> None:
+def test_the_encoder_is_taken_over_and_the_head_is_fresh(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = Train(
         workdir=str(tmp_path / "run"), init_from=str(imported), width=WIDTH, embedding_dim=8, hidden=8, seed=3
     )
     state, card = warm_start.first_state(config, 32, STATISTICS)
+    assert f"starts from the encoder of {imported} (step 0); embedding fresh" in capsys.readouterr().out
     fresh = run_folder.initial_state(config, 32, STATISTICS)
     weights = random_weights(18, WIDTH)
     encoder, statistics = state.params["encoder"], state.batch_stats["encoder"]

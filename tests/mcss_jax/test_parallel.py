@@ -1,4 +1,4 @@
-"""One body on 1, 2, 4 and 8 devices, by jit, pmap and shard_map: the same training."""
+"""One body on several devices, by jit, pmap and shard_map: the same training."""
 
 import contextlib
 import logging
@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEY = jax.random.key(1)
 # Compared after the first and after the last.
 UPDATES = 10
-KINDS = [("pmap", 2), ("pmap", 4), ("shard_map", 1), ("shard_map", 4)]
+KINDS = ("pmap", "shard_map")
 
 
 class Ran(NamedTuple):
@@ -95,10 +94,8 @@ def one(state: TrainState) -> Ran:
 
 @pytest.fixture(scope="module")
 def runs(state: TrainState) -> dict[str, Ran]:
-    return {
-        f"{kind} {count}": run(parallel.mapped_step(kind, jax.local_devices()[:count]), state)
-        for kind, count in KINDS
-    }
+    """On four devices."""
+    return {kind: run(parallel.mapped_step(kind), state) for kind in KINDS}
 
 
 def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], updates: int) -> None:
@@ -120,7 +117,7 @@ def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], upd
         )
 
 
-@pytest.mark.parametrize("kind", [f"{kind} {count}" for kind, count in KINDS])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("updates", [1, UPDATES])
 def test_devices_change_nothing(one: Ran, runs: dict[str, Ran], kind: str, updates: int) -> None:
     assert_same(leaves(runs[kind].after[updates]), leaves(one.after[updates]), updates)
@@ -129,32 +126,68 @@ def test_devices_change_nothing(one: Ran, runs: dict[str, Ran], kind: str, updat
 EIGHT = """
 import sys
 import jax, numpy as np
-from mcss_jax import parallel
+from mcss_jax import losses, parallel
 from tests.mcss_jax import test_parallel
 from tests.mcss_jax.steps import leaves, make_state, two_blocks
+
+def kept(name, kind, count, parts=1):
+    found = test_parallel.run(parallel.mapped_step(kind, jax.devices()[:count], parts), make_state())
+    assert found.compiled_first and not found.compiled_later, name
+    return {f"{name} {n} {leaf}": x for n, tree in found.after.items() for leaf, x in leaves(tree).items()}
+
+assert jax.device_count() == 8
+everything = {}
 with two_blocks():
-    found = test_parallel.run(parallel.mapped_step("pmap"), make_state())
-assert jax.device_count() == 8 and not found.compiled_later
-np.savez(sys.argv[1], **{f"{n} {name}": x for n, tree in found.after.items() for name, x in leaves(tree).items()})
+    for kind in test_parallel.KINDS:
+        for count in (1, 2, 8):
+            everything |= kept(f"{kind}{count}", kind, count)
+    everything |= kept("one", "jit", 1, parts=2)
+    whole = losses.mine
+    losses.mine = lambda *given, **options: whole(*given, **options, block=1)
+    everything |= kept("two", "shard_map", 2, parts=2)
+np.savez(sys.argv[1], **everything)
 """
 
 
-@pytest.mark.processes
-def test_eight_devices_change_nothing(one: Ran, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    """States and metrics of runs in a process of eight devices, by the run's name and number of updates."""
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
     }
-    file = tmp_path / "eight.npz"
+    file = tmp_path_factory.mktemp("eight") / "eight.npz"
     command = [sys.executable, "-c", EIGHT, str(file)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, dict[str, np.ndarray]] = {}
     with np.load(file) as stored:
-        for updates in (1, UPDATES):
-            start = f"{updates} "
-            found = {name.removeprefix(start): stored[name] for name in stored if name.startswith(start)}
-            assert_same(found, leaves(one.after[updates]), updates)
+        for name in stored:
+            run_of, updates, leaf = name.split(" ", 2)
+            found.setdefault(f"{run_of} {updates}", {})[leaf] = stored[name]
+    return found
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_numbers_of_devices_change_nothing(
+    one: Ran, eight: dict[str, dict[str, np.ndarray]], kind: str, count: int
+) -> None:
+    for updates in (1, UPDATES):
+        assert_same(eight[f"{kind}{count} {updates}"], leaves(one.after[updates]), updates)
+
+
+@pytest.mark.processes
+def test_parts_and_blocks_of_one_row_change_nothing_under_shard_map(
+    one: Ran, eight: dict[str, dict[str, np.ndarray]]
+) -> None:
+    """Two devices that accumulate two parts and mine row by row, against one device and the whole table."""
+    for updates in (1, UPDATES):
+        assert_same(eight[f"two {updates}"], eight[f"one {updates}"], updates)
+    name = "[1]['loss']"
+    assert abs(eight["one 1"][name] - leaves(one.after[1])[name]) > 1e-3, "parts are normalised by themselves"
 
 
 def test_gradients_of_the_first_update(one: Ran, runs: dict[str, Ran]) -> None:
@@ -183,7 +216,7 @@ def test_mined_indices_are_the_same(one: Ran, runs: dict[str, Ran]) -> None:
     for updates in (1, UPDATES):
         expected = on_one(one.after[updates][0], batch)
         assert len(np.unique(expected)) > 3
-        found = on_four(runs["pmap 4"].after[updates][0], parallel.split(batch, 4))
+        found = on_four(runs["pmap"].after[updates][0], parallel.split(batch, 4))
         np.testing.assert_array_equal(np.asarray(found).reshape(-1), expected)
         for kind, ran in runs.items():
             np.testing.assert_array_equal(on_one(ran.after[updates][0], batch), expected, err_msg=kind)
@@ -209,19 +242,58 @@ def test_jit_is_for_one_device() -> None:
         parallel.mapped_step("jit")
 
 
-def test_devices_of_every_process_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_in_order() -> None:
     assert parallel.choose_devices() == jax.local_devices()
     assert parallel.choose_devices(2) == jax.local_devices()[:2]
     assert parallel.local(parallel.choose_devices(3)) == jax.local_devices()[:3]
-    for count in (5, -1):
-        with pytest.raises(
-            ValueError, match=f"{count} devices were asked for, but there are 4 here; choose 1 to 4"
-        ):
-            parallel.choose_devices(count)
-    uneven = [SimpleNamespace(id=k, process_index=int(k == 2)) for k in range(3)]
-    monkeypatch.setattr(jax, "devices", lambda: uneven)
-    with pytest.raises(ValueError, match=r"different numbers of devices \(\{0: 2, 1: 1\}\); choose a number"):
-        parallel.choose_devices()
+    with pytest.raises(ValueError, match="5 devices were asked for"):
+        parallel.choose_devices(5)
+
+
+@pytest.mark.parametrize(
+    ("present", "count", "expected"),
+    [
+        ({0: 4}, 0, 4),
+        ({0: 4}, 3, 3),
+        ({0: 4, 1: 4}, 0, 4),
+        ({0: 4, 1: 2}, 2, 2),
+        ({0: 4}, 5, "5 devices were asked for, but there are 4 here; choose 1 to 4, or 0 for all$"),
+        ({0: 4}, -1, "-1 devices were asked for, but there are 4 here; choose 1 to 4, or 0 for all$"),
+        ({0: 4, 1: 4}, 5, "but process 0 has 4; choose 1 to 4, or 0 for all$"),
+        ({0: 4, 1: 2, 2: 3}, 3, "3 devices were asked for, but process 1 has 2; choose 1 to 2$"),
+        (
+            {0: 3, 1: 2, 2: 4},
+            0,
+            r"numbers of devices \(process 1: 2, process 2: 4\); use as many of each, --devices=2 at most$",
+        ),
+    ],
+)
+def test_as_many_devices_of_every_process(present: dict[int, int], count: int, expected: int | str) -> None:
+    if isinstance(expected, int):
+        assert parallel.devices_each(present, count) == expected
+        return
+    with pytest.raises(ValueError, match=expected):
+        parallel.devices_each(present, count)
+
+
+def test_one_process_gathers_its_own() -> None:
+    np.testing.assert_array_equal(parallel.gather(np.arange(3)), np.arange(3)[None])
+    assert parallel.gather(np.asarray(True)).tolist() == [True]
+
+
+def test_what_a_process_has_becomes_its_part() -> None:
+    """From the host and from one of its devices; with several processes, tests/multiprocess."""
+    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), (parallel.AXIS,))
+    rows = np.arange(24.0, dtype=np.float32).reshape(8, 3)
+    for given in (rows, jax.device_put(rows, jax.local_devices()[1])):
+        for spec in (jax.P(), jax.P(parallel.AXIS)):
+            sharding = jax.NamedSharding(mesh, spec)
+            found = parallel._spread(given, sharding)
+            assert found.sharding == sharding and found.shape == rows.shape
+            for shard in found.addressable_shards:
+                np.testing.assert_array_equal(shard.data, rows[shard.index])
+    scalar = parallel._spread(np.int32(3), jax.NamedSharding(mesh, jax.P()))
+    assert scalar.shape == () and int(scalar) == 3
 
 
 def test_a_batch_that_does_not_divide() -> None:

@@ -140,8 +140,13 @@ def test_a_checkpoint_goes_on_elsewhere(
 
 def test_processes_that_differ_are_refused(pair: Pair) -> None:
     """On both, each with what it has itself."""
+    start = "the processes of this run differ from process 0 in: "
     for process, saw in enumerate(pair.saw):
         said = saw["refusals"]
+        assert said["training"] == (
+            f"{start}--labelled_batch (here {8 - 2 * process}) on [1]; start all of them alike"
+        )
+        assert said["code"].startswith(f"{start}the code") and said["shared folder"] == "none"
         assert f"differ from process 0 in: --seed (here {process}) on [1]" in said["settings"]
         assert f"in: the data's fingerprint (here print {process}) on [1]" in said["fingerprint"]
         assert "differ from process 0 in: the parameters (here " in said["parameters"]
@@ -150,6 +155,19 @@ def test_processes_that_differ_are_refused(pair: Pair) -> None:
     assert second["alone"] == "only to one"
     assert first["folder"] == "processes [1] could not see --workdir; their own output says why"
     assert "is not the folder that process 0 writes to" in second["folder"]
+    assert "the code (here other) on [1]" in second["code"] and "(here other)" not in first["code"]
+    assert first["log"] == "no space left"
+    assert second["log"] == "processes [0] could not write the log; their own output says why"
+    assert not list(pair.folder.parent.glob("run_of_*/*")), "the mark is gone"
+
+
+def test_shard_map_trains_as_pmap_does(pair: Pair, single: train.Trained) -> None:
+    """The real step, its pictures gathered on the first device of each process."""
+    assert [saw["sharded"] for saw in pair.saw] == [2, 2]
+    folder = pair.folder.with_name("run_sharded")
+    found = checkpoint.restore(folder / run_folder.CHECKPOINTS, single.state, 2).state
+    assert_close(found, checkpoint.restore(pair.folder / run_folder.CHECKPOINTS, single.state, 2).state)
+    assert [row["step"] for row in metric_log.read(folder)] == [1, 2]
 
 
 def test_shard_map_takes_each_processs_rows(pair: Pair) -> None:
@@ -173,8 +191,15 @@ def test_a_signal_to_one_stops_both_after_the_same_update(pair: Pair) -> None:
 
 
 def test_one_process_alone_speaks(pair: Pair) -> None:
-    assert "stopped after step 2 of 100000" in pair.said[0] and "resuming" in pair.said[0]
-    assert "step 1 " not in pair.said[1] and "stopped after" not in pair.said[1]
+    for text in (
+        "on 2 devices of each of 2 processes",
+        "keeping ",
+        "stopped after step 2 of ",
+        "resuming",
+        "step 1 ",
+    ):
+        assert text in pair.said[0] and text not in pair.said[1], text
+    assert "train run: " in pair.said[0] and "train run: " not in pair.said[1], "the bar"
     assert [r["step"] for r in metric_log.read(pair.folder)][:4] == [1, 2, 3, 4]
 
 

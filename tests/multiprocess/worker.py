@@ -1,6 +1,5 @@
 """One of two processes that train as one; what it saw goes to a JSON file. Started by test_two_processes."""
 
-import contextlib
 import dataclasses
 import json
 import signal
@@ -12,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from datasets import pipeline
-from launch import hosts, settings, sources, train
+from launch import hosts, metric_log, settings, sources, train
 from mcss_jax import parallel
 from mcss_jax.train_step import Prediction
 from tests.mcss_jax.steps import two_blocks
@@ -31,24 +31,46 @@ def refusal(of: Callable[[], Any]) -> str:
 def refusals(config: settings.Train) -> dict[str, str]:
     """What is said to processes that differ; everything here ends at once on both."""
     process = jax.process_index()
-    own_folder = dataclasses.replace(config, workdir=f"{config.workdir}_of_{process}")
+    own_folder = Path(f"{config.workdir}_of_{process}")
+    own_folder.mkdir()
 
     def alone() -> None:
         with hosts.together("count to two"):
             if process == 1:
                 raise OSError("only to one")
 
-    def see_own_folder() -> None:
-        with contextlib.ExitStack() as stack:
-            train._claim(own_folder, {"fingerprint": "x"}, stack)
-
+    # Of labelled pictures that one process could not share out among the devices, it would say so alone.
+    odd = dataclasses.replace(config, labelled_batch=8 - 2 * process)
     return {
         "settings": refusal(lambda: hosts.compare_settings(dataclasses.replace(config, seed=process))),
+        "code": refusal(lambda: of_other_code(config)),
+        "training": refusal(lambda: train.train(odd)),
         "fingerprint": refusal(lambda: hosts.compare({"the data's fingerprint": f"print {process}"})),
         "parameters": refusal(lambda: hosts.compare_state({"w": jax.numpy.full(3, process)})),
         "alone": refusal(alone),
-        "folder": refusal(see_own_folder),
+        "folder": refusal(lambda: hosts.compare_folder(own_folder, "--workdir")),
+        "shared folder": refusal(lambda: hosts.compare_folder(Path(config.workdir).parent, "--workdir")),
     }
+
+
+def of_other_code(config: settings.Train) -> None:
+    """Process 1 has another copy of the code, which knows of no revision."""
+    with pytest.MonkeyPatch.context() as patch:
+        if jax.process_index() == 1:
+            patch.setattr(hosts.provenance, "code", lambda: "other")
+            patch.setattr(hosts.provenance, "revision", lambda: None)
+        hosts.compare_settings(config)
+
+
+def of_a_full_disk(config: settings.Train) -> None:
+    """Process 0 cannot write the first line of its log."""
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metric_log.MetricLog, "write", full)
+        train.train(dataclasses.replace(config, workdir=f"{config.workdir}_full", stop_after=2))
 
 
 def shard_mapped() -> dict[str, Any]:
@@ -113,13 +135,24 @@ def signal_at(step: int) -> None:
 
 def main(config: settings.Train, output: Path) -> None:
     hosts.initialise(config)
+    hosts.VISIBLE = 1.0
     found: dict[str, Any] = {"devices": [jax.local_device_count(), jax.device_count()]}
     with two_blocks():
         found["refusals"] = refusals(config)
         found["shard_mapped"] = shard_mapped()
+        found["sharded"] = train.train(
+            dataclasses.replace(
+                config,
+                parallel="shard_map",
+                cache="device",
+                workdir=f"{config.workdir}_sharded",
+                stop_after=2,
+            )
+        ).step
         decoded = count_decoded()
         half = train.train(dataclasses.replace(config, stop_after=2))
         found["half"], found["decoded"] = half.step, sorted(decoded)
+        found["refusals"]["log"] = refusal(lambda: of_a_full_disk(config))
         found["embedded"] = embedded(half.state)
         signal_at(3)
         stopped = train.train(dataclasses.replace(config, save_every=10_000))

@@ -1,0 +1,29 @@
+"""What JAX says when a device has no memory left, in a sentence that names what to lower."""
+
+from typing import Any
+
+import jax
+
+# Settings that decide how much is held at a time; a program names those that it has.
+LOWER = ("batch", "labelled_batch", "blocks", "image_size", "stream_size", "width")
+
+
+def exhausted(error: Exception) -> bool:
+    """Whether an error of JAX says that the device has no memory left, while compiling or running."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def sentence(error: Exception, config: Any) -> str:
+    """`out of device memory (what JAX said of it); lower --batch, or ...`, for the settings of any program."""
+    # The rest of a long report are tables of what was allocated.
+    said = str(error).partition("RESOURCE_EXHAUSTED:")[2].strip().split("\n")[0].rstrip(".")
+    names = [f"--{name}" for name in LOWER if hasattr(config, name) and name not in _without_effect(config)]
+    lower = f"lower {' or '.join(names)}, or " if names else ""
+    processor = "" if jax.default_backend() == "cpu" else ", or the processor: JAX_PLATFORMS=cpu"
+    return f"out of device memory ({said}); {lower}use a device with more{processor}"
+
+
+def _without_effect(config: Any) -> set[str]:
+    """Settings of training that its other settings leave without effect."""
+    picture = "image_size" if getattr(config, "stream", False) else "stream_size"
+    return {picture, "blocks"} if getattr(config, "method", "") == "baseline" else {picture}
