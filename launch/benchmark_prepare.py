@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 
 from datasets import originals, takes, video
 from datasets.distribution_builder import DistributionBuilder
-from launch import stage_takes
+from launch import cpu, stage_takes
 from launch.timing import Row, in_turn
 
 SIDE, RATE, BITS_PER_SECOND, VIEWS, EVERY = 1000, 50, 5_000_000, 4, 5
@@ -148,7 +148,7 @@ def prepare_rows(
     (0: one per core) cut two takes each. Figures: source frames per second and process, and the peak memory
     of the largest process.
     """
-    workers = workers or stage_takes.workers_here()
+    workers = workers or cpu.cores()
     peaks: list[float] = []
     count = 2 * workers
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:

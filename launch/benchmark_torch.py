@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from launch import benchmark_records, flags, settings, stage_takes
+from launch import benchmark_records, cpu, flags, settings
 from launch.benchmark_batch import describe, images_in, random_batch, size_of, statistics
 from launch.benchmark_settings import MEASURE, check
 from launch.benchmark_step import StepProgram
@@ -70,7 +70,7 @@ def main(config: Comparison) -> None:
     programs: dict[str, Callable[[], Any]] = {"JAX": ours, "PyTorch": eager}
     figures = {}
     if platform == "cpu":
-        cores = stage_takes.workers_here()
+        cores = cpu.cores()
         figures["threads"] = float(module.best_threads(eager, sorted({1, max(1, cores // 2), cores})))
     if config.compile:
         compiled, reason = module.compiled(eager)

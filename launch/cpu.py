@@ -23,7 +23,7 @@ def prepare() -> None:
     """Both settings, where JAX will run on the CPU alone; to be called before JAX's first use."""
     if alone(os.environ):
         keep_memory()
-        if len(os.sched_getaffinity(0)) > 1:
+        if cores() > 1:
             use_threads_in_convolutions(os.environ, jax.__version_info__)
 
 
@@ -33,6 +33,11 @@ def alone(environment: MutableMapping[str, str]) -> bool:
         return environment["JAX_PLATFORMS"] == "cpu"
     plugins = importlib.metadata.entry_points(group="jax_plugins")
     return not plugins and importlib.util.find_spec("libtpu") is None
+
+
+def cores() -> int:
+    """Those that this process may use; on systems that do not say, those that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_memory() -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 from datasets import originals
 from datasets.distribution_builder import DistributionBuilder
 from datasets.takes import Inventory, Missing
-from launch import inventory, progress, stage_takes, staging
+from launch import cpu, inventory, progress, stage_takes, staging
 from launch.prepare_settings import Prepare, differing
 
 STAGED = ".staged"
@@ -38,7 +38,7 @@ class Distribution:
         self._found: Inventory | None = None
         self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
         self._options = {flag: _value(config, flag) for flag in OPTIONS.get(name, ())}
-        self.workers = config.workers or stage_takes.workers_here()
+        self.workers = config.workers or cpu.cores()
 
     def _builder(self, data_dir: Path, **options: Any) -> DistributionBuilder:
         config = self._config

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from datasets.takes import Inventory, Missing, by_archive
 from datasets.tuples import view_bytes
-from launch import progress
-from launch.stage_takes import workers_here
+from launch import cpu, progress
 
 SHOWN = 12  # lines of one kind, before the rest is only counted
 # Source pixels that one core decodes and cuts in a second, in millions; see WORKSPACE.md, "Speed".
@@ -105,7 +104,7 @@ def say_costs(
 ) -> None:
     """Prints disk needed and free, and about how long it will take."""
     frames = sum(take.source_frames for take in inventory.takes)
-    busy = max(1, min(workers, workers_here(), len(inventory.takes)))
+    busy = max(1, min(workers, cpu.cores(), len(inventory.takes)))
     seconds = frames * megapixels / (MEGAPIXELS_PER_SECOND * busy)
     seconds += sum(_archive_bytes(inventory)) / UNPACKED_PER_SECOND
     parts = ", ".join(f"{name} {size_text(count)}" for name, count in needed.items() if count)

@@ -7,7 +7,6 @@ as JPEG files, takes longer than to decode them again, and some 40 GB of disk fo
 import dataclasses
 import itertools
 import math
-import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +20,12 @@ from av import VideoFrame
 from PIL import Image, ImageOps
 
 from datasets import boxes, cropping, static_camera, video
+from launch import cpu
 from launch.predict_pictures import Decoded, Opened, Picture, Square
 from launch.predict_sources import STATIC, WHOLE, Camera
 from mcss_jax import crop
 
-THREADS = os.cpu_count() or 1  # that read, write and cut pictures
+THREADS = cpu.cores()  # that read, write and cut pictures
 LEAST = 60  # pictures that the finder looks at, if a short clip has them
 NOBODY = np.full(4, np.nan)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from launch import cpu
+
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 ROOT = Path(__file__).resolve().parent.parent
 # What the programs are made of.
@@ -18,13 +20,14 @@ CODE = (".py", ".js")
 
 
 def machine() -> dict[str, Any]:
-    """Devices and cores."""
+    """Devices, cores that may be used, and what XLA was told."""
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
         "platform": device.platform,
         "devices": jax.device_count(),
-        "cores": os.cpu_count(),
+        "cores": cpu.cores(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
 

@@ -78,11 +78,6 @@ class Work:
         originals.unpack(files, self.unpacked, progress=advance)
 
 
-def workers_here() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run(work: Work, workers: int, advance: Report, tell: Callable[[str], object] = lambda text: None) -> None:
     """Finishes all takes of `work` with `workers` processes.
 

@@ -169,6 +169,8 @@ def _shard_mapped(body: Callable, devices: tuple[jax.Device, ...]) -> Step:
             mesh=mesh,
             in_specs=(P(), P(AXIS), P()),
             out_specs=(P(), P()),
+            # The check adds up gradients leaf by leaf: 90 all-reduces a step of the demo, where pmap has 39.
+            check_vma=False,
         ),
         donate_argnums=0,
     )

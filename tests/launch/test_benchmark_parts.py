@@ -23,6 +23,7 @@ from launch import (
     benchmark_settings,
     benchmark_step,
     compilation_cache,
+    cpu,
     flags,
 )
 from launch.benchmark_flops import multiplications
@@ -113,7 +114,7 @@ def test_figures_are_kept_and_compared_row_by_row(tmp_path: Path) -> None:
     changed = record(75.0, cores=-1, settings=dataclasses.asdict(Benchmark(width=8, output="elsewhere")))
     text = benchmark_records.comparison([changed], before)
     assert "warning: conditions differ" in text
-    assert f"cores: {os.cpu_count()} before, -1 now" in text and "--width: 64 before, 8 now" in text
+    assert f"cores: {cpu.cores()} before, -1 now" in text and "--width: 64 before, 8 now" in text
     assert "--output" not in text
 
 
