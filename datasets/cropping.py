@@ -56,7 +56,7 @@ class _Frame:
         return self.frame.height
 
     def crop(self, box: static_camera.Box, size: int) -> Picture:
-        return boxes.crop_resize(video.picture(self.frame), box, size)
+        return video.crop(self.frame, box, size)
 
     def grey(self) -> UInt8[np.ndarray, "a b"]:
         return video.picture(self.frame, video.reduced(self.frame.width, self.frame.height), grey=True)
