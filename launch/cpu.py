@@ -31,8 +31,9 @@ def alone(environment: MutableMapping[str, str]) -> bool:
     """Whether JAX can run on nothing but the CPU: so it was told, or nothing for another device is installed."""
     if "JAX_PLATFORMS" in environment:
         return environment["JAX_PLATFORMS"] == "cpu"
-    plugins = importlib.metadata.entry_points(group="jax_plugins")
-    return not plugins and importlib.util.find_spec("libtpu") is None
+    if importlib.metadata.entry_points(group="jax_plugins"):
+        return False
+    return all(importlib.util.find_spec(name) is None for name in ("jax_plugins", "libtpu"))
 
 
 def cores() -> int:
@@ -43,15 +44,13 @@ def cores() -> int:
 def keep_memory() -> bool:
     """Lets the C library keep what is freed: every step takes the same 100 MB, which the system would clear again.
 
-    All threads share one arena, as only the first one can grow so far. False where the library is not glibc.
+    All threads share one arena, as only the first one can grow so far. False, and nothing set, where the library is not
+    glibc, or one that keeps no such large blocks (before 2.35).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
+    if mallopt is None or not mallopt(MMAP_THRESHOLD, KEPT):
         return False
-    return all(
-        mallopt(name, value)
-        for name, value in ((ARENA_MAX, 1), (TRIM_THRESHOLD, KEPT), (MMAP_THRESHOLD, KEPT))
-    )
+    return bool(mallopt(TRIM_THRESHOLD, KEPT) and mallopt(ARENA_MAX, 1))
 
 
 def use_threads_in_convolutions(environment: MutableMapping[str, str], version: tuple[int, ...]) -> None:

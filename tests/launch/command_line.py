@@ -13,6 +13,7 @@ def run(monkeypatch: pytest.MonkeyPatch, config: type, main: Callable[[Any], Non
     """`flags.run` over flags of its own."""
     values: Any = absl_flags.FlagValues()
     absl_flags.DEFINE_integer("verbosity", -1, "absl's own.", flag_values=values)
+    monkeypatch.setattr(flags.cpu, "prepare", lambda: None)  # it is for the whole process
     monkeypatch.setattr("sys.argv", ["thing", *arguments])
     monkeypatch.setattr(flags.flags, "FLAGS", values)
     monkeypatch.setattr(flags.define, "__defaults__", (values,))
