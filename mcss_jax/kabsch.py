@@ -45,13 +45,6 @@ class Normalised(NamedTuple):
     mean: Float[Array, "3 n"]
 
 
-def fill_up(points: Float[AnyArray, "n joints 3"], multiple: int) -> Float[Array, "m joints 3"]:
-    """Repeats the last pose until their number is a multiple; results beyond n are the caller's to drop."""
-    points = jnp.asarray(points)
-    missing = -len(points) % multiple
-    return jnp.concatenate([points, jnp.broadcast_to(points[-1:], (missing, *points.shape[1:]))])
-
-
 def normalise(points: Float[AnyArray, "n joints 3"]) -> Normalised:
     """Centre on the mean joint and divide by the Frobenius norm; points that coincide become zeros, norm 0.
 

@@ -43,6 +43,14 @@ def _map(
     return jax.lax.map(lambda pair: one_chunk(*pair, *settings), (p, g))
 
 
+def _in_chunks(poses: Array | np.ndarray, n: int, width: int) -> Float[Array | np.ndarray, "c w 17 3"]:
+    """Chunks of `width` poses. What lies on the host stays there: on a device each size would be compiled anew."""
+    xp = np if isinstance(poses, np.ndarray) else jnp
+    flat = poses.reshape(n, *poses.shape[-2:])
+    missing = xp.broadcast_to(flat[-1:], (-n % width, *flat.shape[1:]))
+    return xp.concatenate([flat, missing]).reshape(-1, width, *flat.shape[1:])
+
+
 def _per_pose(
     one_chunk: Callable[..., Array], pred: Array | np.ndarray, target: Array | np.ndarray, *settings: Any
 ) -> Float[Array, "*b"]:
@@ -55,9 +63,11 @@ def _per_pose(
     if n == 0:
         return jnp.zeros(batch)
     width = _CHUNK if n > _SMALL else _SMALL
-    p, g = (kabsch.fill_up(jnp.asarray(x).reshape(n, *x.shape[-2:]), width) for x in (pred, target))
-    p, g = (x.reshape(-1, width, *x.shape[1:]) for x in (p, g))
-    return _map(one_chunk, settings, p, g).reshape(-1)[:n].reshape(batch)
+    p, g = (jnp.asarray(_in_chunks(x, n, width)) for x in (pred, target))
+    found = _map(one_chunk, settings, p, g)
+    if isinstance(pred, np.ndarray) and isinstance(target, np.ndarray):
+        return jnp.asarray(np.asarray(found).reshape(-1)[:n].reshape(batch))
+    return found.reshape(-1)[:n].reshape(batch)
 
 
 def _root_relative(poses: Float[Array, "n j 3"]) -> Float[Array, "n j 3"]:
