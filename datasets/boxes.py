@@ -5,7 +5,6 @@ Boxes are (x0, y0, x1, y1) in pixels of the original frame, at pixel edges: x1 -
 """
 
 import csv
-import math
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +26,8 @@ class Track(NamedTuple):
 
 
 JOINT_MARGIN = 0.1
+# No frame or pixel has a number beyond this one.
+LARGEST = 2.0**31
 
 CAMERA, FRAME = ("camera", "file", "file_name", "image"), ("frame", "frame_index", "image_id")
 CORNERS = {
@@ -60,16 +61,13 @@ def read_csv(path: str | Path) -> dict[str, Track]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: unknown or missing columns (what was found, what is accepted), no rows, a value that is
-            not a number, a box without area.
+        ValueError: another kind of file, unknown or missing columns (what was found, what is accepted), no rows, a
+            value that is not a number or absurd, a frame that is no count, a box without area.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a CSV file of person boxes was expected.")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [
-            [cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)
-        ]
+    rows = _rows(path)
     if not rows:
         raise ValueError(f"{path}: the file is empty; {ACCEPTED}.")
     header = tuple(cell.lower() for cell in rows[0])
@@ -85,15 +83,21 @@ def read_csv(path: str | Path) -> dict[str, Track]:
         raise ValueError(f"{path}: columns {','.join(rows[0])} are not understood; {ACCEPTED}.")
     tracks: dict[str, dict[str, dict[int, np.ndarray]]] = {}
     camera_name = next((name for name in CAMERA if name in header), None)
+    first_frame = 1 if CORNERS[layout] == "mot" else 0
     for line, cells in enumerate(rows[first:], first + 1):
         row = dict(zip(header, cells, strict=False))
         numbers = [row.get(name, "") for name in (frame_name, *layout)]
         if len(cells) != len(header) or not all(_is_number(cell) for cell in numbers):
             raise ValueError(
                 f"{path}: row {line} reads {','.join(cells)!r}; {len(header)} values were expected, "
-                f"with numbers for {', '.join((frame_name, *layout))}."
+                f"with numbers below {LARGEST:.0f} for {', '.join((frame_name, *layout))}."
             )
         frame, a, b, c, d = (float(cell) for cell in numbers)
+        if frame < first_frame or not frame.is_integer():
+            raise ValueError(
+                f"{path}: row {line} reads {','.join(cells)!r}; a whole number from {first_frame} was expected for "
+                f"{frame_name}."
+            )
         if CORNERS[layout] != "corners":
             c, d = a + c, b + d
         if not (c > a and d > b):
@@ -103,7 +107,7 @@ def read_csv(path: str | Path) -> dict[str, Track]:
             for name in ("conf", "confidence", "score")
         ):
             continue
-        index = int(frame) - (CORNERS[layout] == "mot")
+        index = int(frame) - first_frame
         person = row.get("id", row.get("track_id", ""))
         track = tracks.setdefault(row.get(camera_name or "", ""), {}).setdefault(person, {})
         box = np.array([a, b, c, d])
@@ -148,6 +152,16 @@ def square(box: Float[np.ndarray, "... 4"], margin: float = 0.1) -> Float[np.nda
     return np.concatenate([centre - half, centre + half], axis=-1)
 
 
+def _rows(path: Path) -> list[list[str]]:
+    """The file's cells, without empty rows."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}; {ACCEPTED}.") from error
+    return [row for row in rows if any(row)]
+
+
 def _largest(path: Path, camera: str, people: dict[str, dict[int, np.ndarray]]) -> Track:
     best = max(people, key=lambda person: sum(_area(box) for box in people[person].values()))
     if len(people) > 1:
@@ -167,6 +181,6 @@ def _area(box: np.ndarray) -> float:
 
 def _is_number(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return abs(float(text)) < LARGEST
     except ValueError:
         return False

@@ -70,7 +70,7 @@ def read_variables(source: Path, depth: Depth | None, width: int) -> tuple[dict[
     depth = weights_names.depth_of(found) if depth is None else depth
     weights_names.check(found, depth, width, str(source))
     tensors = weights_file.read(source, weights_names.expected(depth, width))
-    return weights_names.to_variables(tensors, depth, width), depth
+    return weights_names.to_variables(tensors, depth, width, str(source)), depth
 
 
 def with_encoder(state: TrainState, variables: dict[str, Any]) -> TrainState:

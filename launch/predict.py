@@ -12,7 +12,9 @@ crop; where the person is, and how far away, is not predicted. One person in eac
 
 import contextlib
 import dataclasses
+import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from launch import (
     viewer,
 )
 from launch.flags import option
+from launch.predict_notes import counted
 from launch.predict_sources import Camera, Scene
 from launch.predict_thumbnails import Thumbnails
 from mcss_jax.model import LARGEST, Model
@@ -44,7 +47,7 @@ class Predict:
 
     workdir: str = option("", "Folder of a trained run; by default the small model of the demo.", "Model")
     step: int = option(0, "Checkpoint; 0 for the newest.", "Model")
-    batch: int = option(64, "Pictures that go through the network at once.", "Model")
+    batch: int = option(64, "Pictures that go through the network at once; best a power of two.", "Model")
     source: str = option("", "A picture, a folder of pictures, a video, or the videos of one scene.", SOURCE)
     boxes: str = option(
         "",
@@ -89,11 +92,15 @@ def predict(config: Predict) -> Path:
     scene = predict_sources.open_scene(config.source, config.boxes)
     if config.video and not scene.cameras[0].is_video:
         raise ValueError(f"--video needs a video; {config.source} holds pictures")
-    with predict_files.staged(Path(config.output).expanduser(), config.overwrite) as folder:
+    output = Path(config.output).expanduser()
+    predict_files.check_place(output, Path(config.source).expanduser(), scene.cameras, config.video)
+    with predict_files.staged(output, config.overwrite) as folder, warnings.catch_warnings():
+        # Of large or odd pictures, which are read all the same.
+        warnings.filterwarnings("ignore", module="PIL")
         opened = predict_model.open_model(config.workdir, config.step)
         progress.say(f"model: {opened.about}")
         _predict_to(folder, config, scene, opened)
-    return Path(config.output).expanduser()
+    return output
 
 
 def _predict_to(folder: Path, config: Predict, scene: Scene, opened: predict_model.Opened) -> None:
@@ -104,7 +111,8 @@ def _predict_to(folder: Path, config: Predict, scene: Scene, opened: predict_mod
     start = time.perf_counter()
     total = sum(camera.frames * predict_frames.decodings(camera) for camera in scene.cameras)
     found = []
-    with progress.bar(total, "predict", "frame") as bar:
+    kind = "frame" if scene.cameras[0].is_video else "picture"
+    with progress.bar(total, "predict", kind) as bar:
         for camera in scene.cameras:
             small = Thumbnails(interval, side, expected=camera.frames / (camera.rate or 1.0) / interval)
             frames = predict_frames.frames(
@@ -153,14 +161,19 @@ def _predict_to(folder: Path, config: Predict, scene: Scene, opened: predict_mod
 
 
 def _say_speed(model: Model, cameras: Sequence[Camera], count: int, seconds: float) -> None:
-    progress.say(f"{count:,} views in {seconds:.1f} s, {count / seconds:.1f} a second, compilation included")
+    speed = f"{count / seconds:.1f} a second, compilation included"
+    progress.say(f"{counted(count, 'view')} in {seconds:.1f} s, {speed}")
     if not cameras[0].is_video:
         progress.say(f"one picture alone: {1000 * predict_model.latency(model):.1f} ms after warm-up")
 
 
 def main(config: Predict) -> None:
     """Predicts, and says where the results are."""
-    output = predict(config)
+    try:
+        output = predict(config)
+    except KeyboardInterrupt:
+        progress.say("stopped; nothing half-made was left behind", sys.stderr)
+        sys.exit(130)
     progress.say(f"written to {output}; open {output / predict_files.PAGE}")
 
 

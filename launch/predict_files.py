@@ -4,6 +4,8 @@ import contextlib
 import csv
 import io
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,11 @@ FIELDS = """predictions.npz (NumPy, no pickles); n views, one of each camera and
   rotation    [n, 3, 3]: in_camera = canonical @ rotation.T
   embedding   [n, d], of length one
   overlay     [n, 17, 2] pixels of the frame: in_camera placed and scaled by the crop, to be drawn; not predicted
-predictions.csv: the same without rotation and overlay, one row a view; the embedding is embedding_0, embedding_1, ...
+predictions.csv: the same, one row a view, without rotation and overlay. Its columns: camera (by name), file (the
+  file_name), frame, time_s (the time; empty for pictures), x0, y0, x1, y1 (the square), canonical_JOINT_AXIS_mm,
+  in_camera_JOINT_AXIS_mm, embedding_0, embedding_1, ...
 """
-FUSED_FIELDS = """Several cameras: t instants, in predictions.npz and, one row each, in instants.csv:
+FUSED_FIELDS = """Several cameras: t instants, in predictions.npz:
   instant_time       seconds on the scene's clock
   instant_view       [t, cameras]: which of the n views; -1 where a camera has none
   instant_canonical  [t, 17, 3] mm: mean of the views' canonical poses
@@ -48,7 +52,24 @@ FUSED_FIELDS = """Several cameras: t instants, in predictions.npz and, one row e
   instant_spread     mm: mean distance of the views' joints from those of the mean pose, nothing aligned first; NaN
                      for a single view. Large where the views contradict each other: a confidence without labels. It
                      says nothing of an error that all views share.
+instants.csv: the same, one row an instant. Its columns: time_s, views (how many), spread_mm (empty for a single view),
+  canonical_JOINT_AXIS_mm, embedding_0, embedding_1, ...
 """
+
+
+def check_place(output: Path, source: Path, cameras: Sequence[Camera], has_films: bool) -> None:
+    """Raises ValueError for an output among what is predicted: results could take the place of recordings."""
+    place, given = output.resolve(), [file for camera in cameras for file in camera.files]
+    # A link lies in one folder, and what it names in another.
+    folders = {folder for file in given for folder in (file.parent.resolve(), file.resolve().parent)}
+    folders.add(source.resolve() if source.is_dir() else source.resolve().parent)
+    if any(folder.is_relative_to(place) for folder in folders):
+        raise ValueError(f"--output={output} holds what is predicted; name a folder of its own")
+    if has_films and source.is_dir() and place.is_relative_to(source.resolve()):
+        raise ValueError(
+            f"--output={output} lies in {source}, where its videos would be taken for recordings the next time; name "
+            "a folder elsewhere"
+        )
 
 
 @contextlib.contextmanager
@@ -61,7 +82,7 @@ def staged(output: Path, overwrite: bool) -> Iterator[Path]:
     check_utf8("--output", [str(output)])
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"--output={output} is a file; name a folder")
-    was_there = output.exists()
+    made = [path for path in (output, *output.parents) if not path.exists()]
     try:
         with locks.held(output / STAGING, needed=False) as mine:
             if not mine:
@@ -81,22 +102,31 @@ def staged(output: Path, overwrite: bool) -> Iterator[Path]:
             finally:
                 shutil.rmtree(output / STAGING, ignore_errors=True)
     except BaseException:
-        if not was_there:
-            with contextlib.suppress(OSError):
-                output.rmdir()
+        staging.prune(made)
         raise
 
 
 def _install(fresh: Path, output: Path) -> None:
     """Moves the files of `fresh` to `output`, and removes earlier results that none of them replaced."""
     names = {path.name for path in fresh.iterdir()}
+    earlier = {PREDICTIONS, TABLE, INSTANTS, PAGE, README, *_earlier_films(output)}
     with staging.uninterrupted():
         for name in names:
             (fresh / name).replace(output / name)
-        earlier = [output / name for name in (PREDICTIONS, TABLE, INSTANTS, PAGE, README)]
-        for path in (*earlier, *output.glob(FILM.format("*"))):
-            if path.name not in names:
-                path.unlink(missing_ok=True)
+        for path in list(output.iterdir()):  # not by their names: an archive that is not ours may hold any
+            if path.name in earlier - names:
+                path.unlink()
+
+
+def _earlier_films(output: Path) -> set[str]:
+    """The names that the earlier predictions in a folder gave their films: others of the kind are not ours."""
+    try:
+        # Opened here: NumPy leaves a file that it cannot read open.
+        with (output / PREDICTIONS).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {FILM.format(name) for name in archive["camera_names"].ravel()}
+    # There is none, or none that can be read.
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+        return set()
 
 
 def save(

@@ -9,7 +9,7 @@ import itertools
 import math
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from datasets import boxes, cropping, static_camera, video
 from launch import cpu
+from launch.predict_notes import counted, spans
 from launch.predict_pictures import Decoded, Opened, Picture, Square
 from launch.predict_sources import STATIC, WHOLE, Camera
 from mcss_jax import crop
@@ -28,6 +29,8 @@ from mcss_jax import crop
 THREADS = cpu.cores()  # that read, write and cut pictures
 LEAST = 60  # pictures that the finder looks at, if a short clip has them
 NOBODY = np.full(4, np.nan)
+# Squares about given boxes: smaller ones show nobody, larger ones hardly the picture.
+LEAST_SIDE, MOST_SIDES = 2, 8  # pixels; times the picture's longer side
 
 Advance = Callable[[int], object]
 Decoding = tuple[int, float, VideoFrame]  # number in the video, seconds on the scene's clock
@@ -79,25 +82,16 @@ def frames(
       advance: called with the number of frames, each time that they are decoded (see `decodings`).
       folder: where the small film that `static` looks at lies meanwhile.
     """
-    if not camera.is_video:
-        return _pictures(camera, margin, every, notes, advance)
-    return _of_video(camera, margin, every, interval, notes, advance, folder)
+    if camera.is_video:
+        found = _of_video(camera, margin, every, interval, notes, advance, folder)
+    else:
+        found = _pictures(camera, margin, every, notes, advance)
+    return _without_misplaced(found, camera, notes) if isinstance(camera.boxes, boxes.Track) else found
 
 
 def decodings(camera: Camera) -> int:
     """How often every frame of a camera is decoded."""
     return 2 if camera.boxes == STATIC else 1
-
-
-def spans(indices: Sequence[int]) -> str:
-    """Ascending numbers in words: 0 to 12, 40."""
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in runs)
 
 
 def ahead(calls: Iterator[Callable[[], Result]], depth: int, threads: int = 1) -> Iterator[Result]:
@@ -108,6 +102,29 @@ def ahead(calls: Iterator[Callable[[], Result]], depth: int, threads: int = 1) -
             result = waiting.popleft().result()
             waiting.extend(pool.submit(call) for call in itertools.islice(calls, 1))
             yield result
+
+
+def _without_misplaced(frames: Iterator[Frame], camera: Camera, notes: list[str]) -> Iterator[Frame]:
+    """The frames; in those whose given box can be nobody's there is nobody, and a note says how many they are."""
+    misplaced = 0
+    for frame in frames:
+        if np.isfinite(frame.square).all() and not _may_show(frame.square, frame.picture.size):
+            misplaced += 1
+            frame = dataclasses.replace(frame, square=NOBODY)
+        yield frame
+    if misplaced:
+        of = counted(misplaced, "frame" if camera.is_video else "picture")
+        notes.append(
+            f"{camera.name}: boxes of {of} are left out, whose squares lie beside the picture, or are smaller than "
+            f"{LEAST_SIDE} px or larger than {MOST_SIDES} times its longer side; pixels of the original picture are "
+            "expected"
+        )
+
+
+def _may_show(square: Square, size: tuple[int, int]) -> bool:
+    """Whether a square meets a picture of `size` (width, height), and is of a size that a person's could be."""
+    meets = bool((square[:2] < size).all() and (square[2:] > 0).all())
+    return meets and bool(LEAST_SIDE <= square[2] - square[0] <= MOST_SIDES * max(size))
 
 
 def _pictures(
@@ -174,7 +191,7 @@ def _of_video(
     advance: Advance,
     folder: Path,
 ) -> Iterator[Frame]:
-    track, seen, said, count = camera.boxes, notes, len(notes), 0
+    track, seen = camera.boxes, notes
     if track == STATIC:
         square_of = _finder(camera, margin, notes, advance, folder)
         seen = []  # what it would say has been said
@@ -183,11 +200,15 @@ def _of_video(
     else:
         square_of = _about
     decoded = _decoded(camera, seen, advance)
+    first, is_given = next(decoded, None), False
+    if first is None:
+        return  # why is said already
+    decoded = itertools.chain([first], decoded)
     for index, time, frame in decoded if every == 1 else at_instants(decoded, interval, camera.rate):
         picture = Decoded(frame)
         yield Frame(index, time, square_of(index, picture.size), picture)
-        count += 1
-    if every > 1 and count == 0 and len(notes) == said:
+        is_given = True
+    if not is_given:
         notes.append(
             f"{camera.files[0]}: no multiple of {interval:.3g} s of the scene's clock lies in it; give a smaller "
             "--every"
@@ -256,12 +277,12 @@ def _finder(camera: Camera, margin: float, notes: list[str], advance: Advance, f
 
 def _decoded(camera: Camera, notes: list[str], advance: Advance) -> Iterator[Decoding]:
     """Whole frames with their time on the scene's clock; a video that breaks off ends there, with a note."""
-    damaged, last = [], -1
+    damaged, last = set(), -1
     try:
         for index, time, frame in video.decoded(camera.files[0]):
             advance(1)
             if frame.is_corrupt:
-                damaged.append(index)
+                damaged.add(index)
             else:
                 last = index
                 yield index, time + camera.offset, frame
@@ -270,4 +291,5 @@ def _decoded(camera: Camera, notes: list[str], advance: Advance) -> Iterator[Dec
             f"{error} What could be read is predicted: up to frame {last}." if last >= 0 else str(error)
         )
     if damaged:
-        notes.append(f"{camera.files[0]}: damaged frames are left out: {spans(damaged)}")
+        row = ((index, index in damaged) for index in range(max(damaged) + 1))
+        notes.append(f"{camera.files[0]}: damaged frames are left out: {spans(row)}")

@@ -13,6 +13,7 @@ from PIL import Image
 from datasets import boxes, overlay
 
 LONG_SIDE = 1280  # pixels of a written video at most
+SLOWEST = Fraction(1, 1001)  # pictures a second of a written video
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -48,7 +49,7 @@ class Film:
 
     def __init__(self, container: av.container.OutputContainer, rate: float) -> None:
         self._container = container
-        self._rate = Fraction(rate).limit_denominator(1001)
+        self._rate = max(Fraction(rate).limit_denominator(1001), SLOWEST)
         self._stream: av.video.stream.VideoStream | None = None
 
     def add(self, picture: Picture) -> None:

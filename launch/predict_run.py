@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from launch.predict_frames import THREADS, Frame, ahead, spans
+from launch.predict_frames import THREADS, Frame, ahead
+from launch.predict_notes import spans
 from launch.predict_overlay import LONG_SIDE, Film, drawn, place
 from launch.predict_pictures import Pixels
 from launch.predict_sources import Camera
@@ -68,14 +69,16 @@ def predict(
     Frames without anybody are named in `notes`; `film` shows all of them.
     """
     parts: list[Views] = []
-    nobody: list[tuple[int, float]] = []
+    seen: list[tuple[int, bool]] = []  # every frame, and whether nobody is in it
+    nobody: list[float] = []
     cutter = partial(_cut, model.image_size, thumbnails, film is not None)
     made = ahead((partial(cutter, frame) for frame in frames), depth=2 * THREADS, threads=THREADS)
     batches = _batches(made, batch)
     for cuts in ahead(itertools.repeat(partial(next, batches, None)), depth=2):
         if cuts is None:
             break
-        nobody += [(cut.index, cut.time) for cut in cuts if cut.crop is None]
+        seen += [(cut.index, cut.crop is None) for cut in cuts]
+        nobody += [cut.time for cut in cuts if cut.crop is None]
         present = [cut for cut in cuts if cut.crop is not None]
         if present:
             # The last batch takes the program of the others.
@@ -86,11 +89,12 @@ def predict(
                 assert cut.shown is not None
                 film.add(drawn(cut.shown, cut.size, joints.get(cut.index)))
     if nobody:
-        what = "frames" if camera.is_video else "pictures"
-        missing = spans([index for index, _ in nobody])
-        notes.append(f"{camera.name}: nobody was found in {what} {missing}; nothing is written for them")
-    times = np.array([time for _, time in nobody])
-    return dataclasses.replace(_joined(parts), nobody=times) if parts else None
+        if camera.is_video:
+            where = f"{'frame' if len(nobody) == 1 else 'frames'} {spans(seen)}"
+        else:
+            where = spans((camera.files[index].name, is_empty) for index, is_empty in seen)
+        notes.append(f"{camera.name}: nobody was found in {where}, which the tables leave out")
+    return dataclasses.replace(_joined(parts), nobody=np.array(nobody)) if parts else None
 
 
 def _cut(size: int, thumbnails: Thumbnails, is_shown: bool, frame: Frame) -> _Cut:

@@ -1,7 +1,9 @@
 """What `launch.predict` is given: pictures, a video, or the videos of one scene, and the boxes that belong to it."""
 
+import collections
 import dataclasses
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +46,7 @@ class Camera:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """One or several cameras that saw the same person, and what could not be read."""
+    """One or several cameras that saw the same person, and what could not be read or is to be looked at."""
 
     name: str
     cameras: tuple[Camera, ...]
@@ -65,7 +67,10 @@ def open_scene(source: str | Path, chosen: str = "") -> Scene:
     """
     source = Path(source).expanduser()
     check_utf8("--boxes", [chosen])
-    scene = _opened(source, chosen)
+    with warnings.catch_warnings(record=True) as said:  # by the reader of boxes
+        warnings.simplefilter("always", UserWarning)
+        scene = _opened(source, chosen)
+    scene = dataclasses.replace(scene, notes=(*scene.notes, *(str(warning.message) for warning in said)))
     check_utf8("--source", [str(source)])
     check_utf8("--source", [scene.name, *(file.name for camera in scene.cameras for file in camera.files)])
     for camera in scene.cameras:
@@ -111,7 +116,11 @@ def _opened(source: Path, chosen: str) -> Scene:
         return _of_session(source, chosen)
     beside = _beside(source)
     camera = manifest.Camera(videos[0].stem, videos[0])
-    return _of_videos(source.stem, (camera,), chosen, str(beside) if beside.is_file() else STATIC)
+    return _of_videos(_name(source), (camera,), chosen, str(beside) if beside.is_file() else STATIC)
+
+
+def _name(source: Path) -> str:
+    return source.stem if source.is_file() else source.resolve().name
 
 
 def _beside(source: Path) -> Path:
@@ -141,12 +150,12 @@ def _of_pictures(source: Path, files: list[Path], chosen: str) -> Scene:
             f"give --boxes={WHOLE} "
             "for crops, or a CSV file"
         )
-    name = source.stem if source.is_file() else source.resolve().name
     given: str | boxes.Track = WHOLE
     if chosen not in ("", WHOLE):
         given = _track_of_pictures(Path(chosen), files)
     elif not chosen and _beside(source).is_file():
         given = _track_beside(_beside(source), files)
+    name = _name(source)
     return Scene(name, (Camera(name, tuple(files), given, frames=len(files)),))
 
 
@@ -161,27 +170,36 @@ def _track_beside(csv: Path, files: list[Path]) -> boxes.Track:
 
 def _track_of_pictures(csv: Path, files: list[Path]) -> boxes.Track:
     """The box of every picture that has one; rows name the file, or give its number by name from 0 as the frame."""
-    number = {path.stem: i for i, path in enumerate(files)} | {path.name: i for i, path in enumerate(files)}
+    stems: dict[str, list[int]] = collections.defaultdict(list)
+    for i, path in enumerate(files):
+        stems[path.stem].append(i)
+    numbers = stems | {path.name: [i] for i, path in enumerate(files)}
     found: dict[int, np.ndarray] = {}
     for name, track in boxes.read_csv(csv).items():
-        if name and name not in number:
+        if name and name not in numbers:
             raise ValueError(
                 f"{csv} has a box for {name}, which is not among the {len(files)} pictures; mend it, or give other "
                 "--boxes"
             )
+        if name and len(numbers[name]) > 1:
+            several = " or ".join(files[i].name for i in numbers[name])
+            raise ValueError(f"{csv} has a box for {name}, which may be {several}; give the whole name")
         if not name and track.frame.max() >= len(files):
             raise ValueError(
                 f"{csv} has a box for picture {track.frame.max()}; there are {len(files)}, from 0; mend it, or give "
                 "other --boxes"
             )
-        found |= (
-            {number[name]: track.box[0]} if name else dict(zip(track.frame.tolist(), track.box, strict=True))
-        )
+        of = numbers[name] if name else track.frame.tolist()
+        found |= dict(zip(of, track.box, strict=not name))
     order = sorted(found)
     return boxes.Track(np.array(order), np.stack([found[i] for i in order]))
 
 
 def _of_session(source: Path, chosen: str) -> Scene:
+    if source.is_dir() and not (source / manifest.MANIFEST).is_file():
+        folders = [source, *(path for path in source.iterdir() if path.is_dir())]
+        if not any(_contents(folder)[1] for folder in folders):
+            raise ValueError(f"{source} holds no pictures and no videos; {EXPECTED}")
     sessions = manifest.load(source)
     if len(sessions) > 1:
         names = ", ".join(session.name for session in sessions)
@@ -199,7 +217,9 @@ def _of_videos(name: str, cameras: tuple[manifest.Camera, ...], chosen: str, bes
     tracks: dict[str, boxes.Track] = {}
     for csv in dict.fromkeys(wanted.values()):
         if csv not in (WHOLE, STATIC):
-            tracks |= _tracks_of_videos(Path(csv), tuple(c for c in cameras if wanted[c.name] == csv))
+            # Beside a single video there may be those of its whole scene.
+            others = len(cameras) == 1 and csv == beside
+            tracks |= _tracks_of_videos(Path(csv), tuple(c for c in cameras if wanted[c.name] == csv), others)
     found, notes = [], []
     for camera in cameras:
         try:
@@ -214,15 +234,20 @@ def _of_videos(name: str, cameras: tuple[manifest.Camera, ...], chosen: str, bes
     return Scene(name, tuple(found), tuple(notes))
 
 
-def _tracks_of_videos(csv: Path, cameras: tuple[manifest.Camera, ...]) -> dict[str, boxes.Track]:
-    """The track of every camera; rows name it, or its file, and need not where there is only one."""
+def _tracks_of_videos(
+    csv: Path, cameras: tuple[manifest.Camera, ...], others: bool
+) -> dict[str, boxes.Track]:
+    """The track of every camera; rows name it, or its file, and need not where there is only one.
+
+    Raises ValueError for a camera without any, and, unless `others` may be there, for rows of another.
+    """
     names = {camera.file.name: camera.name for camera in cameras} | {c.name: c.name for c in cameras}
     if len(cameras) == 1:
         names[""] = cameras[0].name
     read = boxes.read_csv(csv)
     known = {names[name]: track for name, track in read.items() if name in names}
     lacking = [camera.name for camera in cameras if camera.name not in known]
-    if lacking or len(known) < len(read):
+    if lacking or (len(known) < len(read) and not others):
         raise ValueError(
             f"{csv} has boxes for {', '.join(name or 'no named camera' for name in read)}; those of "
             f"{', '.join(camera.name for camera in cameras)} were expected"

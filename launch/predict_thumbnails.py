@@ -13,7 +13,7 @@ class Thumbnails:
     """JPEG pictures of one camera by the number of their instant, at most twice `MOST` at any time.
 
     What a page would not show is not made, as far as the expected number of instants is right. A video's true length is
-    known only at its end: when too many are kept, every other one goes. Several threads may offer frames: what is kept
+    known only at its end: when too many are kept, every other one goes. Several threads may offer frames: what is shown
     does not depend on their order.
     """
 

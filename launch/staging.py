@@ -35,7 +35,7 @@ def staging(data_dir: Path) -> Iterator[Path]:
                     stack.enter_context(locks.held(folder))
             yield folder
     finally:
-        _prune(made)
+        prune(made)
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def kept(folder: Path, data_dir: Path) -> Iterator[None]:
                 raise OSError(f"another process is preparing in {folder}; wait for it, or stop it")
             yield
     finally:
-        _prune([*within, *made])
+        prune([*within, *made])
 
 
 def install(fresh: Path, target: Path, staged: Path) -> None:
@@ -103,7 +103,8 @@ def _put_back(staged: Path) -> None:
             (staged / REPLACED).rename(place)
 
 
-def _prune(folders: list[Path]) -> None:
+def prune(folders: list[Path]) -> None:
+    """Removes those of the folders, inner ones first, that hold nothing."""
     for path in dict.fromkeys(folders):
         locks.remove_empty(path)
 

@@ -182,10 +182,11 @@ def _stage(shown: Shown, content: dict[str, Any]) -> str:
     last = len(content["instants"]) - 1
     return (
         f'<div class="stage {"many" if is_many else "one"}"><div class="views">{figures}</div><figure>'
+        # Above the drawing: below it the bar that stays at the bottom could hide it.
+        f'<label class="choice">Shown: <select id="shown">{body}{seen}{alone}</select></label>'
         f'<svg class="solid" viewBox="-145 -145 290 290" tabindex="0" role="img" '
         'aria-label="Predicted skeleton; drag, or use the arrow keys, to turn it"></svg>'
-        "<figcaption>Drag to turn; double-click to turn back. "
-        f'<label>Shown: <select id="shown">{body}{seen}{alone}</select></label></figcaption></figure></div>'
+        "<figcaption>Drag to turn; double-click to turn back.</figcaption></figure></div>"
         f'<div class="controls">{_curve(content)}<div><button id="play" type="button">Play</button>'
         f'<input id="time" type="range" min="0" max="{last}" value="0" step="1" aria-label="Instant"></div>'
         '<output id="said" for="time"></output></div>'

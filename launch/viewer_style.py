@@ -13,7 +13,8 @@ STYLE = """
 .bone{stroke-linecap:round!important}
 .view .bone{stroke-width:var(--thick)}
 .view .left{stroke:#ff4242}.view .right{stroke:#40a0ff}.view .middle{stroke:#ffde40}
-.solid{border:1px solid var(--grid);border-radius:4px;touch-action:none;cursor:grab;aspect-ratio:1;max-height:70vh}
+.solid{border:1px solid var(--grid);border-radius:4px;touch-action:none;cursor:grab;aspect-ratio:1;max-height:45vh}
+.choice{display:block;margin-bottom:4px;font-size:.9em}
 .solid .bone{stroke-width:3.5}
 .solid .left{stroke:var(--left-side);stroke-width:5}
 .solid .right{stroke:var(--right-side)}

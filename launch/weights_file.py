@@ -1,4 +1,4 @@
-"""Tensors from a safetensors file; whatever could run code when it is read is refused, with a safe way out."""
+"""Tensors from a safetensors file; what could run code when it is read is refused, with a safe way out."""
 
 import shlex
 import struct
@@ -16,15 +16,24 @@ FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 MOST_IN_A_SENTENCE = 3  # names of tensors
 # A pickle begins with its protocol; PyTorch's older files are one, its newer ones a zip archive with one inside.
 PICKLE = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+ZIP, NPY = b"PK", b"\x93NUMPY"
+
+# What converts another format's file, its first argument, into its second.
+FROM_TORCH = (
+    "import sys, torch; from safetensors.torch import save_file; save_file({k: v.contiguous() for k, v in "
+    "torch.load(sys.argv[1], map_location='cpu', weights_only=True).items()}, sys.argv[2])"
+)
+# safetensors writes the memory of an array as it lies there: it must lie in C's order.
+FROM_NUMPY = (
+    "import sys, numpy; from safetensors.numpy import save_file; save_file({k: numpy.array(v, order='C') for k, v in "
+    "numpy.load(sys.argv[1], allow_pickle=False).items()}, sys.argv[2])"
+)
 
 
-def convert_command(source: Path, target: Path) -> str:
-    """One command that turns PyTorch's file into safetensors, to be run elsewhere."""
-    return (
-        'python -c "import sys, torch; from safetensors.torch import save_file; '
-        "save_file({k: v.contiguous() for k, v in torch.load(sys.argv[1], map_location='cpu', "
-        f'weights_only=True).items()}}, sys.argv[2])" {shlex.quote(source.name)} {shlex.quote(target.name)}'
-    )
+def convert_command(program: str, source: Path) -> str:
+    """One command that turns a file into safetensors beside it, by `FROM_TORCH` or `FROM_NUMPY`."""
+    target = source.with_suffix(".converted.safetensors")  # the source may have the plain ending itself
+    return f'python -c "{program}" {shlex.quote(source.name)} {shlex.quote(target.name)}'
 
 
 def _looks_like_safetensors(start: bytes, size: int) -> bool:
@@ -32,21 +41,32 @@ def _looks_like_safetensors(start: bytes, size: int) -> bool:
     return len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= size
 
 
-def _pickle_in(file: Path, start: bytes) -> str | None:
-    """What the file is, where that is something that may hold a pickle."""
-    if start.startswith(PICKLE):
-        return "a pickle"
-    if start.startswith(b"\x93NUMPY"):
-        return "a NumPy file, which may hold pickled objects"
-    if start.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(file) as archive:
-                names = archive.namelist()
-        except zipfile.BadZipFile:
-            names = []
-        if any(name.endswith(".npy") for name in names):
-            return "a NumPy archive, which may hold pickled objects"
-        return "a zip archive, as PyTorch makes them around a pickle"
+def _is_numpy_archive(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def _advice(file: Path, start: bytes) -> str | None:
+    """What the file is and what to do with it, where that is another format that is known."""
+    if start.startswith(NPY):
+        return "is a single NumPy array; expected named tensors, as .safetensors"
+    if start.startswith(ZIP) and _is_numpy_archive(file):
+        return (
+            "is a NumPy archive; expected .safetensors: convert it and give the result as --source: "
+            f"{convert_command(FROM_NUMPY, file)}"
+        )
+    if start.startswith((*PICKLE, ZIP)):
+        found = (
+            "a pickle" if start.startswith(PICKLE) else "a zip archive, as PyTorch makes them around a pickle"
+        )
+        return (
+            f"is {found}; reading a pickle can run whatever code it carries, so none is opened here. If its source is "
+            "one you trust, convert it on a machine or in a container that holds nothing else, with torch>=2.10 and "
+            f"safetensors installed, and give the result as --source: {convert_command(FROM_TORCH, file)}"
+        )
     return None
 
 
@@ -61,14 +81,9 @@ def check_format(file: Path) -> None:
         start = opened.read(9)
     if _looks_like_safetensors(start, file.stat().st_size):
         return
-    found = _pickle_in(file, start)
-    if found is not None:
-        raise ValueError(
-            f"{file} is {found}; reading a pickle can run whatever code it carries, so none is opened here. If its "
-            "source is one you trust, convert it on a machine or in a container that holds nothing else, with "
-            f"torch>=2.10 and safetensors installed, and give the result as --source: "
-            f"{convert_command(file, file.with_suffix('.safetensors'))}"
-        )
+    advice = _advice(file, start)
+    if advice is not None:
+        raise ValueError(f"{file} {advice}")
     raise ValueError(
         f"{file} is not a safetensors file (its first bytes are {start.hex(' ') or 'missing'}), or was cut off; "
         "download it again, or give a .safetensors file"

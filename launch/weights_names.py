@@ -132,14 +132,18 @@ def _listing(sentence: str, lines: list[str]) -> ValueError:
     return error
 
 
-def to_variables(tensors: Mapping[str, np.ndarray], depth: int, width: int) -> dict[str, dict[str, Any]]:
+def to_variables(
+    tensors: Mapping[str, np.ndarray], depth: int, width: int, source: str
+) -> dict[str, dict[str, Any]]:
     """The encoder's `params` and `batch_stats` without its embedding; kernels [h, w, in, out].
 
-    Raises ValueError for a running variance below zero.
+    Raises ValueError for a running variance below zero; `source` is where the tensors were found.
     """
     negative = [n for n, t in tensors.items() if n.endswith("running_var") and (t < 0).any()]
     if negative:
-        raise ValueError(f"the running variance is negative in {some(negative)}; such weights are damaged")
+        raise ValueError(
+            f"{source}: the running variance is negative in {some(negative)}; such weights are damaged, get them anew"
+        )
     flat: dict[str, dict[tuple[str, ...], np.ndarray]] = {"params": {}, "batch_stats": {}}
     for name, place, _ in _every(depth, width):
         value = tensors[name]

@@ -27,6 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mcss_jax import checkpoint_reader
+
 State = TypeVar("State")
 Position = dict[str, Any]
 Leaves = dict[str, Any]
@@ -354,9 +356,9 @@ def _read_arrays(folder: Path, manifest: dict[str, dict[str, Any]]) -> dict[str,
     target = {name: array for name, array in target.items() if array.size}
     try:
         alone = _alone()
-        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        handler = checkpoint_reader.handler(alone)
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-            arrays = reader.restore(folder / "state", args=ocp.args.StandardRestore(target))
+            arrays = reader.restore(folder / "state", args=ocp.args.PyTreeRestore(target))
     except Exception as error:  # whatever Orbax and TensorStore make of a broken file
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise _Damaged(f"state cannot be read ({reason})") from error

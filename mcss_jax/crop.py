@@ -8,6 +8,8 @@ from PIL import Image
 
 # Far larger squares are first averaged down to three times the crop: a third of the time, at most two grey levels off.
 REDUCING_GAP = 3.0
+# Pixels of a square; one that is larger, and three quarters of it black, is a mistake and not a large picture.
+LARGEST = 1 << 26
 
 
 def whole(width: int, height: int) -> Float[np.ndarray, "4"]:
@@ -22,7 +24,7 @@ def crop_resize(
     """Cut `box` (x0, y0, x1, y1; pixels) out and resize it to `size` x `size`, antialiased; black beyond the picture.
 
     Raises:
-        ValueError: the box has no area or is not finite.
+        ValueError: the box has no area, is not finite, or is far larger than the picture.
     """
     x0, y0, x1, y1 = (float(side) for side in box)
     if not (math.isfinite(x0 + y0 + x1 + y1) and x1 > x0 and y1 > y0):
@@ -31,8 +33,13 @@ def crop_resize(
         )
     left, top, right, bottom = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
     part = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    if part.shape[:2] != (bottom - top, right - left):
-        canvas = np.zeros((bottom - top, right - left, 3), np.uint8)
+    height, width = bottom - top, right - left
+    if height * width > max(LARGEST, 4 * part.shape[0] * part.shape[1]):
+        raise ValueError(
+            f"box ({x0}, {y0}, {x1}, {y1}) is far larger than the picture; pixels of the picture were expected."
+        )
+    if part.shape[:2] != (height, width):
+        canvas = np.zeros((height, width, 3), np.uint8)
         if part.size:
             y, x = max(-top, 0), max(-left, 0)
             canvas[y : y + part.shape[0], x : x + part.shape[1]] = part

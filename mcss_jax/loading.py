@@ -32,6 +32,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "stem": get_args(Stem),
     "precision": ("float32", "bfloat16"),
 }
+# Largest side of an input, pixels: far beyond what anybody trains on, and still what a machine can hold.
+LARGEST_IMAGE = 4096
 
 
 def load(workdir: str | Path, step: int | None = None) -> model.Model:
@@ -43,12 +45,10 @@ def load(workdir: str | Path, step: int | None = None) -> model.Model:
         say or has values that are not finite.
     """
     folder = Path(workdir).expanduser()
-    config, card = (_read(folder / name) for name in ("config.json", "card.json"))
+    config, card = (read_json(folder / name) for name in ("config.json", "card.json"))
     if "imported" in card:
         raise ValueError(f"{folder} holds imported weights: an encoder, and a head that nobody has trained")
-    size = card.get("image_size")
-    if not isinstance(size, int):
-        raise ValueError(f"{folder / 'card.json'} has image_size {size!r}; a number of pixels was expected")
+    size = image_size(card, folder / "card.json")
     check_network(config, folder / "config.json")
     method = Method(network=network_of(config))
     statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
@@ -78,6 +78,16 @@ def check_network(config: Mapping[str, Any], source: str | Path) -> None:
             )
 
 
+def image_size(card: Mapping[str, Any], source: str | Path) -> int:
+    """Side of the network's input, pixels, of a run's card. Raises ValueError; `source` is where it was found."""
+    size = card.get("image_size")
+    if type(size) is not int or not 1 <= size <= LARGEST_IMAGE:
+        raise ValueError(
+            f"{source} has image_size {size!r}; a number of pixels was expected, from 1 to {LARGEST_IMAGE}"
+        )
+    return size
+
+
 def check_finite(state: TrainState, source: str) -> None:
     """Raises ValueError naming a weight or statistic that is NaN or infinite; `source` is where it was found."""
     used = {"params": state.params, "batch_stats": state.batch_stats, "statistics": state.statistics}
@@ -90,7 +100,11 @@ def check_finite(state: TrainState, source: str) -> None:
         )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object in a run's folder.
+
+    Raises FileNotFoundError when it is not there, ValueError naming the file when it is something else.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"{file.parent} is not the folder of a run: it has no {file.name}")
     try:

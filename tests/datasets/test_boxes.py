@@ -64,7 +64,25 @@ def test_of_several_people_the_largest_is_taken_aloud(tmp_path: Path) -> None:
         ("frame,x0,y0,x1,y1,x0\n0,1,2,3,4,5\n", "are not understood"),
         ("frame,x0,y0,x1,y1\n0,1,2,three,4\n", "row 2 reads '0,1,2,three,4'; 5 values were expected"),
         ("frame,x0,y0,x1,y1\n0,1,2,3\n", "row 2 reads '0,1,2,3'; 5 values"),
-        ("frame,x0,y0,x1,y1\n0,1,2,nan,4\n", "with numbers for frame, x0, y0, x1, y1"),
+        ("frame,x0,y0,x1,y1\n0,1,2,nan,4\n", "with numbers below 2147483648 for frame, x0, y0, x1, y1"),
+        (
+            "frame,x0,y0,x1,y1\n0,-3e9,2,3,4\n",
+            "row 2 reads '0,-3e9,2,3,4'; 5 values were expected, with numbers below",
+        ),
+        ("frame,x0,y0,x1,y1\n1e30,1,2,3,4\n", "with numbers below 2147483648 for frame"),
+        (
+            "frame,x0,y0,x1,y1\n0.5,1,2,3,4\n",
+            "row 2 reads '0.5,1,2,3,4'; a whole number from 0 was expected for frame",
+        ),
+        ("image_id,x,y,w,h\n-5,1,2,3,4\n", "a whole number from 0 was expected for image_id"),
+        (
+            "0,1,10,20,40,100,1\n",
+            "row 1 reads '0,1,10,20,40,100,1'; a whole number from 1 was expected for frame",
+        ),
+        (
+            "frame,x0,y0,x1,y1\n" + "1" * 140_000,
+            "is not a CSV file in UTF-8: field larger than field limit (131072); ",
+        ),
         ("frame,x0,y0,x1,y1\n0,3,2,3,4\n", "a box without area"),
         ("frame,x,y,w,h\n0,3,2,-3,4\n", "a box without area"),
         ("frame,x0,y0,x1,y1\n", "holds no box"),
@@ -76,6 +94,17 @@ def test_bad_files_are_told_in_one_sentence(tmp_path: Path, text: str, told: str
     with pytest.raises(ValueError, match=re.escape(told)) as caught:
         boxes.read_csv(given_file(tmp_path, text))
     assert "boxes.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [OWN.replace("left", "d\u00f6ner").encode("latin-1"), b"\0\0\0\x20ftypisom\xff\xfe"]
+)
+def test_other_kinds_of_files_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "moves.mp4").write_bytes(content)
+    with pytest.raises(
+        ValueError, match="moves.mp4 is not a CSV file in UTF-8: 'utf-8' codec can't decode .*; accepted"
+    ):
+        boxes.read_csv(tmp_path / "moves.mp4")
 
 
 def test_missing_file() -> None:

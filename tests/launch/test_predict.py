@@ -95,7 +95,7 @@ def test_what_is_written(written: Path) -> None:
     with np.load(written / "predictions.npz", allow_pickle=False) as archive:
         found = {name: archive[name] for name in archive.files}
     readme = (written / "README.txt").read_text("utf-8")
-    for name in found:
+    for name in (*found, "file", "time_s", "views", "spread_mm"):
         assert re.search(rf"\b{name}\b", readme), f"{name} is not explained"
     assert found["joint_names"].tolist() == list(skeleton.JOINTS)
     assert found["camera_names"].tolist() == ["left", "right <script>"]
@@ -348,7 +348,7 @@ def test_nothing_is_written_where_nobody_is(is_open: None, tmp_path: Path) -> No
     with pytest.raises(
         ValueError,
         match=r"still\.mp4: nothing could be predicted\..*nothing moves.*--boxes=whole\. still: nobody was found in "
-        r"frames 0 to 19; nothing is written for them\.$",
+        r"frames 0 to 19, which the tables leave out\.$",
     ):
         predict.predict(Predict(source=str(source), output=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
@@ -369,14 +369,14 @@ def test_a_camera_without_anybody_leaves_no_video(is_open: None, tmp_path: Path)
     assert [path.name for path in output.glob("*.mp4")] == ["overlay_walk.mp4"]
     assert video.probe(output / "overlay_walk.mp4").frame_rate == pytest.approx(25 / 4)
     assert [row["frame"] for row in rows_of(output / "predictions.csv")] == ["0", "4", "8", "12", "16", "20"]
-    assert "still: nobody was found in frames 0, 4, 8, 12, 16, 20;" in (output / "README.txt").read_text()
+    assert "still: nobody was found in frames 0 to 20, which the" in (output / "README.txt").read_text()
 
 
 def test_earlier_results_are_not_lost(is_open: None, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     output = tmp_path / "out"
     output.mkdir()
-    for name in ("instants.csv", "overlay_left.mp4", "thesis.txt"):
+    for name in ("instants.csv", "overlay_mine.mp4", "thesis.txt"):
         (output / name).write_text("earlier")
     config = Predict(source=str(tmp_path / "a.png"), output=str(output))
     with pytest.raises(FileExistsError, match="is not empty; give --overwrite, or another folder"):
@@ -387,11 +387,13 @@ def test_earlier_results_are_not_lost(is_open: None, tmp_path: Path) -> None:
         predict.predict(dataclasses.replace(again, source=str(tmp_path / "b.png")))
     assert sorted(path.name for path in output.iterdir()) == [
         "instants.csv",
-        "overlay_left.mp4",
+        "overlay_mine.mp4",
         "thesis.txt",
     ]
     predict.predict(again)
     names = {path.name for path in output.iterdir()}
-    assert names == {"README.txt", "predictions.csv", "predictions.npz", "thesis.txt", "viewer.html"}
+    assert names == {
+        "README.txt", "overlay_mine.mp4", "predictions.csv", "predictions.npz", "thesis.txt", "viewer.html",
+    }  # fmt: skip
     with pytest.raises(FileExistsError, match="is a file; name a folder"):
         predict.predict(dataclasses.replace(again, output=str(tmp_path / "a.png")))

@@ -99,8 +99,9 @@ def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path: Path) -> None:
 def test_earlier_results_stay_until_the_new_ones_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (TABLE, "instants.csv", "overlay_left.mp4", "thesis.txt"):
+    for name in (TABLE, "instants.csv", "overlay_left.mp4", "overlay_mine.mp4"):
         (tmp_path / name).write_text("earlier")
+    np.savez(tmp_path / PREDICTIONS, camera_names=np.array(["left", "right"]))
     with pytest.raises(FileExistsError, match="is not empty; give --overwrite, or another folder"):
         with staged(tmp_path, overwrite=False):
             pass
@@ -108,7 +109,9 @@ def test_earlier_results_stay_until_the_new_ones_are_there(
         with staged(tmp_path, overwrite=True) as folder:
             (folder / TABLE).write_text("new")
             raise KeyboardInterrupt
-    assert names_in(tmp_path) == ["instants.csv", "overlay_left.mp4", TABLE, "thesis.txt"]
+    assert names_in(tmp_path) == [
+        "instants.csv", "overlay_left.mp4", "overlay_mine.mp4", TABLE, PREDICTIONS,
+    ]  # fmt: skip
     assert (tmp_path / TABLE).read_text() == "earlier"
 
     def removed(path: Path, missing_ok: bool = False) -> None:
@@ -121,7 +124,36 @@ def test_earlier_results_stay_until_the_new_ones_are_there(
         for name in (TABLE, "overlay_right.mp4"):
             (folder / name).write_text("new")
         monkeypatch.setattr(Path, "unlink", removed)
-    assert names_in(tmp_path) == ["overlay_right.mp4", TABLE, "thesis.txt"]
+    # A film of a camera that no earlier predictions name is not one of theirs.
+    assert names_in(tmp_path) == ["overlay_mine.mp4", "overlay_right.mp4", TABLE]
+
+
+@pytest.mark.parametrize(
+    "kind", ["none", "no archive", "damaged", "objects", "other arrays", "names that lead elsewhere"]
+)
+def test_films_stay_where_it_is_not_known_whose_they_are(tmp_path: Path, kind: str) -> None:
+    inner = tmp_path / "out" / "overlay_a"
+    inner.mkdir(parents=True)
+    for path in (inner.parent / "overlay_left.mp4", tmp_path / "x.mp4"):
+        path.write_text("recorded")
+    names = {
+        "objects": {"camera_names": np.array(["left", 1], object)},
+        "other arrays": {"names": np.array(["left"])},
+        "names that lead elsewhere": {"camera_names": np.array(["a/../../x"])},
+    }
+    if kind in names:
+        np.savez(inner.parent / PREDICTIONS, **names[kind])
+    elif kind == "damaged":
+        np.savez_compressed(inner.parent / PREDICTIONS, camera_names=np.arange(9000))
+        stored = bytearray((inner.parent / PREDICTIONS).read_bytes())
+        stored[200:300] = bytes(100)
+        (inner.parent / PREDICTIONS).write_bytes(stored)
+    elif kind == "no archive":
+        (inner.parent / PREDICTIONS).write_bytes(b"PK\x03\x04 not for long")
+    with staged(tmp_path / "out", overwrite=True):
+        pass
+    assert names_in(tmp_path) == ["out", "x.mp4"]
+    assert names_in(tmp_path / "out") == ["overlay_a", "overlay_left.mp4"]
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:

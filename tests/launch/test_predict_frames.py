@@ -164,10 +164,30 @@ def test_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("indices", "words"), [([], ""), ([4], "4"), ([0, 1, 2, 5, 7, 8], "0 to 2, 5, 7 to 8")]
-)
-def test_spans(indices: list[int], words: str) -> None:
-    assert predict_frames.spans(indices) == words
+    "box",
+    [(-30, 10, -10, 40), (160, 10, 190, 40), (10, -40, 30, -9), (10, 120, 30, 190), (0.1, 0.2, 0.4, 0.9),
+     (0, 0, 2000, 9), (0, 0, 1e30, 1e30), (0, 0, 2, 2), (0, 0, 1280, 9), (-30, 0, 1, 31), (159, 119, 170, 130)],
+)  # fmt: skip
+def test_boxes_that_can_be_nobodys(walk: Path, tmp_path: Path, box: tuple[float, ...]) -> None:
+    """Beside the picture of 160 x 120, of less than 2 px (shares of the picture), or far larger; the last four pass."""
+    track = boxes.Track(np.array([3]), np.array([box], float))
+    found, notes, _ = read(
+        dataclasses.replace(open_scene(walk).cameras[0], boxes=track), tmp_path, margin=0.0, every=10
+    )
+    is_somebody = box[3] in (2, 31, 130) or box[2] == 1280
+    assert [np.isfinite(frame.square).all() for frame in found] == [is_somebody] * 3 + [False] * 2
+    if is_somebody:
+        assert notes == []
+        return
+    assert len(notes) == 1 and notes[0].startswith(
+        "walk: boxes of 3 frames are left out, whose squares lie be"
+    )
+    assert notes[0].endswith("pixels of the original picture are expected")
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (160, 120)).save(picture)
+    given = boxes.Track(np.array([0]), np.array([box], float))
+    (one,), notes, _ = read(Camera("all", (picture,), given, frames=1), tmp_path, margin=0.0)
+    assert np.isnan(one.square).all() and notes[0].startswith("all: boxes of 1 picture are left out")
 
 
 def test_calls_are_made_ahead_and_in_order() -> None:
@@ -200,14 +220,17 @@ def at_instants(times: np.ndarray, interval: float, rate: float = 25.0) -> list[
 
 
 def nearest_of_all(times: np.ndarray, interval: float, rate: float) -> list[int]:
-    """The same by looking at all frames for every instant; a frame is given once, to its own instant."""
-    found = []
+    """The same by looking at all frames for every instant, and at all instants for the frame that is nearest.
+
+    A frame is given once, to its own instant: the earlier one on a tie.
+    """
+    found, numbers = [], np.arange(-1000, 1000)
     first, last = times[0] - 0.5 / rate, times[-1] + 0.5 / rate
-    for instant in range(-1000, 1000):
+    for instant in numbers:
         at = instant * interval
         if first - 1e-6 <= at <= last + 1e-6:
             index = int(np.argmin(np.round(np.abs(times - at), 6)))
-            if predict_frames.instant_of(times[index], interval) == instant:
+            if numbers[np.argmin(np.round(np.abs(times[index] - numbers * interval), 6))] == instant:
                 found.append(index)
     return found
 
@@ -265,6 +288,16 @@ def test_a_video_in_which_no_instant_lies(walk: Path, tmp_path: Path) -> None:
     found, notes, _ = read(camera, tmp_path, every=1000)
     assert found == [] and len(notes) == 1
     assert "no multiple of 40 s of the scene's clock lies in it; give a smaller --every" in notes[0]
+
+
+def test_why_a_camera_gives_nothing_is_said_beside_what_the_finder_says(
+    walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict_frames.static_camera, "UNSURE", 1.1)
+    camera = dataclasses.replace(open_scene(walk).cameras[0], offset=0.5)
+    found, notes, _ = read(camera, tmp_path, every=1000)
+    assert found == [] and len(notes) == 2
+    assert "was not found for sure" in notes[0] and "no multiple of 40 s of the scene's clock" in notes[1]
 
 
 def test_given_boxes_of_a_long_track() -> None:

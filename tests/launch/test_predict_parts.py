@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datasets import boxes, video
-from launch import predict_instants, predict_overlay, predict_run, predict_thumbnails, viewer
+from launch import predict_instants, predict_notes, predict_overlay, predict_run, predict_thumbnails, viewer
 from launch.predict_frames import NOBODY, Frame
 from launch.predict_pictures import Opened
 from launch.predict_run import Views
@@ -198,7 +198,7 @@ def test_batches_and_frames_without_anybody() -> None:
     assert spy.sizes == [2, 4, 4]  # the last is padded: one program less
     np.testing.assert_allclose(found.out.embedding[:, 0], found.index, atol=0.01)
     assert found.size.tolist() == [[16, 12]] * 7 and found.joints.shape == (7, 17, 2)
-    assert notes == ["left: nobody was found in frames 2 to 3, 9; nothing is written for them"]
+    assert notes == ["left: nobody was found in frames 2 to 3, 9, which the tables leave out"]
     assert sorted(index for index, _ in small.kept.values()) == found.index.tolist()
 
 
@@ -211,5 +211,36 @@ def test_nobody_at_all(tmp_path: Path) -> None:
             thumbnails=Thumbnails(1, 8), film=film,  # type: ignore[arg-type]
         )  # fmt: skip
     assert found is None
-    assert notes == ["all: nobody was found in pictures 0 to 1; nothing is written for them"]
+    assert notes == ["all: nobody was found in a.png to b.png, which the tables leave out"]
     assert len(list(video.frames(tmp_path / "a.mp4"))) == 2
+
+
+# -------- what is said
+
+
+def test_the_note_of_empty_frames_is_short() -> None:
+    """Neighbours are the frames looked at, whatever lies between; and ten runs are enough."""
+    said: list[str] = []
+    camera = Camera("left", (Path("left.mp4"),), "whole", rate=25)
+    for numbers, empty in ((range(0, 900, 9), range(9, 27)), (range(400), range(0, 400, 2)), ([0, 4], [0])):
+        frames = [frame(i, i / 25, NOBODY if i in empty else None) for i in numbers]
+        predict_run.predict(
+            Spy(), camera, iter(frames), margin=0.1, batch=400, notes=said,
+            thumbnails=Thumbnails(1, 8),  # type: ignore[arg-type]
+        )  # fmt: skip
+    assert said == [
+        f"left: nobody was found in {frames}, which the tables leave out"
+        for frames in ("frames 9 to 18", "frames 0, 2, 4, 6, 8, 10, 12, 14, 16, 18 and 190 more", "frame 0")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("marked", "words"), [([], ""), ([4], "4"), ([0, 1, 2, 5, 7, 8], "0 to 2, 5, 7 to 8")]
+)
+def test_spans(marked: list[int], words: str) -> None:
+    assert predict_notes.spans((i, i in marked) for i in range(10)) == words
+
+
+def test_counted() -> None:
+    found = [predict_notes.counted(count, "view") for count in (0, 1, 2, 1234)]
+    assert found == ["0 views", "1 view", "2 views", "1,234 views"]

@@ -38,6 +38,12 @@ def test_one_video(tmp_path: Path) -> None:
     assert open_scene(tmp_path, "whole").cameras[0].boxes == "whole"
 
 
+def test_a_folder_by_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film(tmp_path / "jump.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert open_scene(".").name == tmp_path.name
+
+
 def test_a_scene_and_its_boxes(tmp_path: Path) -> None:
     film(tmp_path / "left.mp4")
     film(tmp_path / "right.mp4", rate=50)
@@ -84,6 +90,14 @@ def test_boxes_of_pictures_by_name_or_number(tmp_path: Path) -> None:
     csv.write_text("file,frame,x0,y0,x1,y1\nd.png,0,1,1,5,5\n")
     with pytest.raises(ValueError, match=r"has a box for d\.png, which is not among the 3 pictures"):
         open_scene(tmp_path, str(csv))
+    picture(tmp_path / "a.jpg")
+    csv.write_text("file,frame,x0,y0,x1,y1\nb,0,1,1,5,5\na,0,1,1,5,5\n")
+    with pytest.raises(
+        ValueError, match=r"has a box for a, which may be a\.jpg or a\.png; give the whole name"
+    ):
+        open_scene(tmp_path, str(csv))
+    csv.write_text("file,frame,x0,y0,x1,y1\na.png,0,1,1,5,5\na.jpg,0,2,2,5,5\n")
+    np.testing.assert_array_equal(open_scene(tmp_path, str(csv)).cameras[0].boxes.box[:, 0], [2, 1])
     with pytest.raises(ValueError, match="finds the person who moves in a video, but .* holds pictures"):
         open_scene(tmp_path, "static")
     with pytest.raises(FileNotFoundError, match="statik: no such file; a CSV file of person boxes"):
@@ -155,13 +169,31 @@ def test_boxes_of_other_videos_are_refused(tmp_path: Path) -> None:
         open_scene(tmp_path, str(csv))
 
 
+def test_one_video_of_a_scene_takes_its_own_boxes(tmp_path: Path) -> None:
+    csv = tmp_path / "boxes.csv"
+    csv.write_text("camera,frame,x0,y0,x1,y1\njump,0,1,1,5,5\nrun,0,2,2,6,6\n")
+    for source in (film(tmp_path / "jump.mp4"), tmp_path):
+        np.testing.assert_array_equal(open_scene(source).cameras[0].boxes.box, [[1, 1, 5, 5]])
+    with pytest.raises(ValueError, match="has boxes for jump, run; those of walk were expected"):
+        open_scene(film(tmp_path / "walk.mp4"))
+
+
+def test_who_is_left_out_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("frame,id,x0,y0,x1,y1\n0,1,1,1,5,5\n0,2,1,1,9,9\n")
+    (note,) = open_scene(film(tmp_path / "jump.mp4")).notes
+    assert note.endswith("boxes.csv: 2 people are listed; id 2 is taken, who covers the largest area.")
+
+
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="none: there is no such file or folder; a picture"):
         open_scene(tmp_path / "none")
     (tmp_path / "song.mp3").write_bytes(b"la")
     with pytest.raises(ValueError, match=r"song\.mp3 is neither a picture nor a video; a picture \(\.jpg"):
         open_scene(tmp_path / "song.mp3")
-    with pytest.raises(ValueError, match="holds no videos"):
+    (tmp_path / "inner").mkdir()
+    with pytest.raises(
+        ValueError, match=r"holds no pictures and no videos; a picture \(\.jpg, .*, a folder of pict"
+    ):
         open_scene(tmp_path)
     picture(tmp_path / "a.png")
     film(tmp_path / "b.mp4")

@@ -104,6 +104,12 @@ def test_a_view_opens_as_its_camera_sees_it(page: Path, tmp_path: Path) -> None:
         chromium.open(page)
         captions = "[...document.querySelectorAll('.view figcaption')].map(x => x.textContent)"
         assert chromium.value(captions) == ["whole: frame 0", "late: no picture", "lost: frame 0"]
+        # The bar that stays at the bottom hides neither the choice nor the drawing.
+        chromium.shape(1200, height=800)
+        edge = "document.querySelector('%s').getBoundingClientRect()"
+        bottom, top = edge % "#shown" + ".bottom", edge % ".controls" + ".top"
+        assert chromium.value(f"{top} - {bottom}") > 0
+        assert chromium.value(f"{top} - {edge % '.solid'}.bottom") >= 0
         absent = "[...document.querySelectorAll('.view')].map(x => x.classList.contains('absent'))"
         assert chromium.value(absent) == [False, True, False]
         assert chromium.value("turn") == {"yaw": 0.5, "pitch": 0.25}
