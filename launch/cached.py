@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Int, UInt8
 
 from datasets import pipeline, sampling
-from launch import hosts
+from launch import hosts, out_of_memory
 
 # The network needs room beside the pictures.
 SHARE = 0.8
@@ -26,11 +26,9 @@ AT_ONCE = 64
 
 
 def free_bytes(device: jax.Device) -> int:
-    """Memory that can still be had on a device; on a CPU the machine's."""
-    found = device.memory_stats()
-    if found is None:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return found["bytes_limit"] - found["bytes_in_use"]
+    """Memory that can still be had on a device; the machine's where the device does not tell, as a CPU does not."""
+    found = out_of_memory.free_bytes(device)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if found is None else found
 
 
 @dataclasses.dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from launch import hosts, locks
+from launch import hosts, locks, stopping
 
 # A file server gives up the lock of a host that vanished when its lease ends (NFSv4 on Linux: 90 s).
 ATTEMPTS = 25
@@ -17,9 +17,10 @@ SECONDS_BETWEEN = 5.0
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Locks the folder of a run, made if needed; all processes of the run must call it.
+def held(folder: Path, stop: stopping.Stop) -> Iterator[bool]:
+    """Locks the folder of a run, made if needed: True, or False when told to stop while it waits for the lock.
 
+    All processes of the run must call it, and all get the same.
     Where the file system has no locks it warns and goes on: they only guard against a second training by mistake, and
     users of a cluster cannot change how its file system is mounted.
 
@@ -35,7 +36,8 @@ def held(folder: Path) -> Iterator[None]:
                         f"another training is at work in {folder}; wait for it, stop it, or use another --workdir"
                     )
             # Process 0's word, in each round anew: who waits long in a single exchange may be given up (gloo: 30 s).
-            if hosts.gather(np.asarray(mine))[0]:
+            ours = bool(hosts.gather(np.asarray(mine))[0])
+            if ours:
                 break
             if attempt == 1:
                 seconds = SECONDS_BETWEEN * (attempts - 1)
@@ -44,7 +46,9 @@ def held(folder: Path) -> Iterator[None]:
                     f"for {seconds:.0f} s"
                 )
             time.sleep(SECONDS_BETWEEN)
-        yield
+            if stop.wanted():
+                break
+        yield ours
 
 
 def _hosts_may_vanish() -> bool:

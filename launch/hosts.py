@@ -6,6 +6,7 @@ With one process there is nobody to agree with, and every function here says so 
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -26,10 +27,12 @@ from mcss_jax import parallel
 OWN = ("data_dir", "workdir", "decode_threads", "coordinator_address", "process_id", "coordinator_timeout")
 # How long JAX itself goes on after our own limit, seconds: it would end the process without a sentence.
 SPARE = 600
-# Seconds that a process which ends waits for the others.
-SHUTDOWN = 60
+# Seconds that a process which ends waits for the others: so long it keeps those who wait for one that failed.
+SHUTDOWN = 20
 # Seconds within which a file of one process has to be seen by the others.
 VISIBLE = 10.0
+# Numbers the questions of `agree_to_stop`, from the first in this process on, as JAX does.
+_questions = itertools.count(1)
 
 
 def first() -> bool:
@@ -178,9 +181,10 @@ def compare_settings(config: settings.Train) -> None:
     """`compare` for the code itself and every setting that decides what the processes do together."""
     if jax.process_count() == 1:
         return
-    revision = provenance.revision()
+    with together("read the code"):
+        revision, code = provenance.revision(), provenance.code()
     # By itself first: other code may have other settings. The revision is only shown: not every copy knows its own.
-    compare({f"the code of revision {revision}" if revision else "the code": provenance.code()})
+    compare({f"the code of revision {revision}" if revision else "the code": code})
     compare({f"--{k}": repr(v) for k, v in dataclasses.asdict(config).items() if k not in OWN})
 
 
@@ -253,9 +257,10 @@ def _appears(file: Path) -> bool:
     return True
 
 
-def agree_to_stop(step: int) -> bool:
-    """Whether this is the step after which all processes stop, since one was told to (SIGTERM); False with one process.
+def agree_to_stop() -> bool:
+    """Whether all processes stop now, since one of them was told to (SIGTERM); False with one process.
 
-    To be called after every step, by all.
+    To be asked by all, equally often: JAX lets them stop at the question after the last that any had asked when the
+    signal came. So questions are counted, not steps, of which a resumed run would never ask for that one.
     """
-    return bool(multihost_utils.reached_preemption_sync_point(step))
+    return bool(multihost_utils.reached_preemption_sync_point(next(_questions)))

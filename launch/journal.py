@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from datasets import pipeline
-from launch import hosts, inference, metric_log, settings, sources
+from launch import hosts, inference, metric_log, run_folder, settings, sources
 from mcss_jax.train_step import Report, TrainState
 
 # Embeddings whose summed variance is below this are one point: the metric loss has collapsed.
@@ -31,6 +31,7 @@ class _Interval:
 class Journal:
     """Looks at the reports of updates: all processes at the same ones; process 0 writes them down.
 
+    `first`: the step that the run goes on from, 0 at its beginning.
     `waiting`: the seconds that the loop waits for batches; counted from one look to the next.
     `log`: None on the processes that do not write.
     """
@@ -40,6 +41,7 @@ class Journal:
     waiting: pipeline.Waiting
     embed: inference.Embed
     log: metric_log.MetricLog | None
+    first: int
     _interval: _Interval = dataclasses.field(default_factory=_Interval)
     _warned: set[str] = dataclasses.field(default_factory=set)
 
@@ -54,7 +56,7 @@ class Journal:
         Raises ValueError when loss or gradient are not finite, OSError on the process that cannot write.
         """
         values = {name: float(value) for name, value in report.items()}
-        _check_finite(values, step - self._interval.updates, step)
+        _check_finite(values, step - self._interval.updates, step, saved=self._saved_before(step))
         shown = {f"train/{name}": value for name, value in values.items() if not math.isnan(value)}
         shown |= self._speed()
         if validate:
@@ -75,6 +77,10 @@ class Journal:
         """Says once that records of this process's share cannot be read."""
         if self.source.skipped().records:
             self._warn_once("damage", f"damaged records are masked: {self.source.skipped().reason}")
+
+    def _saved_before(self, step: int) -> bool:
+        """Whether there is a checkpoint of an earlier step, written or being written."""
+        return self.first > 0 or step > self.config.save_every
 
     def _speed(self) -> dict[str, float]:
         seconds = time.perf_counter() - self._interval.start
@@ -97,10 +103,12 @@ class Journal:
             warnings.warn(text, stacklevel=3)
 
 
-def _check_finite(report: dict[str, float], previous: int, step: int) -> None:
+def _check_finite(report: dict[str, float], previous: int, step: int, *, saved: bool) -> None:
     if not math.isfinite(report["loss"]) or not math.isfinite(report["gradient_norm"]):
+        before = "the last checkpoint is from before" if saved else "nothing was saved"
+        where = f" {run_folder.ELSEWHERE}" if saved else ""
         raise ValueError(
             f"the loss or its gradient became non-finite between updates {previous} and {step} (loss "
-            f"{report['loss']}, gradient norm {report['gradient_norm']}); the last checkpoint is from "
-            "before. Lower --learning_rate or --clip_norm"
+            f"{report['loss']}, gradient norm {report['gradient_norm']}); {before}. Lower "
+            f"--learning_rate or --clip_norm{where}"
         )

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from launch import hosts, settings
-from launch.out_of_memory import exhausted
+from launch import hosts, run_folder, settings
+from launch.out_of_memory import exhausted, free_bytes
 from mcss_jax import parallel
 from mcss_jax.train_step import Batch, Report, TrainState
 
@@ -31,13 +31,17 @@ def halved(config: settings.Train, devices: int) -> settings.Train | None:
     return found if _can_be_shared(found, devices) else None
 
 
-def explained(make: Callable[[int], parallel.Step], config: settings.Train, devices: int) -> Step:
+def explained(
+    make: Callable[[int], parallel.Step], config: settings.Train, devices: int, *, resumed: bool = False
+) -> Step:
     """`make(--accumulate)`, whose first call raises ValueError with what would fit where there is too little memory.
 
     Later calls need no more than the first and are passed through. With several processes the first call compiles the
     step, which is not done again, before any of them runs it: a step that is too large for one is refused on all.
+    `resumed`: the run's folder takes no other settings, and the advice says so.
     """
     step = make(config.accumulate)
+    where = f", {run_folder.ELSEWHERE}" if resumed else ""
     called = False
 
     def call(state: TrainState, batch: Batch, rng: Key[Array, ""]) -> tuple[TrainState, Report]:
@@ -48,7 +52,7 @@ def explained(make: Callable[[int], parallel.Step], config: settings.Train, devi
         several = jax.process_count() > 1
         trial = _Trial(make, state, batch, rng, _all_have_room if several else _runs)
         if several and not _all_have_room(step, state, batch, rng):
-            raise ValueError(_advice(trial, config, devices))
+            raise ValueError(_advice(trial, config, devices) + where)
         try:
             return jax.block_until_ready(step(state, batch, rng))
         except jax.errors.JaxRuntimeError as error:
@@ -57,8 +61,8 @@ def explained(make: Callable[[int], parallel.Step], config: settings.Train, devi
         # Not inside the handler: the error holds on to arrays.
         if several:
             # Others may be in the middle of the step, and would not take part in a search.
-            raise ValueError(f"{_problem(batch)}; {_untried(config, devices)}")
-        raise ValueError(_advice(trial, config, devices))
+            raise ValueError(f"{_problem(batch)}; {_untried(config, devices)}{where}")
+        raise ValueError(_advice(trial, config, devices) + where)
 
     return call
 
@@ -107,18 +111,33 @@ def _all_have_room(step: parallel.Step, state: TrainState, batch: Batch, rng: Ke
 
 
 def _has_room(step: parallel.Step, state: TrainState, batch: Batch, rng: Key[Array, ""]) -> bool:
-    """False when a step cannot be compiled for want of memory (TPU), or needs more than a whole device has (GPU)."""
+    """False when a step cannot be compiled for want of memory (TPU), or needs more than a device has left (GPU)."""
     try:
-        compiled = step.mapped.lower(*step.place(state, batch), rng).compile()
+        placed = step.place(state, batch)
+        compiled = step.mapped.lower(*placed, rng).compile()
     except jax.errors.JaxRuntimeError as error:
         if not exhausted(error):
             raise
         return False
-    needed, found = compiled.memory_analysis(), jax.local_devices()[0].memory_stats()
-    if needed is None or found is None:  # not every platform tells
+    device = jax.local_devices()[0]  # the one that --cache=device fills
+    needed, free = compiled.memory_analysis(), free_bytes(device)
+    if needed is None or free is None:  # not every platform tells
         return True
     held = needed.argument_size_in_bytes + needed.output_size_in_bytes - needed.alias_size_in_bytes
-    return held + needed.temp_size_in_bytes <= found["bytes_limit"]
+    return held + needed.temp_size_in_bytes - _bytes_on(device, placed) <= free
+
+
+def _bytes_on(device: jax.Device, tree: Any) -> int:
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    return sum(shard.data.nbytes for x in arrays for shard in x.addressable_shards if shard.device == device)
+
+
+def judged_at_once(config: settings.Train, views: int) -> int:
+    """Views of whole instants that validation embeds at a time: no more than an update, which is known to fit."""
+    blocks = settings.blocks_of(config)
+    update = settings.labelled_size(config) + (0 if blocks is None else 2 * blocks.size)
+    most = min(256, update // (jax.process_count() * config.accumulate))
+    return max(views, most // views * views)
 
 
 def _problem(batch: Batch) -> str:

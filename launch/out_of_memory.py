@@ -13,14 +13,22 @@ def exhausted(error: Exception) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
+def free_bytes(device: jax.Device) -> int | None:
+    """Memory that can still be had on a device; None where its platform does not tell."""
+    found = device.memory_stats() or {}
+    limit = found.get("bytes_limit")
+    return None if limit is None else limit - found.get("bytes_in_use", 0)
+
+
 def sentence(error: Exception, config: Any) -> str:
-    """`out of device memory (what JAX said of it); lower --batch, or ...`, for the settings of any program."""
+    """`out of device memory (what JAX said of it, if more); lower --batch, or ...`, for the settings of any program."""
     # The rest of a long report are tables of what was allocated.
-    said = str(error).partition("RESOURCE_EXHAUSTED:")[2].strip().split("\n")[0].rstrip(".")
+    said = str(error).partition("RESOURCE_EXHAUSTED")[2].lstrip(": ").split("\n")[0].rstrip(". ")
+    reason = f" ({said})" if said else ""
     names = [f"--{name}" for name in LOWER if hasattr(config, name) and name not in _without_effect(config)]
     lower = f"lower {' or '.join(names)}, or " if names else ""
     processor = "" if jax.default_backend() == "cpu" else ", or the processor: JAX_PLATFORMS=cpu"
-    return f"out of device memory ({said}); {lower}use a device with more{processor}"
+    return f"out of device memory{reason}; {lower}use a device with more{processor}"
 
 
 def _without_effect(config: Any) -> set[str]:

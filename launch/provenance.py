@@ -55,10 +55,16 @@ def revision(folder: Path = ROOT) -> str | None:
 
 
 def code(root: Path = ROOT) -> str:
-    """A digest of the programs' own files, their names and all that is in them; known without git, too."""
+    """A digest of the programs' own files, their names and all that is in them; known without git, too.
+
+    Raises OSError for a file that cannot be read.
+    """
     found = hashlib.sha256()
     files = (file for package in PACKAGES for file in (root / package).rglob("*") if file.suffix in CODE)
     for name, file in sorted((file.relative_to(root).as_posix(), file) for file in files):
+        # Editors leave hidden files, some of them links to nowhere (`.#train.py`).
+        if "/." in name or not file.is_file():
+            continue
         for part in (name.encode(), file.read_bytes()):
             found.update(len(part).to_bytes(8, "big") + part)
     return found.hexdigest()[:16]

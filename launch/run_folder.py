@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import jax.numpy as jnp
 
 from launch import flags, settings
 from mcss_jax import checkpoint, loading, skeleton, train_step
+from mcss_jax.loading import read_json
 
 CONFIG, CARD, CHECKPOINTS, FINISHED = "config.json", "card.json", "checkpoints", "finished.json"
 # In the card of weights from elsewhere: where the encoder is from. Nobody has trained the rest of that network.
 IMPORTED = "imported"
+# What advice to change settings ends with once a run's folder takes no others (`claim`).
+ELSEWHERE = "in another --workdir: this run's settings are fixed since its first checkpoint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,17 +29,6 @@ class Run:
     card: dict[str, Any]
     state: train_step.TrainState
     step: int
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises ValueError naming the file when it is not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object")
-    return content
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,6 +78,7 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
             "which are unknown here"
         )
     loading.check_network(stored, folder / CONFIG)
+    _check_types(stored, folder / CONFIG)
     # A setting that is younger than the run had, in effect, its default.
     config = settings.Train(**stored)
     card = read_json(folder / CARD)
@@ -93,15 +87,27 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
             f"{folder} holds imported weights: an encoder, and a head that nobody has trained; train from them with "
             f"python -m launch.train --init_from={workdir}"
         )
-    size = card.get("image_size")
-    if not isinstance(size, int):
-        raise ValueError(f"{folder / CARD} has image_size {size!r}; expected a number of pixels")
+    size = loading.image_size(card, folder / CARD)
     statistics = train_step.PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
     # Its shapes are enough: no start of a program need compile what is overwritten.
     fresh = jax.eval_shape(lambda: initial_state(config, size, statistics))
     restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
     loading.check_finite(restored.state, f"{folder}, step {restored.step}")
     return Run(config, card, restored.state, restored.step)
+
+
+def _check_types(stored: dict[str, Any], source: Path) -> None:
+    """Raises ValueError for a setting that no flag would have given; `source` is where it was found."""
+    for name, hint in typing.get_type_hints(settings.Train).items():
+        if name in stored and not _fits(stored[name], hint):
+            wanted = typing.get_args(hint) or f"a value of type {hint.__name__}"
+            raise ValueError(f"{source} has {name} {stored[name]!r}; expected {wanted}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a setting of type `hint` may be `value`: true is no number here, and 1 is one for a float."""
+    choices = typing.get_args(hint)
+    return value in choices if choices else type(value) in ((int, float) if hint is float else (hint,))
 
 
 def begun(folder: Path) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from datasets import pipeline, sampling
-from launch import cached, labelled, settings, streamed
+from launch import cached, labelled, memory, settings, streamed
 from mcss_jax import train_step
 
 Batches = Generator[tuple[int, Any], None, None]
@@ -118,21 +118,13 @@ class Prepared:
     def validation(self) -> tuple[Iterator[pipeline.Views], int] | None:
         if self._validation is None:
             return None
-        size = judged_at_once(self._config, self._validation.views)
+        size = memory.judged_at_once(self._config, self._validation.views)
         records = np.arange(0, self._validation.records, self._config.validation_stride)
         threads = self._config.decode_threads
         return pipeline.iterate_views(self._validation, size, records, threads=threads), size
 
     def skipped(self) -> pipeline.Skipped:
         return self._loader.skipped
-
-
-def judged_at_once(config: settings.Train, views: int) -> int:
-    """Views of whole instants that validation embeds at a time: no more than an update, which is known to fit."""
-    blocks = settings.blocks_of(config)
-    update = settings.labelled_size(config) + (0 if blocks is None else 2 * blocks.size)
-    most = min(256, update // (jax.process_count() * config.accumulate))
-    return max(views, most // views * views)
 
 
 def open_source(config: settings.Train) -> Source:

@@ -30,12 +30,12 @@ class Stop:
 
     @property
     def received(self) -> bool:
-        """Whether a signal has come, be it after the last question."""
+        """Whether a signal has come to this process, be it after the last question; SIGTERM is JAX's with several."""
         return self._received is not None
 
-    def wanted(self, step: int) -> bool:
-        """Whether to stop after update `step`; to be asked after every update, by every process."""
-        stop = hosts.agree_to_stop(step) if self._joined else self._received is not None
+    def wanted(self) -> bool:
+        """Whether to stop now; to be asked after every update, by every process."""
+        stop = hosts.agree_to_stop() if self._joined else self._received is not None
         # A process that no signal reached stops for another's, and is to be started again with it.
         stopped_by_another = self._joined and self._received is None
         self.preempted = stop and (stopped_by_another or self._received in PREEMPTION)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from datasets import pipeline, sampling
 from datasets.synthetic_multiview import stream
 from datasets.synthetic_multiview.streamed_takes import Takes
-from launch import labelled, settings
+from launch import labelled, memory, settings
 from mcss_jax import train_step
 
 # Subjects as in `synthetic_multiview/studio`.
@@ -38,9 +38,11 @@ def judged_takes(config: settings.Train, judge: Judge) -> Takes:
     return Takes(JUDGES[judge], FIRST_JUDGED[judge], config.seed, config.stream_size)
 
 
-def views_of(takes: Takes, records: Int[np.ndarray, " n"]) -> Iterator[pipeline.Views]:
-    """All views of records, rendered, in batches of at most `JUDGED_AT_ONCE` pictures."""
-    at_once = max(1, JUDGED_AT_ONCE // takes.cameras)
+def views_of(
+    takes: Takes, records: Int[np.ndarray, " n"], size: int = JUDGED_AT_ONCE
+) -> Iterator[pipeline.Views]:
+    """All views of records, rendered, in batches of at most `size` pictures, or of one record."""
+    at_once = max(1, size // takes.cameras)
     for first in range(0, len(records), at_once):
         part = records[first : first + at_once]
         every = np.tile(np.arange(takes.cameras), (len(part), 1))
@@ -152,7 +154,8 @@ class Streamed:
             return None
         takes = judged_takes(self._config, "validation")
         records = np.arange(0, len(takes), self._config.validation_stride)
-        return views_of(takes, records), JUDGED_AT_ONCE
+        size = min(JUDGED_AT_ONCE, memory.judged_at_once(self._config, takes.cameras))
+        return views_of(takes, records, size), size
 
     def skipped(self) -> pipeline.Skipped:
         return pipeline.Skipped()

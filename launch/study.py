@@ -221,7 +221,7 @@ def do_what_is_left(
                     continue
                 progress.say(f"run {k} of {len(runs)}: {run}")
                 trained = do_run(run, results, judge, judged)
-            if (trained is not None and trained.stopped) or stop.wanted(k):
+            if (trained is not None and trained.stopped) or stop.wanted():
                 progress.say(f"stopped in run {k} of {len(runs)}; the same command goes on from there")
                 return stop.preempted or (trained is not None and trained.preempted)
     return False

@@ -10,6 +10,7 @@ one --workdir that all can see; see "Devices and hosts".
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -41,8 +42,8 @@ from mcss_jax.train_step import TrainState
 class Trained:
     """What a call of `train` did: the run's folder, the step it reached, whether that is the last one.
 
-    `preempted`: it was a scheduler's signal that stopped it, not the user; `stopped`: any signal came, be it during
-    the last update.
+    `preempted`: it was a scheduler's signal that stopped it, not the user; `stopped`: a signal came to this process
+    (SIGTERM aside where there are several, which JAX takes), be it during the last update.
     """
 
     folder: Path
@@ -67,18 +68,21 @@ def _begin(config: settings.Train) -> tuple[sources.Source, dict[str, Any], Trai
     return source, source.card | mean | origin, state
 
 
-def _claim(config: settings.Train, card: dict[str, Any], stack: contextlib.ExitStack) -> Path:
-    """The run's folder, written to by process 0 alone and locked until `stack` ends.
+def _claim(
+    config: settings.Train, card: dict[str, Any], stop: stopping.Stop, stack: contextlib.ExitStack
+) -> bool:
+    """Has the run's folder written to by process 0 alone and locked until `stack` ends; False when told to stop first.
 
     Raises ValueError when it is another run's or when processes see different folders, OSError when it is in use.
     """
     folder = Path(config.workdir).expanduser()
-    stack.enter_context(folder_lock.held(folder))
+    if not stack.enter_context(folder_lock.held(folder, stop)):
+        return False
     with hosts.together("use --workdir"):
         if hosts.first():
             run_folder.claim(config, card)
     hosts.compare_folder(folder, "--workdir")
-    return folder
+    return True
 
 
 def _restored(
@@ -111,7 +115,21 @@ def _open_log(folder: Path, first: int, stack: contextlib.ExitStack) -> metric_l
     with hosts.together("open the log"):
         if not hosts.first():
             return None
+        if not first:
+            _begin_anew(folder)
         return stack.enter_context(metric_log.MetricLog(folder, resumed_from=first))
+
+
+def _begin_anew(folder: Path) -> None:
+    """Removes the mark of an end that is yet to come, and keeps the log of a start that left no checkpoint."""
+    (folder / run_folder.FINISHED).unlink(missing_ok=True)
+    log = folder / metric_log.JSONL
+    if not log.exists() or not log.stat().st_size:
+        return
+    names = (log.with_name(f"{log.name}.before{n}") for n in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
+    log.rename(kept)
+    progress.say(f"an earlier start in {folder} left no checkpoint; its log is kept as {kept.name}")
 
 
 def train(config: settings.Train) -> Trained:
@@ -129,36 +147,40 @@ def train(config: settings.Train) -> Trained:
     settings.check_devices(config, len(devices))
     here = parallel.local(devices)
     if jax.process_count() > 1:
-        hosts.say(f"training on {len(here)} devices of each of {jax.process_count()} processes")
+        each = f"{len(here)} device{'s' if len(here) > 1 else ''}"
+        hosts.say(f"training on {each} of each of {jax.process_count()} processes")
     source, card, state = _begin(config)
     make = functools.partial(parallel.mapped_step, config.parallel, devices)
-    step = memory.explained(make, config, len(devices))
     rng = jax.random.key(config.seed + 1)
     last = min(config.steps, config.stop_after or config.steps)
     position = {"fingerprint": card["fingerprint"], "seed": config.seed}
     waiting = pipeline.Waiting()
+    folder = Path(config.workdir).expanduser()
 
     with contextlib.ExitStack() as stack:
-        folder = _claim(config, card, stack)
+        stop = stack.enter_context(stopping.Stop().watching())
+        if not _claim(config, card, stop, stack):
+            hosts.say(f"stopped while waiting for {folder}; nothing was done")
+            return Trained(folder, 0, False, state, stop.preempted, stop.received)
         checkpoints = stack.enter_context(
             checkpoint.Checkpoints(folder / run_folder.CHECKPOINTS, keep=config.keep)
         )
         state, first = _restored(checkpoints, state, card["fingerprint"])
         state, done = parallel.replicate(state), first
+        step = memory.explained(make, config, len(devices), resumed=first > 0)
         if first:
             hosts.say(f"resuming {folder} at step {first} of {config.steps}")
         log = _open_log(folder, first, stack)
         bar = stack.enter_context(hosts.bar(config.steps, f"train {folder.name}", "step", initial=first))
-        stop = stack.enter_context(stopping.Stop().watching())
         batches = stack.enter_context(contextlib.closing(source.batches(first, last, waiting)))
-        notes = journal.Journal(config, source, waiting, parallel.pmap_embed(here), log)
+        notes = journal.Journal(config, source, waiting, parallel.pmap_embed(here), log, first)
 
         for number, batch in batches:
             notes.count(batch)
             state, report = step(state, batch, rng)
             done = number + 1
             bar.update()
-            stopping_now = stop.wanted(done)
+            stopping_now = stop.wanted()
             saving = done % config.save_every == 0 or done == last or stopping_now
             validating = config.validate_every and (done % config.validate_every == 0 or done == config.steps)
             # What is saved has been looked at, so that no checkpoint holds a state that is not finite.
@@ -173,6 +195,8 @@ def train(config: settings.Train) -> Trained:
                 break
         with hosts.together("save"):
             checkpoints.wait()
+            if done >= config.steps and hosts.first():
+                run_folder.write_text(folder / run_folder.FINISHED, json.dumps({"step": done}) + "\n")
     _say_the_end(config, folder, done, source.skipped())
     return Trained(folder, done, done >= config.steps, state, stop.preempted, stop.received)
 
@@ -193,7 +217,6 @@ def main(config: settings.Train) -> None:
     hosts.initialise(config)
     trained = train(config)
     if trained.finished and hosts.first():
-        (trained.folder / run_folder.FINISHED).write_text(json.dumps({"step": trained.step}) + "\n")
         progress.say(f"finished {trained.step} steps; the run is in {trained.folder}")
     if trained.preempted and not trained.finished:
         sys.exit(stopping.REQUEUE)

@@ -4,11 +4,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from launch import folder_lock, hosts, locks
+from launch import folder_lock, hosts, locks, stopping
 
 CLUSTER = (
     "SLURM_JOB_ID",
@@ -34,11 +35,11 @@ def test_at_home_nobody_waits(
     with (
         locks.held(tmp_path),
         pytest.raises(OSError, match="another training is at work in .*; wait for it, stop it, or use ano"),
-        folder_lock.held(tmp_path),
+        folder_lock.held(tmp_path, stopping.Stop()),
     ):
         pass
     assert capsys.readouterr().out == ""
-    with folder_lock.held(tmp_path), locks.held(tmp_path) as another:
+    with folder_lock.held(tmp_path, stopping.Stop()), locks.held(tmp_path) as another:
         assert not another
 
 
@@ -60,12 +61,23 @@ def test_a_cluster_waits_for_a_lock_that_may_be_nobodys(
 
         monkeypatch.setattr(folder_lock.time, "sleep", sleep)
         with contextlib.nullcontext() if attempts == 4 else pytest.raises(OSError, match="another training"):
-            with folder_lock.held(tmp_path), locks.held(tmp_path) as another:
+            with folder_lock.held(tmp_path, stopping.Stop()), locks.held(tmp_path) as another:
                 assert not another
     assert slept == [folder_lock.SECONDS_BETWEEN] * (attempts // 2)
     said = capsys.readouterr().out
     assert said.count("is locked: another training is at work there, or its host has vanished; trying") == 1
     assert f"for {folder_lock.SECONDS_BETWEEN * (attempts - 1):.0f} s" in said
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGUSR1])
+def test_who_waits_can_be_told_to_stop(
+    name: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(folder_lock, "ATTEMPTS", 2)
+    monkeypatch.setattr(folder_lock.time, "sleep", lambda seconds: signal.raise_signal(name))
+    with locks.held(tmp_path), stopping.Stop().watching() as stop, folder_lock.held(tmp_path, stop) as ours:
+        assert not ours and stop.received and stop.preempted == (name == signal.SIGUSR1)
 
 
 def test_the_wait_outlasts_a_lease() -> None:
@@ -86,5 +98,8 @@ def test_without_locks_training_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.warns(UserWarning, match="nothing keeps others from writing"), folder_lock.held(tmp_path):
+    with (
+        pytest.warns(UserWarning, match="nothing keeps others from writing"),
+        folder_lock.held(tmp_path, stopping.Stop()),
+    ):
         assert (tmp_path / locks.NAME).exists() and hosts.first()

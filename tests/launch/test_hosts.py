@@ -1,8 +1,11 @@
 """Where processes find each other, what they say when they do not; agreement itself is in tests/multiprocess."""
 
+import contextlib
 import dataclasses
+import itertools
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +195,37 @@ def test_a_file_of_another_machine_may_come_later(tmp_path: Path, monkeypatch: p
     later.join()
 
 
+def test_questions_are_counted_whatever_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal before the first question of a run that resumes at step 100 is answered at that question, JAX's 1."""
+    monkeypatch.setattr(hosts, "_questions", itertools.count(1))
+    asked: list[int] = []
+    monkeypatch.setattr(hosts.multihost_utils, "reached_preemption_sync_point", asked.append)
+    for _ in range(3):
+        hosts.agree_to_stop()
+    assert asked == [1, 2, 3]
+
+
+def test_code_that_cannot_be_read_ends_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[str] = []
+
+    @contextlib.contextmanager
+    def together(what: str) -> Iterator[None]:
+        entered.append(what)
+        yield
+
+    def unreadable() -> str:
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(hosts, "together", together)
+    monkeypatch.setattr(hosts.provenance, "code", unreadable)
+    with pytest.raises(OSError, match="Input/output error"):
+        hosts.compare_settings(PAIR)
+    assert entered == ["read the code"]
+
+
 def test_one_process_agrees_with_itself(tmp_path: Path) -> None:
-    assert hosts.first() and not hosts.agree_to_stop(1)
+    assert hosts.first() and not hosts.agree_to_stop()
     hosts.compare({"x": "1"})
     hosts.compare_settings(PAIR)
     hosts.compare_folder(tmp_path / "nowhere", "--workdir")

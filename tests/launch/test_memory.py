@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import hosts, memory, sources
+from launch import hosts, memory, run_folder
 from launch.settings import Train
 from mcss_jax import parallel
 from tests.mcss_jax.test_parallel import compilations
@@ -125,8 +125,7 @@ def test_several_hosts_look_without_running(
 ) -> None:
     """The program reads the batch and writes another: twice its bytes, on a device of one and a half times."""
     size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(BATCH))
-    device = SimpleNamespace(memory_stats=lambda: {"bytes_limit": size * 3 // 2})
-    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    monkeypatch.setattr(memory, "free_bytes", lambda device: size * 3 // 2)
     program = Program()
     message = (
         "with 16 labelled and 24 unlabelled samples in a host's part of the batch; what fits is "
@@ -137,6 +136,45 @@ def test_several_hosts_look_without_running(
     # The step, half of it, and the whole in two parts; none of them was called.
     assert program.lowered == [16, 8, 16]
     assert "looking for what fits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("donated", [True, False])
+def test_what_a_step_needs_of_a_device(donated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice its state, or once where the new one takes the place of the old; what is there already is not asked for."""
+    donate = {"donate_argnums": 0} if donated else {}
+    step = parallel.Step(jax.jit(lambda state, batch, rng: state + 1, **donate), lambda *placed: placed)
+    wanted = (4000 if donated else 8000) + 8
+
+    def fits(free: int | None, state: Any) -> bool:
+        monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+        return memory._has_room(step, state, {}, KEY)
+
+    away = np.zeros(1000, np.float32)
+    assert fits(wanted, away) and not fits(wanted - 9, away) and fits(None, away)
+    here = jax.device_put(away, jax.local_devices()[0])
+    assert fits(wanted - 4000, here) and not fits(wanted - 4009, here)
+    assert not fits(wanted - 4000, jax.device_put(away, jax.local_devices()[1])), "what lies elsewhere is"
+
+
+def test_free_memory_is_what_is_not_in_use() -> None:
+    def free(said: dict[str, int] | None) -> int | None:
+        return memory.free_bytes(SimpleNamespace(memory_stats=lambda: said))  # type: ignore[arg-type]
+
+    assert (free({"bytes_limit": 10, "bytes_in_use": 8}), free({"bytes_limit": 10})) == (2, 10)
+    assert free({"bytes_in_use": 8}) is None and free(None) is None
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_resumed_run_is_told_where_other_settings_go(
+    several: bool, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture
+) -> None:
+    if several:
+        request.getfixturevalue("pair")
+    make = Program().made if several else room_for(32, [])
+    step = memory.explained(make, CONFIG, devices=1, resumed=True)
+    with pytest.raises(ValueError, match=f"--accumulate=2, {run_folder.ELSEWHERE}$"):
+        step(STATE, BATCH, KEY)
+    assert capsys.readouterr().out.count("looking") == (not several)
 
 
 def test_what_one_host_has_no_room_for_is_refused_on_all(
@@ -245,12 +283,14 @@ def test_halving_keeps_what_the_devices_can_share() -> None:
     assert memory.halved(dataclasses.replace(CONFIG, accumulate=16), 1) is None
 
 
-def test_validation_takes_no_more_at_a_time_than_an_update() -> None:
+def test_validation_takes_no_more_at_a_time_than_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
     def at_once(views: int, **changes: Any) -> int:
-        return sources.judged_at_once(dataclasses.replace(CONFIG, **changes), views)
+        return memory.judged_at_once(dataclasses.replace(CONFIG, **changes), views)
 
     assert at_once(4) == 16 + 2 * 24 and at_once(3) == 63
     assert (at_once(4, accumulate=4), at_once(4, method="baseline")) == (16, 16)
     assert at_once(4, labelled="none") == 48
     # Never more than is of use, nor less than an instant.
     assert at_once(14, blocks=200) == 252 and at_once(14, method="baseline", labelled_batch=8) == 14
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert at_once(4) == 8 + 24, "a process embeds alone, and holds half an update"

@@ -1,6 +1,7 @@
 """Real refusals of XLA's, of more memory than any machine can address, are one sentence."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,21 @@ def test_what_to_lower(
     with pytest.raises(SystemExit, match=message) as left:
         command_line.run(monkeypatch, config, lambda _: take(ABSURD), *arguments)
     assert isinstance(left.value.code, str)
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        ("RESOURCE_EXHAUSTED", ""),
+        ("INTERNAL: RESOURCE_EXHAUSTED: ", ""),
+        ("RESOURCE_EXHAUSTED while loading.\nTables", r" \(while loading\)"),
+        ("RESOURCE_EXHAUSTED: no room.", r" \(no room\)"),
+    ],
+)
+def test_jax_may_say_little(report: str, reason: str) -> None:
+    error = jax.errors.JaxRuntimeError(report)
+    assert out_of_memory.exhausted(error)
+    assert re.match(f"out of device memory{reason}; lower --batch", out_of_memory.sentence(error, Evaluate()))
 
 
 def test_on_an_accelerator_the_processor_is_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,5 +57,10 @@ def test_code_is_told_apart_by_its_own_files(tmp_path: Path) -> None:
     assert len(set(seen)) == 5
     (tmp_path / "launch" / "notes.txt").write_text("nothing that runs")
     (tmp_path / "e.py").write_text("not of the programs")
+    # What editors leave: a link to nowhere, which is no file to read, and copies.
+    (tmp_path / "launch" / ".#a.py").symlink_to("somebody@somewhere.99")
+    (tmp_path / "launch" / "gone.py").symlink_to("nowhere")
+    (tmp_path / "launch" / ".copies").mkdir()
+    (tmp_path / "launch" / ".copies" / "a.py").write_text("old")
     assert provenance.code(tmp_path) == seen[-1]
     assert re.fullmatch("[0-9a-f]{16}", provenance.code()) and provenance.code() not in seen

@@ -72,7 +72,8 @@ def test_validation_views_are_of_other_people(config: Train) -> None:
     assert found is not None
     views, size = found
     first = list(views)
-    assert max(len(v.images) for v in first) <= size
+    # No more at a time than an update has: 8 labelled, twice 8 unlabelled.
+    assert max(len(v.images) for v in first) == size == 24
     records = np.concatenate([v.record for v in first])
     assert set(np.diff(np.unique(records))) == {TINY.validation_stride} and len(records) == 7 * 4
     assert np.isfinite(np.concatenate([v.pose for v in first])).all()

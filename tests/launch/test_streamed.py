@@ -77,7 +77,7 @@ def test_the_parts_of_a_stream_share_their_people_and_no_motion(recorder: Record
     found = source.validation()
     assert found is not None
     views, size = found
-    assert [len(v.images) for v in views] == [PER_SUBJECT // 800 * 4] and size == 128
+    assert [len(v.images) for v in views] == [PER_SUBJECT // 800 * 4] and size == 64
     takes = streamed.judged_takes(TINY, "test")
     assert sum(len(v.images) for v in streamed.views_of(takes, np.arange(100))) == 400
     assert {seed for seed, _ in recorder.asked} == {TINY.seed}

@@ -193,7 +193,7 @@ def test_a_folder_in_use_is_refused(config: Train) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
-    config: Train, monkeypatch: pytest.MonkeyPatch
+    config: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Steps 3 to 4 go wrong, nothing is logged there, and the checkpoint due at 4 must not be written."""
     original = train.parallel.mapped_step
@@ -210,7 +210,8 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
 
     monkeypatch.setattr(train.parallel, "mapped_step", broken_step)
     with pytest.raises(
-        ValueError, match="non-finite between updates 1 and 4 .*the last checkpoint is from before"
+        ValueError,
+        match="non-finite between updates 1 and 4 .*; nothing was saved. Lower --learning_rate or --clip_norm$",
     ):
         train.train(dataclasses.replace(config, log_every=100))
     assert checkpoint.steps(Path(config.workdir) / "checkpoints") == []
@@ -219,6 +220,10 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
     monkeypatch.undo()
     assert train.train(dataclasses.replace(config, seed=1, stop_after=2)).step == 2
     assert [record["step"] for record in metric_log.read(config.workdir)] == [1, 2]
+    # Not without a word: what it said before is kept.
+    assert "left no checkpoint; its log is kept as metrics.jsonl.before1" in capsys.readouterr().out
+    kept = (Path(config.workdir) / "metrics.jsonl.before1").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in kept] == [1]
     assert json.loads((Path(config.workdir) / "config.json").read_text())["seed"] == 1
 
 
@@ -296,29 +301,26 @@ def test_an_unwritable_folder(config: Train, tmp_path: Path) -> None:
 
 
 def test_what_a_finished_run_says(
-    straight: train.Trained, config: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    straight: train.Trained,
+    config: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copytree(straight.folder, tmp_path / "run")
+    written: list[bool] = []
+    original = run_folder.write_text
+
+    def write_text(path: Path, text: str) -> None:
+        with locks.held(path.parent) as free:
+            written.append(path.name == "finished.json" and not free)
+        original(path, text)
+
+    monkeypatch.setattr(run_folder, "write_text", write_text)
     train.main(config)
+    assert written[-1], "while the folder is still locked"
     assert json.loads((tmp_path / "run" / "finished.json").read_text()) == {"step": 10}
     assert f"finished 10 steps; the run is in {tmp_path / 'run'}" in capsys.readouterr().out
-
-
-def test_opening_what_is_no_run(straight: train.Trained, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is not the folder of a run .*--workdir="):
-        run_folder.open_run(tmp_path)
-    shutil.copytree(straight.folder, tmp_path / "run")
-    stored = json.loads((tmp_path / "run" / "config.json").read_text())
-    (tmp_path / "run" / "config.json").write_text(json.dumps({**stored, "old": 1}))
-    with pytest.raises(ValueError, match=r"of another version of this program: it has settings \['old'\]"):
-        run_folder.open_run(tmp_path / "run")
-    for content, message in (
-        ("{", "is not readable as JSON"),
-        ("[]", "holds a list; expected a JSON object"),
-    ):
-        (tmp_path / "run" / "config.json").write_text(content)
-        with pytest.raises(ValueError, match=message):
-            run_folder.open_run(tmp_path / "run")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
