@@ -92,6 +92,11 @@ def read_csv(path: str | Path) -> dict[str, Track]:
                 f"{path}: row {line} reads {','.join(cells)!r}; {len(header)} values were expected, "
                 f"with numbers below {LARGEST:.0f} for {', '.join((frame_name, *layout))}."
             )
+        if any(
+            _is_number(row.get(name, "")) and float(row[name]) == 0.0
+            for name in ("conf", "confidence", "score")
+        ):
+            continue
         frame, a, b, c, d = (float(cell) for cell in numbers)
         if frame < first_frame or not frame.is_integer():
             raise ValueError(
@@ -102,11 +107,6 @@ def read_csv(path: str | Path) -> dict[str, Track]:
             c, d = a + c, b + d
         if not (c > a and d > b):
             raise ValueError(f"{path}: row {line} reads {','.join(cells)!r}, a box without area.")
-        if any(
-            _is_number(row.get(name, "")) and float(row[name]) == 0.0
-            for name in ("conf", "confidence", "score")
-        ):
-            continue
         index = int(frame) - first_frame
         person = row.get("id", row.get("track_id", ""))
         track = tracks.setdefault(row.get(camera_name or "", ""), {}).setdefault(person, {})

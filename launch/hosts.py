@@ -27,7 +27,7 @@ from mcss_jax import parallel
 OWN = ("data_dir", "workdir", "decode_threads", "coordinator_address", "process_id", "coordinator_timeout")
 # How long JAX itself goes on after our own limit, seconds: it would end the process without a sentence.
 SPARE = 600
-# Seconds that a process which ends waits for the others: so long it keeps those who wait for one that failed.
+# Seconds that a process which ends waits for the others; also how long they wait when one has failed.
 SHUTDOWN = 20
 # Seconds within which a file of one process has to be seen by the others.
 VISIBLE = 10.0

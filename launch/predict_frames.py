@@ -30,7 +30,10 @@ THREADS = cpu.cores()  # that read, write and cut pictures
 LEAST = 60  # pictures that the finder looks at, if a short clip has them
 NOBODY = np.full(4, np.nan)
 # Squares about given boxes: smaller ones show nobody, larger ones hardly the picture.
-LEAST_SIDE, MOST_SIDES = 2, 8  # pixels; times the picture's longer side
+LEAST_SIDE, MOST_SIDES = (
+    2,
+    8,
+)  # pixels, also those of the box within the picture; times the picture's longer side
 
 Advance = Callable[[int], object]
 Decoding = tuple[int, float, VideoFrame]  # number in the video, seconds on the scene's clock
@@ -116,15 +119,16 @@ def _without_misplaced(frames: Iterator[Frame], camera: Camera, notes: list[str]
         of = counted(misplaced, "frame" if camera.is_video else "picture")
         notes.append(
             f"{camera.name}: boxes of {of} are left out, whose squares lie beside the picture, or are smaller than "
-            f"{LEAST_SIDE} px or larger than {MOST_SIDES} times its longer side; pixels of the original picture are "
-            "expected"
+            f"{LEAST_SIDE} px, or larger than {MOST_SIDES} times its longer side or {crop.LARGEST_SIDE:,} px; pixels "
+            "of the original picture are expected"
         )
 
 
 def _may_show(square: Square, size: tuple[int, int]) -> bool:
-    """Whether a square meets a picture of `size` (width, height), and is of a size that a person's could be."""
-    meets = bool((square[:2] < size).all() and (square[2:] > 0).all())
-    return meets and bool(LEAST_SIDE <= square[2] - square[0] <= MOST_SIDES * max(size))
+    """Whether a square shows some of a picture of `size` (width, height), and is of a size that a person's could be."""
+    within = np.minimum(square[2:], size) - np.maximum(square[:2], 0)
+    most = min(MOST_SIDES * max(size), crop.largest_side(*size))
+    return bool(LEAST_SIDE <= within.min() and square[2] - square[0] <= most)
 
 
 def _pictures(

@@ -122,7 +122,10 @@ def _open_log(folder: Path, first: int, stack: contextlib.ExitStack) -> metric_l
 
 def _begin_anew(folder: Path) -> None:
     """Removes the mark of an end that is yet to come, and keeps the log of a start that left no checkpoint."""
-    (folder / run_folder.FINISHED).unlink(missing_ok=True)
+    finished = folder / run_folder.FINISHED
+    if finished.exists():
+        finished.unlink()
+        progress.say(f"{folder} was finished but has no checkpoint; training begins again")
     log = folder / metric_log.JSONL
     if not log.exists() or not log.stat().st_size:
         return

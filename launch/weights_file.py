@@ -23,17 +23,17 @@ FROM_TORCH = (
     "import sys, torch; from safetensors.torch import save_file; save_file({k: v.contiguous() for k, v in "
     "torch.load(sys.argv[1], map_location='cpu', weights_only=True).items()}, sys.argv[2])"
 )
-# safetensors writes the memory of an array as it lies there: it must lie in C's order.
+# safetensors writes the memory of an array as it lies there: in C's order, then. NumPy's own default is float64.
 FROM_NUMPY = (
-    "import sys, numpy; from safetensors.numpy import save_file; save_file({k: numpy.array(v, order='C') for k, v in "
-    "numpy.load(sys.argv[1], allow_pickle=False).items()}, sys.argv[2])"
+    "import sys, numpy as n; from safetensors.numpy import save_file; save_file({k: n.array(v, 'f4' if v.dtype == 'f8' "
+    "else v.dtype, order='C') for k, v in n.load(sys.argv[1], allow_pickle=False).items()}, sys.argv[2])"
 )
 
 
 def convert_command(program: str, source: Path) -> str:
     """One command that turns a file into safetensors beside it, by `FROM_TORCH` or `FROM_NUMPY`."""
     target = source.with_suffix(".converted.safetensors")  # the source may have the plain ending itself
-    return f'python -c "{program}" {shlex.quote(source.name)} {shlex.quote(target.name)}'
+    return f'python -c "{program}" {shlex.quote(str(source))} {shlex.quote(str(target))}'
 
 
 def _looks_like_safetensors(start: bytes, size: int) -> bool:
@@ -65,7 +65,7 @@ def _advice(file: Path, start: bytes) -> str | None:
         return (
             f"is {found}; reading a pickle can run whatever code it carries, so none is opened here. If its source is "
             "one you trust, convert it on a machine or in a container that holds nothing else, with torch>=2.10 and "
-            f"safetensors installed, and give the result as --source: {convert_command(FROM_TORCH, file)}"
+            f"safetensors installed, and give the result as --source: {convert_command(FROM_TORCH, Path(file.name))}"
         )
     return None
 

@@ -8,14 +8,18 @@ from PIL import Image
 
 # Far larger squares are first averaged down to three times the crop: a third of the time, at most two grey levels off.
 REDUCING_GAP = 3.0
-# Pixels of a square; one that is larger, and three quarters of it black, is a mistake and not a large picture.
-LARGEST = 1 << 26
+LARGEST_SIDE = 8192  # pixels of a square, where the picture itself is no larger
 
 
 def whole(width: int, height: int) -> Float[np.ndarray, "4"]:
     """The square (x0, y0, x1, y1; pixels) about a whole picture."""
     centre, half = np.array([width, height]) / 2, max(width, height) / 2
     return np.concatenate([centre - half, centre + half])
+
+
+def largest_side(width: int, height: int) -> int:
+    """Pixels that the side of a square of such a picture may have: larger ones are a mistake that fills the memory."""
+    return max(LARGEST_SIDE, width, height)
 
 
 def crop_resize(
@@ -34,7 +38,9 @@ def crop_resize(
     left, top, right, bottom = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
     part = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     height, width = bottom - top, right - left
-    if height * width > max(LARGEST, 4 * part.shape[0] * part.shape[1]):
+    if (
+        max(height, width) > largest_side(image.shape[1], image.shape[0]) + 1
+    ):  # its edges may lie between pixels
         raise ValueError(
             f"box ({x0}, {y0}, {x1}, {y1}) is far larger than the picture; pixels of the picture were expected."
         )

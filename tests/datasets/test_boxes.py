@@ -39,7 +39,7 @@ def test_layouts_agree(tmp_path: Path, text: str) -> None:
 
 
 def test_rows_of_zero_confidence_are_absent_and_the_larger_box_of_a_frame_wins(tmp_path: Path) -> None:
-    text = "frame,x,y,w,h,conf\n0,0,0,9,9,0\n1,0,0,5,5,0.5\n1,0,0,6,6,0.4\n"
+    text = "frame,x,y,w,h,conf\n0,0,0,9,9,0\n-1,0,0,0,0,0\n1,0,0,5,5,0.5\n1,0,0,6,6,0.4\n"
     track = boxes.read_csv(given_file(tmp_path, text))[""]
     np.testing.assert_array_equal(track.frame, [1])
     np.testing.assert_array_equal(track.box, [[0, 0, 6, 6]])

@@ -166,15 +166,16 @@ def test_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "box",
     [(-30, 10, -10, 40), (160, 10, 190, 40), (10, -40, 30, -9), (10, 120, 30, 190), (0.1, 0.2, 0.4, 0.9),
-     (0, 0, 2000, 9), (0, 0, 1e30, 1e30), (0, 0, 2, 2), (0, 0, 1280, 9), (-30, 0, 1, 31), (159, 119, 170, 130)],
+     (0, 0, 2000, 9), (0, 0, 1e30, 1e30), (-30, 0, 1, 31), (0, 0, 2, 2), (0, 0, 1280, 9), (-30, 0, 2, 32),
+     (158, 118, 169, 129)],
 )  # fmt: skip
 def test_boxes_that_can_be_nobodys(walk: Path, tmp_path: Path, box: tuple[float, ...]) -> None:
-    """Beside the picture of 160 x 120, of less than 2 px (shares of the picture), or far larger; the last four pass."""
+    """Beside the picture of 160 x 120, with less than 2 px of it, or far larger; the last four pass."""
     track = boxes.Track(np.array([3]), np.array([box], float))
     found, notes, _ = read(
         dataclasses.replace(open_scene(walk).cameras[0], boxes=track), tmp_path, margin=0.0, every=10
     )
-    is_somebody = box[3] in (2, 31, 130) or box[2] == 1280
+    is_somebody = box[3] in (2, 32, 129) or box[2] == 1280
     assert [np.isfinite(frame.square).all() for frame in found] == [is_somebody] * 3 + [False] * 2
     if is_somebody:
         assert notes == []
@@ -188,6 +189,15 @@ def test_boxes_that_can_be_nobodys(walk: Path, tmp_path: Path, box: tuple[float,
     given = boxes.Track(np.array([0]), np.array([box], float))
     (one,), notes, _ = read(Camera("all", (picture,), given, frames=1), tmp_path, margin=0.0)
     assert np.isnan(one.square).all() and notes[0].startswith("all: boxes of 1 picture are left out")
+
+
+def test_no_given_box_is_too_large_for_the_crop(tmp_path: Path) -> None:
+    """Of a large picture a square of eight times its side would be."""
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (1920, 1080)).save(picture)
+    given = boxes.Track(np.array([0]), np.array([[-4000.0, -4000, 5000, 5000]]))
+    (one,), notes, _ = read(Camera("all", (picture,), given, frames=1), tmp_path, margin=0.0)
+    assert np.isnan(one.square).all() and "or larger than 8 times its longer side or 8,192 px" in notes[0]
 
 
 def test_calls_are_made_ahead_and_in_order() -> None:

@@ -64,3 +64,8 @@ def test_a_square_far_larger_than_the_picture(side: float) -> None:
         crop.crop_resize(
             np.zeros((50, 60, 3), np.uint8), np.array([-side / 2, -side / 2, side / 2, side / 2]), 32
         )
+
+
+def test_a_panorama_is_not_far_larger_than_itself() -> None:
+    seen = crop.crop_resize(np.full((20, 12_001, 3), 255, np.uint8), crop.whole(12_001, 20), 32)
+    assert seen.any() and not seen[0].any()
