@@ -45,8 +45,8 @@ def test_freed_memory_is_kept() -> None:
     kept, pages = said(AGAIN.format(before="cpu.keep_memory()"))
     if kept == "False":
         pytest.skip("this C library cannot be told to keep what is freed")
-    assert int(pages) < 1000
-    assert int(said(AGAIN.format(before="None"))[1]) > 40_000
+    assert int(pages) < 40
+    assert int(said(AGAIN.format(before="None"))[1]) > 80  # 48,828, or 95 where pages are of 2 MB
 
 
 @pytest.mark.parametrize(
