@@ -188,6 +188,11 @@ class Skipped:
     reason: str = ""
 
 
+def images_in(batch: dict[str, dict[str, Any]]) -> int:
+    """Pictures of all parts and views of a batch."""
+    return sum(int(np.prod(part["images"].shape[:-3])) for part in batch.values())
+
+
 class Loader:
     """Turns plans into host batches.
 

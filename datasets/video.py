@@ -33,10 +33,8 @@ EXTENSIONS = (
     ".wmv",
 )
 LONG_SIDE = 240  # pixels of the reduced grey pictures that boxes and motion are found on
-PLANAR = (
-    "yuv420p",
-    "yuvj420p",
-)  # brightness of every pixel, colour of every other one in both directions; 8 bits
+# 8 bits; the brightness of every pixel, the colour of every other one in both directions.
+PLANAR = ("yuv420p", "yuvj420p")
 
 Image = UInt8[np.ndarray, "h w 3"]
 Grey = UInt8[np.ndarray, "h w"]
@@ -313,7 +311,7 @@ def crop(frame: av.VideoFrame, box: Float[np.ndarray, "4"], size: int) -> Image:
         size: of the crop, pixels.
 
     Raises:
-        ValueError: the box has no area or is not finite.
+        ValueError: as `crop_resize`.
     """
     if frame.format.name not in PLANAR or frame.width % 2 or frame.height % 2 or not np.isfinite(box).all():
         return crop_resize(picture(frame), box, size)

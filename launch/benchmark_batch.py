@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from datasets.pipeline import images_in as images_in
 from launch import settings
 from mcss_jax import train_step
 
@@ -51,11 +52,6 @@ def random_batch(config: settings.Train, size: int) -> Batch:
 def statistics() -> train_step.PoseStatistics:
     """Mean and scale of the random poses."""
     return train_step.pose_statistics(jnp.asarray(random_poses(1, 64)))
-
-
-def images_in(batch: Batch) -> int:
-    """Pictures of all parts and views."""
-    return sum(int(np.prod(part["images"].shape[:-3])) for part in batch.values())
 
 
 def pairs_in(batch: Batch) -> int:

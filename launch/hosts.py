@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 
 from launch import progress, provenance, settings
 from mcss_jax import parallel
+from mcss_jax.parallel import gather as gather
 
 # Settings in which the processes of one run may differ; all others decide what they do together.
 OWN = ("data_dir", "workdir", "decode_threads", "coordinator_address", "process_id", "coordinator_timeout")
@@ -147,11 +148,6 @@ def initialise(config: settings.Train) -> None:
         )
     if failure:
         raise ValueError(f"{meeting.where} cannot be joined: {failure[0]}{meeting.way_out}") from failure[0]
-
-
-def gather(values: np.ndarray) -> np.ndarray:
-    """Every process's array, stacked in order of process. All processes must call it, with equal shapes."""
-    return parallel.gather(values)
 
 
 def differing(found: np.ndarray) -> dict[int, list[int]]:

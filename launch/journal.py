@@ -7,7 +7,6 @@ import warnings
 from typing import Any
 
 import jax
-import numpy as np
 
 from datasets import pipeline
 from launch import hosts, inference, metric_log, run_folder, settings, sources
@@ -47,7 +46,7 @@ class Journal:
 
     def count(self, batch: dict[str, dict[str, Any]]) -> None:
         """Notes that an update has begun on this process's part of a batch."""
-        self._interval.images += sum(int(np.prod(part["images"].shape[:-3])) for part in batch.values())
+        self._interval.images += pipeline.images_in(batch)
         self._interval.updates += 1
 
     def look(self, step: int, report: Report, state: TrainState, *, validate: bool) -> None:

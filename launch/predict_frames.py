@@ -30,10 +30,8 @@ THREADS = cpu.cores()  # that read, write and cut pictures
 LEAST = 60  # pictures that the finder looks at, if a short clip has them
 NOBODY = np.full(4, np.nan)
 # Squares about given boxes: smaller ones show nobody, larger ones hardly the picture.
-LEAST_SIDE, MOST_SIDES = (
-    2,
-    8,
-)  # pixels, also those of the box within the picture; times the picture's longer side
+LEAST_SIDE = 2  # pixels, of the part within the picture
+MOST_SIDES = 8  # times the picture's longer side
 
 Advance = Callable[[int], object]
 Decoding = tuple[int, float, VideoFrame]  # number in the video, seconds on the scene's clock

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from launch import gallery as galleries
 from launch import progress
 from mcss_jax import parallel, retrieval
-from mcss_jax.crop import crop_resize, whole
+from mcss_jax.model import fitted
 from mcss_jax.train_step import TrainState
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -47,7 +47,7 @@ def read(path: Path, size: int) -> Picture:
             picture = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a readable picture ({error})") from error
-    return crop_resize(picture, whole(picture.shape[1], picture.shape[0]), size)
+    return fitted(picture, size)
 
 
 def embed(state: TrainState, pictures: UInt8[np.ndarray, "n s s 3"], batch: int) -> Float[np.ndarray, "n d"]:
