@@ -15,36 +15,12 @@ scaling    the same batch per device on 1, 2, 4, ... devices; on a CPU the overh
 compile    from the start of a training to its first update, with an empty and with a warm compilation cache
 """
 
-from collections.abc import Callable
-
-from launch import (
-    benchmark_compile,
-    benchmark_input,
-    benchmark_loss,
-    benchmark_metrics,
-    benchmark_plot,
-    benchmark_prepare,
-    benchmark_records,
-    benchmark_scaling,
-    benchmark_step,
-    flags,
-    hosts,
-)
-from launch.benchmark_settings import Benchmark, check_benchmark
-from launch.timing import Row, table
-
-SUITES: dict[str, Callable[[Benchmark], list[Row]]] = {
-    "step": benchmark_step.step_rows,
-    "input": benchmark_input.input_rows,
-    "train": benchmark_input.train_rows,
-    "loss": benchmark_loss.loss_rows,
-    "retrieval": lambda config: benchmark_metrics.retrieval_rows(config.repeats),
-    "metrics": lambda config: benchmark_metrics.metrics_rows(config.repeats),
-    "prepare": lambda config: benchmark_prepare.prepare_rows(min(config.repeats, 5)),
-    "render": benchmark_input.render_rows,
-    "scaling": benchmark_scaling.scaling_rows,
-    "compile": benchmark_compile.compile_rows,
-}
+from launch.benchmarks import plot, records
+from launch.benchmarks.settings import Benchmark, check_benchmark
+from launch.benchmarks.suites import SUITES
+from launch.benchmarks.timing import table
+from launch.cli import flags
+from launch.runs import hosts
 
 
 def main(config: Benchmark) -> None:
@@ -54,7 +30,7 @@ def main(config: Benchmark) -> None:
     for name in names:
         if name not in SUITES:
             raise ValueError(f"--suite names {name!r}; expected some of {', '.join(SUITES)}")
-    before = benchmark_records.read(config.compare) if config.compare else []
+    before = records.read(config.compare) if config.compare else []
     hosts.initialise(config)
     found = []
     for name in names:
@@ -62,14 +38,14 @@ def main(config: Benchmark) -> None:
         if not hosts.first():
             continue
         print(table(rows), flush=True)
-        new = benchmark_records.records(name, rows, config)
+        new = records.records(name, rows, config)
         if config.output:
-            benchmark_records.append(config.output, new)
+            records.append(config.output, new)
         if config.compare:
-            print(benchmark_records.comparison(new, before), flush=True)
+            print(records.comparison(new, before), flush=True)
         found += new
     if config.plot and hosts.first():
-        benchmark_plot.draw(found, config.plot)
+        plot.draw(found, config.plot)
 
 
 if __name__ == "__main__":

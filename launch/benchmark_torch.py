@@ -15,35 +15,13 @@ from typing import Any
 
 import jax
 
-from launch import benchmark_records, cpu, flags, settings
-from launch.benchmark_batch import describe, images_in, random_batch, size_of, statistics
-from launch.benchmark_settings import MEASURE, check
-from launch.benchmark_step import StepProgram
-from launch.flags import option
-from launch.timing import Row, in_turn, table
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison(settings.Train):
-    """The settings of a run (its folder aside), and how to measure."""
-
-    repeats: int = option(20, "Rounds in which each of the programs runs once.", MEASURE)
-    compile: bool = option(
-        True, "Beside PyTorch as it is, PyTorch under torch.compile, where it works.", MEASURE
-    )
-    output: str = option("", "File that the figures are appended to, as JSON lines; empty for none.", MEASURE)
-
-
-def torch_step() -> Any:
-    """The module with the PyTorch step. Raises ValueError saying how to install PyTorch when it is missing."""
-    try:
-        from launch import torch_step as module
-    except ImportError as error:
-        raise ValueError(
-            f"this comparison needs PyTorch, which is not among the requirements ({error}); install it with "
-            "`.venv/bin/pip install torch`"
-        ) from error
-    return module
+from launch.benchmarks import records
+from launch.benchmarks.batch import describe, images_in, random_batch, size_of, statistics
+from launch.benchmarks.settings import check
+from launch.benchmarks.steps import StepProgram
+from launch.benchmarks.timing import Row, in_turn, table
+from launch.benchmarks.torch_comparison import Comparison, torch_step
+from launch.cli import cpu, flags
 
 
 def main(config: Comparison) -> None:
@@ -96,7 +74,7 @@ def main(config: Comparison) -> None:
     rows[1] = dataclasses.replace(rows[1], figures=figures)
     print(table(rows))
     if config.output:
-        benchmark_records.append(config.output, benchmark_records.records("torch", rows, config))
+        records.append(config.output, records.records("torch", rows, config))
 
 
 if __name__ == "__main__":

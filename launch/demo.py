@@ -11,20 +11,14 @@ import json
 import time
 from pathlib import Path
 
-from launch import (
-    demo_card,
-    evaluate,
-    flags,
-    prepare,
-    progress,
-    report,
-    report_commands,
-    retrieve,
-    run_folder,
-    settings,
-    train,
-)
-from launch.flags import option
+from launch.cli import flags, progress
+from launch.cli.flags import option
+from launch.evaluation import evaluate
+from launch.preparation import prepare
+from launch.reports import commands, comparison, demo_card, report
+from launch.retrieval import retrieve
+from launch.runs import run_folder, settings
+from launch.training import train
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 METHODS = ("baseline", "mcss")
@@ -73,7 +67,7 @@ def demo(config: Demo) -> Path:
         if not trained.finished:
             raise KeyboardInterrupt
     progress.say("[4/4] evaluate, retrieve and report on people never seen")
-    compared = report.compare([str(output / method) for method in METHODS], "", config.data_dir, "test")
+    compared = comparison.compare([str(output / method) for method in METHODS], "", config.data_dir, "test")
     first = compared.evaluated["baseline"]
     progress.say(
         evaluate.table({"mean pose": first.mean_pose} | {n: r.figures for n, r in compared.evaluated.items()})
@@ -88,7 +82,7 @@ def demo(config: Demo) -> Path:
         compared,
         page,
         "MCSS demo",
-        report_commands.command("launch.demo", config),
+        commands.command("launch.demo", config),
         extra={"seconds": time.perf_counter() - start, "seed": config.seed},
     )
     return page.resolve()

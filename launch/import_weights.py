@@ -5,116 +5,18 @@
 
 Names and shapes are checked one by one, those that differ are listed, and values must be finite. Files that may hold
 pickled objects (.pth, .pt, .bin, .npz) are refused. The input that such weights expect is what
-`mcss_jax.encoder.normalise` makes.
+`mcss_jax.networks.encoder.normalise` makes.
 
 Not every network with a plain ResNet's tensors is one, and its file does not tell: see that yours has no anti-aliased
 strides (timm's resnetaa50, resnetblur18, resnetblur50) and no bottleneck with the stride in its first convolution
 (Caffe's).
 """
 
-import dataclasses
-import hashlib
-import json
 import sys
-import tempfile
-from pathlib import Path
-from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-
-from launch import flags, progress, run_folder, settings, weights_file, weights_names
-from launch.flags import option
-from mcss_jax import checkpoint, skeleton
-from mcss_jax.encoder import Depth
-from mcss_jax.train_step import PoseStatistics, TrainState
-
-WEIGHTS = "Weights"
-DEPTHS: dict[str, Depth | None] = {"auto": None, "18": 18, "34": 34, "50": 50}
-# torchvision's; any other does as well, since weights do not depend on it.
-IMAGE_SIZE = 224
-
-
-@dataclasses.dataclass(frozen=True)
-class ImportWeights:
-    """See `python -m launch.import_weights --help`."""
-
-    source: str = option("", "Weights of a ResNet-18, 34 or 50, a .safetensors file. Required.", WEIGHTS)
-    workdir: str = option("", "Folder to make, for --init_from. Required.", WEIGHTS)
-    depth: Literal["auto", "18", "34", "50"] = option(
-        "auto", "ResNet depth; auto tells it by the tensors' names.", WEIGHTS
-    )
-    width: int = option(64, "Channels of the first stage; 64 is torchvision's and timm's network.", WEIGHTS)
-
-
-def check(config: ImportWeights) -> None:
-    """Raises ValueError for settings that no file could satisfy, FileExistsError for a folder in use."""
-    for name, example in (("source", "resnet18.safetensors"), ("workdir", "runs/imagenet_resnet18")):
-        if not getattr(config, name):
-            raise ValueError(f"--{name} is missing; for example --{name}={example}")
-    if config.width < 1:
-        raise ValueError(f"--width={config.width}; expected at least 1")
-    folder = Path(config.workdir).expanduser()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f"--workdir={config.workdir} exists and is not empty; choose another, or remove it"
-        )
-
-
-def read_variables(source: Path, depth: Depth | None, width: int) -> tuple[dict[str, Any], Depth]:
-    """The encoder's variables in a file, checked, and its depth.
-
-    Raises FileNotFoundError or ValueError as `weights_file` and `weights_names` do.
-    """
-    found = weights_file.shapes(source)
-    depth = weights_names.depth_of(found) if depth is None else depth
-    weights_names.check(found, depth, width, str(source))
-    tensors = weights_file.read(source, weights_names.expected(depth, width))
-    return weights_names.to_variables(tensors, depth, width, str(source)), depth
-
-
-def with_encoder(state: TrainState, variables: dict[str, Any]) -> TrainState:
-    """`state` with these convolutions and normalisations, and the embedding and regressor that it has."""
-    embedding = state.params["encoder"]["embedding"]
-    return dataclasses.replace(
-        state,
-        params={**state.params, "encoder": {**variables["params"], "embedding": embedding}},
-        batch_stats={"encoder": variables["batch_stats"]},
-    )
-
-
-def import_weights(config: ImportWeights) -> Path:
-    """Reads, checks and writes; the folder is there complete or not at all.
-
-    Raises ValueError and OSError with one clear sentence.
-    """
-    check(config)
-    source, folder = Path(config.source).expanduser(), Path(config.workdir).expanduser()
-    variables, depth = read_variables(source, DEPTHS[config.depth], config.width)
-    with source.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    run = settings.Train(dataset="", labelled="none", workdir=config.workdir, depth=depth, width=config.width)
-    card = {
-        run_folder.IMPORTED: f"ResNet-{depth} from {source.name}, SHA-256 {digest}",
-        "taken_for": f"torchvision's ResNet-{depth}; the file does not tell whether it had {weights_names.UNTOLD}",
-        "dataset": "",
-        "fingerprint": f"weights-{digest[:16]}",
-        "image_size": IMAGE_SIZE,
-    }
-    statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
-    state = with_encoder(run_folder.initial_state(run, IMAGE_SIZE, statistics), variables)
-    state = jax.tree.map(jnp.asarray, state)
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # In a folder of this call's own; what is not moved out of it goes with it.
-    with tempfile.TemporaryDirectory(prefix=".importing-", dir=folder.parent) as staging:
-        temporary = Path(staging) / "weights"
-        with checkpoint.Checkpoints(temporary / run_folder.CHECKPOINTS) as checkpoints:
-            checkpoints.save(0, state, {"fingerprint": card["fingerprint"]})
-        run_folder.write_text(temporary / run_folder.CARD, json.dumps(card, indent=2, sort_keys=True) + "\n")
-        run_folder.write_text(temporary / run_folder.CONFIG, flags.to_json(run))
-        temporary.replace(folder)
-    return folder
+from launch.cli import flags, progress
+from launch.interchange.import_weights import ImportWeights, import_weights
+from launch.runs import run_folder
 
 
 def main(config: ImportWeights) -> None:

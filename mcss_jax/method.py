@@ -10,8 +10,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mcss_jax.augment import Augmentation
-from mcss_jax.encoder import Depth, Encoder, Stem
-from mcss_jax.regressor import Regressor
+from mcss_jax.networks.encoder import Depth, Encoder, Stem
+from mcss_jax.networks.regressor import Regressor
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ import jax  # noqa: E402  (after the environment is set)
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
-from launch import compilation_cache  # noqa: E402
+from launch.cli import compilation_cache  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
@@ -59,7 +59,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def prepared_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data_dir that holds `synthetic_multiview/tiny`, prepared once for all tests: only read it."""
-    from launch import prepare
+    from launch.preparation import prepare
 
     data_dir = tmp_path_factory.mktemp("prepared_tiny")
     prepare.prepare(prepare.Prepare(dataset="synthetic_multiview/tiny", data_dir=str(data_dir)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import compilation_cache
+from launch.cli import compilation_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mcss_jax", "datasets", "launch")
@@ -95,7 +95,7 @@ def test_nothing_removed_is_used(name):
 
 def test_one_file_says_pmap():
     said = {name for name in NAMES if any(n.endswith((".pmap", ".shard_map")) for n in names_in(ROOT / name))}
-    assert said <= {"mcss_jax/parallel.py"}
+    assert said <= {"mcss_jax/training/parallel.py"}
 
 
 def test_the_reader_of_names_reads_them(tmp_path):

@@ -6,12 +6,12 @@ specs/data_formats.md 1.1, 1.4, 1.7, 1.8, 1.10.
 import dataclasses
 from collections.abc import Sequence
 
-from datasets import originals
+from datasets.distributions import originals
+from datasets.distributions.originals import File
+from datasets.distributions.takes import BoxSource, Inventory, Missing
 from datasets.human36m import metadata as h36m
 from datasets.human36m.files import METADATA, Kind, Place, is_unused, sort
 from datasets.human36m.take import Human36mTake, kept_frames, role
-from datasets.originals import File
-from datasets.takes import BoxSource, Inventory, Missing
 
 SPLITS = {"train": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
 COLUMN = {Kind.POSES: "poses", Kind.MONO: "mono poses", Kind.MASKS: "masks"}

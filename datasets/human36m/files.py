@@ -8,7 +8,7 @@ import enum
 import re
 from collections.abc import Iterable
 
-from datasets.originals import File
+from datasets.distributions.originals import File
 
 METADATA = "metadata.xml"
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
 
-from datasets import originals
-from datasets.distribution_builder import DistributionBuilder
+from datasets.distributions import originals
+from datasets.distributions.builder import DistributionBuilder
+from datasets.distributions.takes import Inventory
 from datasets.human36m.catalogue import SPLITS, take_inventory
-from datasets.takes import Inventory
 
 
 @dataclasses.dataclass

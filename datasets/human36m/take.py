@@ -6,11 +6,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from datasets import boxes
+from datasets.distributions.takes import BoxSource, Footage, Locate, Take, View
+from datasets.footage import boxes
 from datasets.human36m.files import Kind
 from datasets.human36m.metadata import Camera
 from datasets.human36m.poses import JOINTS17, read_mask_boxes, read_pose
-from datasets.takes import BoxSource, Footage, Locate, Take, View
 from mcss_jax import geometry
 
 FRAME_RATE = 50.0

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from datasets.distributions.originals import File
+from datasets.distributions.takes import Inventory, Missing, Take
 from datasets.mpi_inf_3dhp import defects
 from datasets.mpi_inf_3dhp.footage import Options
 from datasets.mpi_inf_3dhp.layout import SEQUENCES, SUBJECTS, TESTS, Layout, read_layout
 from datasets.mpi_inf_3dhp.multi_view import MultiViewTake, frame_rate, step
 from datasets.mpi_inf_3dhp.single_view import SingleViewTake
-from datasets.originals import File
-from datasets.takes import Inventory, Missing, Take
 
 # annot.mat holds, uncompressed, 14 cameras of 28 joints in float64 for every frame: 2, 3 and 3 numbers each.
 ANNOTATION_BYTES_PER_FRAME = 14 * 28 * (2 + 3 + 3) * 8

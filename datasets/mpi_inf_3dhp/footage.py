@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from datasets import boxes
+from datasets.distributions.takes import BoxSource, View
+from datasets.footage import boxes
 from datasets.mpi_inf_3dhp.annotations import Annotation
-from datasets.takes import BoxSource, View
 from mcss_jax.skeleton import NUM_JOINTS
 
 

@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from datasets.originals import File
+from datasets.distributions.originals import File
 
 SUBJECTS = tuple(f"S{k}" for k in range(1, 9))
 SEQUENCES = ("Seq1", "Seq2")

@@ -7,13 +7,13 @@ from typing import Any, cast, get_args
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets.distribution_builder import DistributionBuilder
+from datasets.distributions.builder import DistributionBuilder
+from datasets.distributions.originals import File
+from datasets.distributions.takes import BoxSource, Inventory
 from datasets.mpi_inf_3dhp.annotations import Annotation
 from datasets.mpi_inf_3dhp.catalogue import take_inventory
 from datasets.mpi_inf_3dhp.footage import Options
 from datasets.mpi_inf_3dhp.layout import SUBJECTS
-from datasets.originals import File
-from datasets.takes import BoxSource, Inventory
 
 # Source: specs/data_formats.md, section 2.1; the default download is `vnect`.
 CAMERA_SETS = {

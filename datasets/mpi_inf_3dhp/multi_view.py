@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from datasets import video
+from datasets.distributions.takes import Footage, Locate, Take, View
+from datasets.footage import video
 from datasets.mpi_inf_3dhp import alignment, defects
 from datasets.mpi_inf_3dhp.annotations import Annotations, read_training
 from datasets.mpi_inf_3dhp.calibration import Camera, read_calibration
 from datasets.mpi_inf_3dhp.footage import Options, joint_boxes, picture_size
-from datasets.takes import Footage, Locate, Take, View
 
 # The videos have 50 frames per second; all others 25: specs/data_formats.md, section 2.2.
 FIFTY = ("S1/Seq2", "S3/Seq1", "S3/Seq2", "S5/Seq1", "S5/Seq2")

@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 
+from datasets.distributions.takes import Footage, Locate, Take, View
 from datasets.mpi_inf_3dhp import defects
 from datasets.mpi_inf_3dhp.alignment import fit_intrinsics
 from datasets.mpi_inf_3dhp.annotations import read_test
 from datasets.mpi_inf_3dhp.footage import Options, empty_view, joint_boxes, picture_size
-from datasets.takes import Footage, Locate, Take, View
 
 # An assumption: the distribution states none. Only rules about nearness in time depend on it.
 FRAME_RATE = 25.0

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
-from datasets import boxes, static_camera, sync, video
+from datasets.footage import boxes, static_camera, sync, video
 from datasets.multiview_video import manifest
 
 

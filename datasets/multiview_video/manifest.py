@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from datasets import video
+from datasets.footage import video
 from mcss_jax.skeleton import NUM_JOINTS
 
 MANIFEST = "manifest.toml"

@@ -13,10 +13,10 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from datasets import boxes, video
-from datasets.contact_sheet import contact_sheet
+from datasets.footage import boxes, video
+from datasets.footage.contact_sheet import contact_sheet
 from datasets.multiview_video.inspection import CameraReport, SessionReport, inspect
-from datasets.tuples import (
+from datasets.tuples.tuple_builder import (
     Instant,
     Recording,
     TupleBuilder,

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from datasets.records import SequenceRow
 from datasets.synthetic_multiview import motion, stream
+from datasets.tuples.records import SequenceRow
 
 POSES_AT_ONCE = 1600
 

@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float
 
-from datasets import tuples
 from datasets.synthetic_multiview import anatomy, motion, performance, scene
 from datasets.synthetic_multiview.motion_files import SPLITS, Archive
 from datasets.synthetic_multiview.render import render
+from datasets.tuples import tuple_builder
 
 NUM_CAMERAS = 4
 CROP_MARGIN = 0.06
@@ -72,7 +72,7 @@ def driven_by(archive: Archive, config: str, name: str) -> Config:
     return dataclasses.replace(base, name=name, description=description, motion=archive)
 
 
-class Builder(tuples.TupleBuilder):
+class Builder(tuple_builder.TupleBuilder):
     """Articulated people, rendered; nothing is downloaded."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -155,9 +155,9 @@ class Builder(tuples.TupleBuilder):
         return sum(map(self._records, self.split_names))
 
     def expected_bytes(self, split: str) -> int:
-        return self._records(split) * self.views * tuples.view_bytes(self.builder_config.size)
+        return self._records(split) * self.views * tuple_builder.view_bytes(self.builder_config.size)
 
-    def recordings(self, split: str) -> Iterator[tuples.Recording]:
+    def recordings(self, split: str) -> Iterator[tuple_builder.Recording]:
         config = self.builder_config
         acts = self._acts(split)
         stop = threading.Event()
@@ -169,7 +169,7 @@ class Builder(tuples.TupleBuilder):
                 instants = ahead.pop(0).result()
                 if i + 2 * THREADS < len(acts):
                     ahead.append(pool.submit(_sequence, config, acts[i + 2 * THREADS], stop))
-                yield tuples.Recording(
+                yield tuple_builder.Recording(
                     subject=act.subject,
                     action=act.action,
                     subaction=act.subaction,
@@ -188,7 +188,7 @@ def _rounded(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 
 def _sequence(
     config: Config, act: performance.Act, stop: threading.Event | None = None
-) -> list[tuples.Instant]:
+) -> list[tuple_builder.Instant]:
     """All instants of one sequence: geometry in NumPy float64 on a fixed grid, pictures by the renderer.
 
     Raises CancelledError when `stop` is set meanwhile.
@@ -211,7 +211,7 @@ def _sequence(
     extrinsics = np.concatenate([rig.rotation, rig.translation[:, :, None]], axis=-1)
     images = _render(config, body, person, room, rig, boxes, stop)
     return [
-        tuples.Instant(
+        tuple_builder.Instant(
             images=images[i],
             view_valid=np.ones(NUM_CAMERAS, bool),
             camera=[f"camera{v}" for v in range(NUM_CAMERAS)],
@@ -276,5 +276,7 @@ def _render(
             jnp.asarray(crops[window], jnp.float32),
         )
         pictures = np.asarray(_pictures(chunk, *single, camera, config.size, config.samples))
-        out += [[tuples.encode_jpeg(picture) for picture in views] for views in pictures[first - low :]]
+        out += [
+            [tuple_builder.encode_jpeg(picture) for picture in views] for views in pictures[first - low :]
+        ]
     return out

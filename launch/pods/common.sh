@@ -62,7 +62,7 @@ repository_path() {  # path, from here or from the repository's root
   printf '%s\n' "${file#"$ROOT"/}"
 }
 
-# Runs and data are read through the file system (mcss_jax/checkpoint.py), and every host must see the same one.
+# Runs and data are read through the file system (mcss_jax/storage/checkpoint.py), and every host must see the same one.
 check_training() {  # workdir, flags of launch.train...
   local argument
   require workdir "$1" "name the run's folder on a file system that every host sees"

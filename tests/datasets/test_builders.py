@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from datasets import tuples
 from datasets.human36m import human36m_dataset_builder
 from datasets.mpi_inf_3dhp import mpi_inf_3dhp_dataset_builder
 from datasets.multiview_video import multiview_video_dataset_builder
 from datasets.synthetic_multiview import synthetic_multiview_dataset_builder
+from datasets.tuples import tuple_builder
 from tests.distributions import human36m, mpi_inf_3dhp
 
 BUILDERS = (
@@ -68,7 +68,7 @@ def test_splits_have_their_records(prepared: Any) -> None:
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == counts
     for name, count in counts.items():
         assert len(builder.as_data_source(name)) == count
-        assert sum(row.length for row in tuples.sequence_table(builder.info, name)) == count
+        assert sum(row.length for row in tuple_builder.sequence_table(builder.info, name)) == count
 
 
 def test_records_are_what_the_features_say(prepared: Any) -> None:
@@ -91,6 +91,6 @@ def test_no_record_and_no_person_is_in_two_splits(prepared: Any) -> None:
     for name, count in counts.items():
         records = [builder.as_data_source(name)[k] for k in range(count)]
         hashes[name] = {hashlib.sha256(b"".join(record["images"])).digest() for record in records}
-        people[name] = {row.subject for row in tuples.sequence_table(builder.info, name)}
+        people[name] = {row.subject for row in tuple_builder.sequence_table(builder.info, name)}
     for one, other in itertools.combinations(counts, 2):
         assert not hashes[one] & hashes[other] and not people[one] & people[other]

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from datasets import video
+from datasets.footage import video
 
 SPEED_SEED = 7
 

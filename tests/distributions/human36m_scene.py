@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from datasets.records import decode_jpeg
+from datasets.tuples.records import decode_jpeg
 from mcss_jax import geometry
 
 MARKERS = {10: (255, 40, 40), 3: (40, 230, 40), 6: (70, 70, 255), 13: (230, 230, 30), 16: (230, 40, 230)}

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets import originals, takes
-from datasets.distribution_builder import DistributionBuilder
+from datasets.distributions import originals, takes
+from datasets.distributions.builder import DistributionBuilder
 from tests.datasets import videos
 
 SIZE, RATE = (96, 72), 25

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from absl import flags as absl_flags
 
-from launch import flags
+from launch.cli import flags
 
 
 def run(monkeypatch: pytest.MonkeyPatch, config: type, main: Callable[[Any], None], *arguments: str) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import settings, train
+from launch.runs import settings
+from launch.training import train
 from tests.mcss_jax.steps import two_blocks
 
 

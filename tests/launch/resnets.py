@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from safetensors.numpy import save_file
 
-from launch import weights_names
+from launch.interchange import weights_names
 
 
 def random_weights(depth: int, width: int, seed: int = 0) -> dict[str, np.ndarray]:

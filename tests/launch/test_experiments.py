@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from datasets import sampling
-from datasets.records import SequenceRow
-from launch import flags, import_weights, settings
-from launch.prepare_jobs import BUILDERS
+from datasets.tuples import sampling
+from datasets.tuples.records import SequenceRow
+from launch.cli import flags
+from launch.interchange import import_weights
+from launch.preparation.jobs import BUILDERS
+from launch.runs import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "launch" / "experiments"

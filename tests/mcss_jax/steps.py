@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcss_jax import encoder, train_step
 from mcss_jax.augment import Augmentation
 from mcss_jax.method import Method, Network, Objective, Optimiser
+from mcss_jax.networks import encoder
+from mcss_jax.training import train_step
 
 SIZE = 32
 TINY = Method(

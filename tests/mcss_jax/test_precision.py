@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcss_jax import train_step
-from mcss_jax.convolution import Conv
-from mcss_jax.encoder import normalise
 from mcss_jax.method import PoseNetwork
+from mcss_jax.networks.convolution import Conv
+from mcss_jax.networks.encoder import normalise
+from mcss_jax.training import train_step
 from tests.mcss_jax.steps import TINY, darken, leaves, make_batch, make_state, two_blocks
 
 KEY = jax.random.key(1)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from launch import run_folder
-from mcss_jax import checkpoint
+from launch.runs import run_folder
+from mcss_jax.storage import checkpoint
 from tests.multiprocess.test_two_processes import ROOT, TINY, environment, free_port
 
 pytestmark = pytest.mark.processes
@@ -19,7 +19,8 @@ pytestmark = pytest.mark.processes
 TASK = """
 import dataclasses, json, sys
 import jax
-from launch import hosts, settings, train
+from launch.runs import hosts, settings
+from launch.training import train
 from tests.mcss_jax.steps import two_blocks
 config = settings.Train(**json.loads(sys.argv[1]))
 hosts.initialise(config)

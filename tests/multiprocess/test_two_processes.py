@@ -15,9 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from datasets import pipeline, sampling
-from launch import labelled, metric_log, run_folder, settings, train
-from mcss_jax import checkpoint
+from datasets.tuples import pipeline, sampling
+from launch.runs import metric_log, run_folder, settings
+from launch.training import labelled, train
+from mcss_jax.storage import checkpoint
 from tests.mcss_jax.steps import leaves, two_blocks
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from datasets import pipeline
-from launch import hosts, metric_log, settings, sources, train
-from mcss_jax import parallel
-from mcss_jax.train_step import Prediction
+from datasets.tuples import pipeline
+from launch.runs import hosts, metric_log, settings
+from launch.training import sources, train
+from mcss_jax.training import parallel
+from mcss_jax.training.train_step import Prediction
 from tests.mcss_jax.steps import two_blocks
 
 

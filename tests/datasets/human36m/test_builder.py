@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from datasets import tuples
 from datasets.human36m.human36m_dataset_builder import Builder
+from datasets.tuples import tuple_builder
 from tests.distributions import human36m, human36m_scene
 
 SUBJECTS = {"train": ("S1",), "test": ("S11",)}
@@ -33,7 +33,7 @@ def prepared(request, tmp_path_factory) -> Builder:
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_pictures_numbers_and_poses_belong_together(prepared, split) -> None:
-    rows = tuples.sequence_table(prepared.info, split)
+    rows = tuple_builder.sequence_table(prepared.info, split)
     assert [(row.subject, row.action, row.length) for row in rows] == [
         (subject, *take) for subject in SUBJECTS[split] for take in (("Directions", 6), ("Sitting", 8))
     ]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import originals
+from datasets.distributions import originals
+from datasets.distributions.originals import File
 from datasets.human36m.catalogue import take_inventory
-from datasets.originals import File
 from tests.distributions import human36m
 
 CAMERAS = human36m.CAMERAS

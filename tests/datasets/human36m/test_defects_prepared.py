@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from datasets import tuples
 from datasets.human36m import metadata
 from datasets.human36m.human36m_dataset_builder import Builder
+from datasets.tuples import tuple_builder
 from tests.distributions import human36m
 from tests.distributions.human36m_scene import check_view
 
@@ -36,7 +36,7 @@ def test_a_damaged_video_is_used_as_far_as_it_goes(
     builder, split = prepare(
         tmp_path, subjects=("S11",), takes=((2, 2),), frames=frames, codec=codec, **damage
     )
-    (row,) = tuples.sequence_table(builder.info, split)
+    (row,) = tuple_builder.sequence_table(builder.info, split)
     assert (row.action, row.length, row.defect) == ("Directions", frames, "")
     found = list(builder.as_data_source(split=split))
     shown = np.stack([example["view_valid"] for example in found])
@@ -57,7 +57,7 @@ def test_a_damaged_video_is_used_as_far_as_it_goes(
 def test_poses_that_end_long_before_the_videos(tmp_path: Path) -> None:
     """As S9's Greeting has them: 1447 poses and 1452 frames more."""
     builder, split = prepare(tmp_path, subjects=("S9",), takes=((5, 2),), frames=6, spare={("S9", 5, 2): 60})
-    (row,) = tuples.sequence_table(builder.info, split)
+    (row,) = tuple_builder.sequence_table(builder.info, split)
     assert (row.action, row.subaction, row.length) == ("Greeting", "2", 6)
     assert row.defect == "file Greeting, id 5.2: annotation offset against the image"
     for example in builder.as_data_source(split=split):

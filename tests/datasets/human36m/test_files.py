@@ -2,8 +2,8 @@
 
 import pytest
 
+from datasets.distributions.originals import File
 from datasets.human36m.files import Kind, Place, is_unused, place_of, sort
-from datasets.originals import File
 
 CAMERA = "54138969"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import originals
+from datasets.distributions import originals
+from datasets.distributions.originals import File
+from datasets.distributions.takes import Footage
 from datasets.human36m.catalogue import take_inventory
 from datasets.human36m.take import Human36mTake, joint_box, kept_frames
-from datasets.originals import File
-from datasets.takes import Footage
 from mcss_jax import geometry
 from tests.distributions import human36m, human36m_scene
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from datasets import originals
+from datasets.distributions import originals
+from datasets.distributions.originals import File
 from datasets.mpi_inf_3dhp.catalogue import take_inventory
 from datasets.mpi_inf_3dhp.footage import Options
 from datasets.mpi_inf_3dhp.layout import SUBJECTS
 from datasets.mpi_inf_3dhp.multi_view import FRAMES, frame_rate, step
-from datasets.originals import File
 from tests.distributions import mpi_inf_3dhp as distribution
 
 CHEST = Options((0, 2, 4, 7, 8), False, "univ_annot3", "auto", ("S7", "S8"))

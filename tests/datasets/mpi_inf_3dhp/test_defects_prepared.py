@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from datasets import pipeline
 from datasets.mpi_inf_3dhp import defects, multi_view
 from datasets.mpi_inf_3dhp.joints import FROM_ANNOTATED
 from datasets.mpi_inf_3dhp.mpi_inf_3dhp_dataset_builder import Builder
-from datasets.records import decode_jpeg
+from datasets.tuples import pipeline
+from datasets.tuples.records import decode_jpeg
 from mcss_jax import geometry
 from mcss_jax.skeleton import JOINTS
 from tests.distributions import mpi_inf_3dhp as distribution

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from datasets.distributions.originals import File
 from datasets.mpi_inf_3dhp.layout import read_layout
-from datasets.originals import File
 
 
 def file(path: str, size: int = 10, archive: str = "") -> File:

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import originals, takes
+from datasets.distributions import originals, takes
 from datasets.mpi_inf_3dhp import defects, footage
 from datasets.mpi_inf_3dhp.catalogue import take_inventory
 from datasets.mpi_inf_3dhp.footage import Options

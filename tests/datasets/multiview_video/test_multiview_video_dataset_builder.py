@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from datasets import tuples
 from datasets.multiview_video import multiview_video_dataset_builder as module
+from datasets.tuples import tuple_builder
 from tests.datasets import videos
 from tests.datasets.multiview_video.test_inspection import session
 
@@ -53,7 +53,7 @@ def builder(source: Path, tmp_path_factory: pytest.TempPathFactory) -> module.Bu
 def test_records_and_table(builder: module.Builder) -> None:
     again = tfds.builder_from_directory(builder.data_dir)
     assert again.info.full_name == "multiview_video/mine/1.0.0"
-    (row,) = tuples.sequence_table(again.info, "train")
+    (row,) = tuple_builder.sequence_table(again.info, "train")
     assert (row.subject, row.action, row.group, row.first, row.length, row.has_pose) == (
         "one",
         "unknown",
@@ -63,13 +63,13 @@ def test_records_and_table(builder: module.Builder) -> None:
         False,
     )
     assert row.seconds_per_record == pytest.approx(0.1)
-    (labelled,) = tuples.sequence_table(again.info, "test")
+    (labelled,) = tuple_builder.sequence_table(again.info, "test")
     assert (labelled.subject, labelled.action, labelled.group) == ("bo", "walk", 1)
     records = again.as_data_source(split="train")
     assert len(records) == 12
     for k, record in enumerate(records):
         assert record["time"] == pytest.approx(0.1 * k) and record["view_valid"].all()
-        assert [tuples.decode_jpeg(data).shape for data in record["images"]] == [(64, 64, 3)] * 3
+        assert [tuple_builder.decode_jpeg(data).shape for data in record["images"]] == [(64, 64, 3)] * 3
         assert record["box_source"] == b"static" and not record["has_pose"]
         assert np.isnan(record["pose"]).all() and np.isnan(record["intrinsics"]).all()
         sides = record["box"][:, 2:] - record["box"][:, :2]
@@ -80,7 +80,7 @@ def test_crop_shows_the_person(builder: module.Builder) -> None:
     """The dark blob fills the middle of every crop and leaves its corners to the wall."""
     for record in builder.as_data_source(split="train"):
         for data in record["images"]:
-            crop = tuples.decode_jpeg(data).astype(float)
+            crop = tuple_builder.decode_jpeg(data).astype(float)
             assert crop[24:40, 28:36].mean() < 70 < 90 < crop[[4, 4, -5, -5], [4, -5, 4, -5]].mean()
 
 
@@ -108,12 +108,12 @@ def test_same_source_same_fingerprint(builder: module.Builder, source: Path, tmp
         source=source, size=64, name="mine", progress=False, data_dir=tmp_path, reports=builder.reports
     )
     again.download_and_prepare()
-    assert tuples.fingerprint(again.info) == tuples.fingerprint(builder.info)
+    assert tuple_builder.fingerprint(again.info) == tuple_builder.fingerprint(builder.info)
     other = module.Builder(
         source=source, size=48, name="mine", progress=False, data_dir=tmp_path / "b", reports=builder.reports
     )
     other.download_and_prepare()
-    assert tuples.fingerprint(other.info) != tuples.fingerprint(builder.info)
+    assert tuple_builder.fingerprint(other.info) != tuple_builder.fingerprint(builder.info)
 
 
 def test_bad_source_leaves_nothing_behind(tmp_path: Path) -> None:

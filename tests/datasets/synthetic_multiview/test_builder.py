@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from datasets import pipeline, tuples
 from datasets.synthetic_multiview import motion, performance
 from datasets.synthetic_multiview import synthetic_multiview_dataset_builder as module
+from datasets.tuples import pipeline, tuple_builder
 
 TINY = module.Builder.builder_configs["tiny"]
 # Of every joint of S1 walking in four cameras, six instants, in 1/64 mm: exact on every processor.
@@ -34,7 +34,7 @@ def first_act() -> performance.Act:
 
 
 @pytest.fixture(scope="module")
-def walking() -> list[tuples.Instant]:
+def walking() -> list[tuple_builder.Instant]:
     """S1's first sequence, made again."""
     return module._sequence(TINY, first_act())
 
@@ -53,7 +53,7 @@ def test_counts(splits: dict[str, pipeline.Split]) -> None:
 def test_every_record_is_what_the_table_says(splits: dict[str, pipeline.Split]) -> None:
     """Keys, types, order, and one line of the table per sequence without gaps."""
     for name, split in splits.items():
-        expected = tuples.features(4)
+        expected = tuple_builder.features(4)
         first = 0
         for number, row in enumerate(split.table):
             assert row.first == first and row.length == TINY.instants and row.has_pose
@@ -83,7 +83,7 @@ def test_every_record_is_what_the_table_says(splits: dict[str, pipeline.Split]) 
 
 def test_pictures_are_square_and_show_something(splits: dict[str, pipeline.Split]) -> None:
     for index in (0, 50, 95):
-        pictures = [tuples.decode_jpeg(data) for data in splits["train"][index]["images"]]
+        pictures = [tuple_builder.decode_jpeg(data) for data in splits["train"][index]["images"]]
         assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 4
         assert min(picture.std() for picture in pictures) > 20
 
@@ -113,7 +113,7 @@ def test_studio_is_large_and_split_as_said() -> None:
 
 
 def test_geometry_is_the_same_again_and_pixels_nearly(
-    splits: dict[str, pipeline.Split], walking: list[tuples.Instant]
+    splits: dict[str, pipeline.Split], walking: list[tuple_builder.Instant]
 ) -> None:
     for k, instant in enumerate(walking):
         record = splits["train"][k]
@@ -122,7 +122,7 @@ def test_geometry_is_the_same_again_and_pixels_nearly(
         for key in ("intrinsics", "extrinsics", "distortion"):
             np.testing.assert_array_equal(record[key], getattr(instant, key))
         for stored, made in zip(record["images"], instant.images, strict=True):
-            close(tuples.decode_jpeg(stored), tuples.decode_jpeg(made))
+            close(tuple_builder.decode_jpeg(stored), tuple_builder.decode_jpeg(made))
 
 
 def close(a: np.ndarray, b: np.ndarray) -> None:
@@ -130,7 +130,7 @@ def close(a: np.ndarray, b: np.ndarray) -> None:
     assert apart.mean() <= PIXEL_MEAN and (apart.max(-1) > 16).mean() <= PIXEL_SHARE
 
 
-def test_golden_geometry(walking: list[tuples.Instant]) -> None:
+def test_golden_geometry(walking: list[tuple_builder.Instant]) -> None:
     steps = np.stack([instant.pose for instant in walking]).astype(np.float64) / module.GRID_MM
     np.testing.assert_array_equal(steps, np.round(steps))
     assert hashlib.sha256(steps.astype("<i8").tobytes()).hexdigest() == GOLDEN

@@ -1,0 +1,1 @@
+"""Videos and pictures: decoding, boxes of the person, time offsets, sheets to look at."""

@@ -1,0 +1,1 @@
+"""Throughput of this machine, beside its own ceilings and beside other programs."""

@@ -1,0 +1,80 @@
+"""The suite `loss` of launch.benchmark: mining and the triplet loss alone, forward and backward, at many pairs."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from launch.benchmarks import roofline
+from launch.benchmarks.batch import describe, images_in, random_batch, size_of
+from launch.benchmarks.settings import Benchmark
+from launch.benchmarks.steps import StepProgram
+from launch.benchmarks.timing import Row, in_turn
+from launch.runs import settings
+from mcss_jax import losses
+from mcss_jax.networks import encoder
+
+GROUPS, SEQUENCES = 16, 8
+
+
+def instants_of(pairs: int) -> losses.Instants:
+    """Instants half a second apart, in up to `GROUPS` groups of `SEQUENCES` sequences each."""
+    index = np.arange(pairs, dtype=np.int32)
+    sequence = index * GROUPS * SEQUENCES // pairs
+    return losses.Instants(
+        jnp.asarray(sequence // SEQUENCES),
+        jnp.asarray(sequence),
+        jnp.asarray((index - np.searchsorted(sequence, sequence)) * np.float32(0.5)),
+        jnp.ones(pairs, bool),
+    )
+
+
+def loss_program(config: settings.Train, pairs: int) -> tuple[Any, tuple[Any, ...]]:
+    """`value_and_grad` of the mined triplet loss, jitted, and its arguments: raw embeddings [pairs, 2, d], instants."""
+    objective = settings.method_of(config).objective
+
+    def loss(raw: jax.Array, instants: losses.Instants) -> jax.Array:
+        embedding = encoder.unit(raw)
+        mined = losses.mine(
+            embedding,
+            instants,
+            embedding,
+            instants,
+            min_gap=objective.min_negative_gap,
+            across_groups=objective.across_groups,
+            temperature=objective.temperature_start,
+        )
+        total, count = losses.triplet(mined, objective.margin)
+        return total / count
+
+    raw = jax.random.normal(jax.random.key(0), (pairs, 2, config.embedding_dim))
+    return jax.jit(jax.value_and_grad(loss)), (raw, instants_of(pairs))
+
+
+def loss_rows(config: Benchmark) -> list[Row]:
+    """The loss on one device, as a share of a step of as many images: of the flags' batch, measured and scaled.
+
+    The share is of device time, so it holds for any number of devices that divide the loss's rows as the step does.
+    A pair has two images; the share of a step of one image a pair, the harder measure, stands beside it.
+    """
+    pairs, size = config.loss_pairs, size_of(config)
+    program, arguments = loss_program(config, pairs)
+    cost = roofline.cost(program, *arguments)
+    batch = random_batch(config, size)
+    step = StepProgram(config, batch)
+    found = in_turn({"loss": lambda: program(*arguments), "step": step}, config.repeats)
+    of_image = found["step"].median_s * len(step.devices) / images_in(batch)
+    figures = {
+        "share_of_a_step_of_its_images": found["loss"].median_s / (2 * pairs * of_image),
+        "share_of_a_step_of_one_image_a_pair": found["loss"].median_s / (pairs * of_image),
+        "compiled_flop": cost.flop,
+        "compiled_bytes": cost.bytes,
+        "program_memory_MB": cost.memory_bytes / 1e6,
+        "compile_s": cost.compile_s,
+    }
+    beside = f"step {describe(config, size)}, {images_in(batch)} images, {config.precision}"
+    return [
+        Row(f"loss, {pairs} pairs of {config.embedding_dim}", found["loss"], pairs, "pairs", figures),
+        Row(f"{beside} (beside the loss)", found["step"], images_in(batch), "images"),
+    ]

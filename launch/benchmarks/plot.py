@@ -1,0 +1,93 @@
+"""The plot of launch.benchmark: throughput against batch size, image size and number of devices."""
+
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from launch.benchmarks.records import Record
+from launch.pages.palette import GRID, METHODS, OTHERS
+
+COLOUR = METHODS["mcss"].light
+
+
+def _draw(axes: Axes, found: Sequence[Record], key: str, colour: str, label: str | None = None) -> None:
+    """Median rates over a logarithmic axis, with the quartiles of the repetitions as bars."""
+    of = sorted(found, key=lambda record: record[key])
+    x = [record[key] for record in of]
+    rates = [record["images"] / record["median_s"] for record in of]
+    below = [rate - r["images"] / r["quartile_3_s"] for rate, r in zip(rates, of, strict=True)]
+    above = [r["images"] / r["quartile_1_s"] - rate for rate, r in zip(rates, of, strict=True)]
+    axes.errorbar(x, rates, yerr=(below, above), marker="o", capsize=3, color=colour, label=label)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(x, [f"{tick:g}" for tick in x])
+    axes.minorticks_off()
+
+
+def _panels(found: Sequence[Record]) -> list[tuple[str, str, str, list[Record]]]:
+    """Title, label of the axis, the figure along it, and the records of each panel that has any."""
+    steps = [r for r in found if r["suite"] == "step" and "image_size" in r]
+    scaling = [r for r in found if r["suite"] == "scaling"]
+    if not steps and not scaling:
+        raise ValueError("--plot draws figures of the suites step and scaling; name one of them in --suite")
+    panels = []
+    if steps:
+        # The flags' own batch and size come first; each sweep keeps one of them.
+        images, size = steps[0]["images"], steps[0]["image_size"]
+        of_size = [r for r in steps if r["image_size"] == size]
+        of_batch = [r for r in steps if r["images"] == images]
+        panels.append((f"{size:g} px", "images a batch", "images", of_size))
+        panels.append((f"{images:g} images a batch", "side of the images, pixels", "image_size", of_batch))
+    if scaling:
+        each = scaling[0]["images"] / scaling[0]["devices_used"]
+        panels.append((f"{each:g} images a device", "devices", "devices_used", scaling))
+    return panels
+
+
+def draw(found: Sequence[Record], path: str) -> None:
+    """Writes a PNG with a panel for each of batch size, image size (from `step`) and devices (from `scaling`).
+
+    Raises ValueError when no figure has a throughput to draw, OSError when the file cannot be written.
+    """
+    panels = _panels(found)
+    figure, grid = plt.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 3.8), squeeze=False, layout="constrained"
+    )
+    for axes, (title, label, key, of) in zip(grid[0], panels, strict=True):
+        if key == "devices_used":
+            _by_processes(axes, of)
+        else:
+            _draw(axes, of, key, COLOUR)
+        axes.set_ylim(bottom=0)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(label)
+        axes.grid(color=GRID.light)
+        axes.set_axisbelow(True)
+    grid[0][0].set_ylabel("images per second, all devices")
+    figure.suptitle(f"{_network(found[0])}\n{_device(found[0])}: median and quartiles", fontsize=10)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _by_processes(axes: Axes, found: Sequence[Record]) -> None:
+    counts = sorted({record["processes"] for record in found})
+    for index, count in enumerate(counts):
+        of = [record for record in found if record["processes"] == count]
+        colour = COLOUR if index == 0 else OTHERS[index - 1].light
+        _draw(axes, of, "devices_used", colour, f"{count:g} process{'' if count == 1 else 'es'}")
+    ticks = sorted({record["devices_used"] for record in found})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    if len(counts) > 1:
+        axes.legend()
+
+
+def _network(record: Record) -> str:
+    of = record["settings"]
+    return f"ResNet-{of['depth']}/{of['width']} {of['stem']}, {of['precision']}"
+
+
+def _device(record: Record) -> str:
+    return f"CPU of {record['cores']} cores" if record["platform"] == "cpu" else record["device"]

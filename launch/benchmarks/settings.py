@@ -1,0 +1,72 @@
+"""The settings of `launch.benchmark`, and of the programs that it starts."""
+
+import dataclasses
+
+from launch.cli.flags import option
+from launch.runs import settings
+
+MEASURE = "Measurement"
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark(settings.Train):
+    """The settings of a run (its folder aside), and how to measure."""
+
+    suite: str = option("step", "What to measure, separated by commas; see above.", MEASURE)
+    repeats: int = option(20, "Timed repetitions; median, quartiles and extremes are kept.", MEASURE)
+    output: str = option("", "File that the figures are appended to, as JSON lines; empty for none.", MEASURE)
+    compare: str = option("", "An earlier --output; ratios to its figures are printed.", MEASURE)
+    plot: str = option(
+        "", "PNG file for a plot of throughput against batch size, image size and devices.", MEASURE
+    )
+    profile: str = option(
+        "", "Folder for a trace of a few updates of step and train, to look at in XProf.", MEASURE
+    )
+    sweep_batch: str = option("1", "step: multiples of the flags' batch.", MEASURE)
+    sweep_size: str = option("", "step: further sides of the pictures, pixels.", MEASURE)
+    updates: int = option(4, "train: updates of one repetition.", MEASURE)
+    loss_pairs: int = option(16384, "loss: positive pairs, of two embeddings each.", MEASURE)
+    scaling_devices: str = option(
+        "", "scaling: numbers of devices; empty for 1, 2, 4, ... (4 at most on a CPU).", MEASURE
+    )
+
+
+def integers(text: str, flag: str) -> tuple[int, ...]:
+    """Numbers separated by commas. Raises ValueError naming the flag for anything but integers above 0."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise ValueError(f"--{flag}={text}; expected integers above 0, separated by commas")
+    return tuple(map(int, parts))
+
+
+def check(config: settings.Train) -> None:
+    """Raises ValueError for settings of a run that no data set could satisfy; it needs no --workdir."""
+    settings.check(dataclasses.replace(config, workdir=config.workdir or "unused"))
+
+
+def check_benchmark(config: Benchmark) -> None:
+    """Raises ValueError for settings that cannot be measured."""
+    check(config)
+    for name in ("repeats", "updates", "loss_pairs"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"--{name}={getattr(config, name)}; expected at least 1")
+    for name in ("sweep_batch", "sweep_size", "scaling_devices"):
+        integers(getattr(config, name), name)
+    if not config.sweep_batch:
+        raise ValueError("--sweep_batch is empty; expected at least one multiple, such as 1")
+
+
+def enlarged(config: Benchmark, multiple: int) -> Benchmark:
+    """The same run with a batch `multiple` times as large."""
+    return dataclasses.replace(
+        config, labelled_batch=config.labelled_batch * multiple, blocks=config.blocks * multiple
+    )
+
+
+def arguments(config: settings.Train) -> list[str]:
+    """The command line of `launch.train` for these settings: what differs from the defaults."""
+    return [
+        f"--{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(settings.Train)
+        if getattr(config, field.name) != field.default
+    ]

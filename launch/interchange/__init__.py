@@ -1,0 +1,1 @@
+"""Weights in (safetensors) and trained models out (ONNX, StableHLO)."""

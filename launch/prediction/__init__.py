@@ -1,0 +1,1 @@
+"""Poses and embeddings of the user's own pictures and videos, and the page that shows them."""

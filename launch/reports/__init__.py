@@ -1,0 +1,1 @@
+"""Runs and studies compared on one page."""

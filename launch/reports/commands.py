@@ -1,0 +1,44 @@
+"""The exact commands behind a report: settings written as the command lines that give them again."""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from launch.pages import page
+from launch.pages.page import Section
+from launch.reports.comparison import Compared
+from launch.runs import provenance
+
+
+def command(program: str, config: Any) -> str:
+    """The command of `python -m PROGRAM` for a configuration: every setting that is not the default, a line each."""
+    return " \\\n    ".join([f"python -m {program}", *map(shlex.quote, settings_of(config))])
+
+
+def settings_of(config: Any) -> list[str]:
+    """The flags of a configuration: every setting that is not the default, as the line of a flag file."""
+    parts = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            parts.append(f"--{field.name}" if value else f"--no{field.name}")
+        else:
+            parts.append(f"--{field.name}={value}")
+    return parts
+
+
+def section(compared: Compared | None, report: str, study: Sequence[str] = ()) -> Section:
+    """The command of each run, in the order of the page, those of a study, and that of the page itself."""
+    configs = {} if compared is None else compared.configs
+    lines = [*(command("launch.train", config) for config in configs.values()), *study]
+    revision = provenance.revision()
+    return Section(
+        "Commands",
+        "Settings that are not named have the defaults of this revision"
+        + (f" ({revision})" if revision else "")
+        + ". The data are prepared by launch.prepare; the protocol above says with what, and their fingerprint.",
+        page.commands([*lines, report]),
+    )

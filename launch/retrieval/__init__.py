@@ -1,0 +1,1 @@
+"""Cross-view retrieval: protocols, galleries, frame keys, search with the user's own pictures."""

@@ -1,0 +1,1 @@
+"""A run and its folder: settings, files, locks, hosts, stopping, logs."""

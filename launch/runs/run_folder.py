@@ -1,0 +1,140 @@
+"""What a run leaves in its folder, and how other programs open it again."""
+
+import dataclasses
+import json
+import os
+import typing
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from launch.cli import flags
+from launch.runs import settings
+from mcss_jax import skeleton
+from mcss_jax.storage import checkpoint, loading
+from mcss_jax.storage.loading import read_json
+from mcss_jax.training import train_step
+
+CONFIG, CARD, CHECKPOINTS, FINISHED = "config.json", "card.json", "checkpoints", "finished.json"
+# In the card of weights from elsewhere: where the encoder is from. Nobody has trained the rest of that network.
+IMPORTED = "imported"
+# What advice to change settings ends with once a run's folder takes no others (`claim`).
+ELSEWHERE = "in another --workdir: this run's settings are fixed since its first checkpoint"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """An opened run: its settings, its protocol card, its newest whole state and that state's step."""
+
+    config: settings.Train
+    card: dict[str, Any]
+    state: train_step.TrainState
+    step: int
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file in one piece: complete, or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a small file in one piece: complete, or not at all; of several processes the last one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def initial_state(
+    config: settings.Train, image_size: int, statistics: train_step.PoseStatistics
+) -> train_step.TrainState:
+    """The state before the first update."""
+    method = settings.method_of(config)
+    init = jax.jit(lambda key, stats: train_step.init_state(method, key, image_size, stats))
+    return init(jax.random.key(config.seed), statistics)
+
+
+def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: bool = False) -> Run:
+    """Opens a run's newest whole checkpoint, or that of `step`.
+
+    Raises FileNotFoundError when the folder is not a run or has no checkpoint, ValueError when a file is
+    damaged or of another version of the settings, for weights that are not finite, and for imported weights where more
+    than their encoder is wanted.
+    """
+    folder = Path(workdir).expanduser()
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder} is not the folder of a run (it has no {CONFIG}); train one with "
+            f"python -m launch.train --workdir={workdir}"
+        )
+    stored = read_json(folder / CONFIG)
+    known = {field.name for field in dataclasses.fields(settings.Train)}
+    if not set(stored) <= known:
+        raise ValueError(
+            f"{folder / CONFIG} is of another version of this program: it has settings {sorted(set(stored) - known)}, "
+            "which are unknown here"
+        )
+    loading.check_network(stored, folder / CONFIG)
+    _check_types(stored, folder / CONFIG)
+    # A setting that is younger than the run had, in effect, its default.
+    config = settings.Train(**stored)
+    card = read_json(folder / CARD)
+    if IMPORTED in card and not encoder_alone:
+        raise ValueError(
+            f"{folder} holds imported weights: an encoder, and a head that nobody has trained; train from them with "
+            f"python -m launch.train --init_from={workdir}"
+        )
+    size = loading.image_size(card, folder / CARD)
+    statistics = train_step.PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
+    # Its shapes are enough: no start of a program need compile what is overwritten.
+    fresh = jax.eval_shape(lambda: initial_state(config, size, statistics))
+    restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
+    loading.check_finite(restored.state, f"{folder}, step {restored.step}")
+    return Run(config, card, restored.state, restored.step)
+
+
+def _check_types(stored: dict[str, Any], source: Path) -> None:
+    """Raises ValueError for a setting that no flag would have given; `source` is where it was found."""
+    for name, hint in typing.get_type_hints(settings.Train).items():
+        if name in stored and not _fits(stored[name], hint):
+            wanted = typing.get_args(hint) or f"a value of type {hint.__name__}"
+            raise ValueError(f"{source} has {name} {stored[name]!r}; expected {wanted}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a setting of type `hint` may be `value`: true is no number here, and 1 is one for a float."""
+    choices = typing.get_args(hint)
+    return value in choices if choices else type(value) in ((int, float) if hint is float else (hint,))
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run has left something in `folder` that was trained: a checkpoint, or the mark of its end."""
+    return checkpoint.latest(folder / CHECKPOINTS) is not None or (folder / FINISHED).exists()
+
+
+def claim(config: settings.Train, card: dict[str, Any]) -> Path:
+    """Makes the run's folder and writes settings and card, or checks that those of a run that has begun are the same.
+
+    Settings of a start that came to nothing (too little memory, a rate too high) are replaced.
+
+    Raises ValueError listing the differences, OSError when the folder cannot be written.
+    """
+    folder = Path(config.workdir).expanduser()
+    if (folder / CONFIG).exists() and begun(folder):
+        flags.refuse_differences(config, folder / CONFIG)
+        before = read_json(folder / CARD)
+        if before["fingerprint"] != card["fingerprint"]:
+            raise ValueError(
+                f"{folder} was trained on data with fingerprint {before['fingerprint']}; {config.dataset} in "
+                f"{config.data_dir} now has {card['fingerprint']}. Use another --workdir, or the "
+                "data it began with."
+            )
+    write_text(folder / CARD, json.dumps(card, indent=2, sort_keys=True) + "\n")
+    write_text(folder / CONFIG, flags.to_json(config))
+    return folder

@@ -1,0 +1,1 @@
+"""The supervision study: a grid of runs, judged and summed up."""

@@ -1,0 +1,160 @@
+"""The runs of a study: methods x label amounts x seeds, each a training run with settings of its own."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from launch.runs import settings
+
+# What each method changes of the base settings. Those after the first two are ablations and controls.
+METHODS: dict[str, dict[str, Any]] = {
+    "baseline": {"method": "baseline"},
+    "mcss": {"method": "mcss"},
+    # Control: unlabelled pictures pass through BatchNorm and nothing else.
+    "batchnorm": {"method": "batchnorm"},
+    # Any other instant may be a negative, however near in time, and batches with such instants.
+    "no_temporal_rule": {"method": "mcss", "min_negative_gap": 0.0, "instant_gap": -1.0},
+    # The same batches with the temporal rule: the rule itself is the difference of these two.
+    "near_instants": {"method": "mcss", "instant_gap": 0.0},
+    # Instants from anywhere instead of blocks of one person in one room.
+    "random_batches": {"method": "mcss", "mix_groups": True},
+    # Negatives weighed nearly alike; the hardest alone; from the first to the second over the run.
+    "soft_mining": {"method": "mcss", "temperature_start": 1.0, "temperature_end": 1.0},
+    "hardest_mining": {"method": "mcss", "temperature_start": 0.0, "temperature_end": 0.0},
+    "scheduled_mining": {
+        "method": "mcss",
+        "temperature_start": 1.0,
+        "temperature_end": 0.0,
+        "temperature_steps": 0,
+    },
+    # Negatives from the anchor's own block only.
+    "no_global_negatives": {"method": "mcss", "across_groups": False},
+    # Positives are one picture augmented twice instead of two views.
+    "augmented_views": {"method": "mcss", "positives": "augmented"},
+}
+
+Key = tuple[str, str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """One run of the grid."""
+
+    method: str
+    labelled: str
+    seed: int
+    config: settings.Train
+
+    @property
+    def key(self) -> Key:
+        """What tells runs of one study apart."""
+        return self.method, self.labelled, self.seed
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.config.workdir).expanduser()
+
+    def __str__(self) -> str:
+        return describe(self.key)
+
+
+def describe(key: Key) -> str:
+    """A run in words."""
+    return f"{key[0]}, labels {key[1]}, seed {key[2]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A product of methods, label amounts and seeds."""
+
+    methods: tuple[str, ...]
+    amounts: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def grids_of(keys: Sequence[Key]) -> list[Grid]:
+    """Products that hold each of these runs once and no other: methods with the same seeds of the same amounts."""
+    seeds: dict[tuple[str, str], tuple[int, ...]] = {}
+    for method, labelled, seed in keys:
+        seeds[method, labelled] = (*seeds.get((method, labelled), ()), seed)
+    amounts: dict[tuple[str, tuple[int, ...]], tuple[str, ...]] = {}
+    for (method, labelled), of_cell in seeds.items():
+        amounts[method, of_cell] = (*amounts.get((method, of_cell), ()), labelled)
+    methods: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[str, ...]] = {}
+    for (method, of_cell), labels in amounts.items():
+        methods[labels, of_cell] = (*methods.get((labels, of_cell), ()), method)
+    return [Grid(names, labels, of_cell) for (labels, of_cell), names in methods.items()]
+
+
+def parse_grid(methods: str, amounts: str, seeds: str, prefix: str = "") -> Grid:
+    """Methods and seeds separated by commas, label amounts by spaces (`S1:0.05 S1 S1,S5 all`).
+
+    `prefix` is that of the flags' names, for messages. Raises ValueError for an unknown method, a seed that is not a
+    whole number of at least 0, and an empty or repeated entry.
+    """
+    names = _entries(f"--{prefix or 'methods'}", methods.split(",") if methods else [])
+    for name in names:
+        if name not in METHODS:
+            raise ValueError(f"--{prefix or 'methods'} names {name!r}; expected some of {', '.join(METHODS)}")
+    if not names:
+        return Grid((), (), ())
+    flag = f"--{prefix}_seeds" if prefix else "--seeds"
+    found = _entries(flag, seeds.split(","))
+    for seed in found:
+        if not seed.isdecimal():
+            raise ValueError(
+                f"{flag} has {seed!r}; expected whole numbers of at least 0, separated by commas"
+            )
+    labelled = _entries(f"--{prefix}_amounts" if prefix else "--amounts", amounts.split())
+    return Grid(names, labelled, tuple(map(int, found)))
+
+
+def _entries(flag: str, parts: Sequence[str]) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in parts)
+    if not all(found):
+        raise ValueError(f"{flag} has an empty entry; expected names without gaps between the separators")
+    repeated = [name for name in found if found.count(name) > 1]
+    if repeated:
+        raise ValueError(f"{flag} names {repeated[0]} twice")
+    return found
+
+
+def plan(base: settings.Train, workdir: str, grids: Sequence[Grid]) -> tuple[PlannedRun, ...]:
+    """The runs of all grids, seed after seed, so that a first whole picture stands early; none twice.
+
+    Raises ValueError when there are none, for settings that no data set could satisfy, and when two methods are the
+    same with these base settings.
+    """
+    runs: dict[Key, PlannedRun] = {}
+    for grid in grids:
+        for seed, labelled, method in product(grid.seeds, grid.amounts, grid.methods):
+            run = _run(base, workdir, method, labelled, seed)
+            settings.check(run.config)
+            runs.setdefault(run.key, run)
+    if not runs:
+        raise ValueError("--methods, --amounts or --seeds is empty; expected at least one of each")
+    _refuse_twins(base, tuple(dict.fromkeys(run.method for run in runs.values())))
+    return tuple(runs.values())
+
+
+def _run(base: settings.Train, workdir: str, method: str, labelled: str, seed: int) -> PlannedRun:
+    # `S1:0.05` and `S1,S5` as parts of a folder's name.
+    amount = re.sub(r"[^\w.+-]", "_", labelled.replace(":", "-").replace(",", "+"))
+    folder = str(Path(workdir) / "runs" / f"{method}_{amount}_seed{seed}")
+    config = dataclasses.replace(base, **METHODS[method], labelled=labelled, seed=seed, workdir=folder)
+    return PlannedRun(method, labelled, seed, config)
+
+
+def _refuse_twins(base: settings.Train, methods: Sequence[str]) -> None:
+    known: dict[settings.Train, str] = {}
+    for method in methods:
+        twin = known.setdefault(dataclasses.replace(base, **METHODS[method]), method)
+        if twin != method:
+            raise ValueError(
+                f"with the settings of --base the methods {twin} and {method} are the same; leave one out, or change "
+                "the base"
+            )

@@ -1,0 +1,29 @@
+"""Whose poses a run may use: `--labelled` against a sequence table, and whether a batch can be had from it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from datasets.tuples import sampling
+from datasets.tuples.records import SequenceRow
+from launch.runs import settings
+
+
+def choose(
+    config: settings.Train, table: Sequence[SequenceRow], views: int, name: str
+) -> tuple[sampling.Labels, Int[np.ndarray, " n"]]:
+    """The labelled subjects and their labelled records; `views` are the cameras of the data set `name`.
+
+    Raises ValueError for a bad `--labelled` and for batches that are too large for what it leaves.
+    """
+    labels = sampling.parse_labelled(config.labelled, table)
+    records = sampling.labelled_records(table, labels, config.label_sampling, config.seed)
+    if config.method == "baseline" and not len(records):
+        raise ValueError(
+            f"--method=baseline learns from labels alone, but --labelled={config.labelled} leaves none; "
+            f"name subjects whose poses {name} holds"
+        )
+    blocks = None if config.stream else settings.blocks_of(config)  # a stream has no end
+    sampling.check(table, views, blocks, len(records), settings.labelled_size(config))
+    return labels, records

@@ -1,0 +1,88 @@
+"""The state that a run begins with: random weights, or the encoder of imported weights or of another run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from launch.runs import hosts, run_folder, settings
+from mcss_jax.storage import checkpoint
+from mcss_jax.training.train_step import PoseStatistics, TrainState
+
+# What decides the shapes of the encoder's weights.
+SHAPING = ("depth", "width", "stem")
+
+
+class Start(NamedTuple):
+    """The state before the first update, and what the run's card says of where it comes from."""
+
+    state: TrainState
+    card: dict[str, Any]
+
+
+def first_state(config: settings.Train, image_size: int, statistics: PoseStatistics) -> Start:
+    """`run_folder.initial_state`, with `--init_from`'s encoder where the run has no checkpoint of its own yet.
+
+    Its convolutions and batch normalisations (with their running statistics) are taken over; the regressor, the
+    optimiser, the pose statistics and the step are this run's own. The embedding layer is part of the head when the
+    weights are imported, and taken over from a run that trained one of the same length.
+
+    Raises FileNotFoundError when `--init_from` is no run, ValueError when its encoder has other shapes.
+    """
+    state = run_folder.initial_state(config, image_size, statistics)
+    if not config.init_from:
+        return Start(state, {})
+    own = Path(config.workdir).expanduser()
+    if checkpoint.latest(own / run_folder.CHECKPOINTS) is not None:
+        # A resume goes on from its own weights: those it began with may have moved.
+        stored = run_folder.read_json(own / run_folder.CARD)
+        return Start(state, {"init_from": stored.get("init_from")})
+    source = open_source(config)
+    with_embedding = has_embedding(source, config)
+    card = {
+        "folder": config.init_from,
+        "step": source.step,
+        "weights": source.card.get(run_folder.IMPORTED) or source.card["dataset"],
+        "embedding": "taken over" if with_embedding else "fresh",
+    }
+    hosts.say(
+        f"starts from the encoder of {config.init_from} (step {source.step}); embedding {card['embedding']}"
+    )
+    return Start(take_encoder(state, source.state, with_embedding), {"init_from": card})
+
+
+def open_source(config: settings.Train) -> run_folder.Run:
+    """The run that `--init_from` names. Raises as `first_state`."""
+    folder = Path(config.init_from).expanduser()
+    if not (folder / run_folder.CONFIG).is_file():
+        raise FileNotFoundError(
+            f"--init_from={config.init_from} is not the folder of a run (it has no {run_folder.CONFIG}); name a "
+            "trained one, or import weights: python -m launch.import_weights --source=FILE.safetensors "
+            f"--workdir={config.init_from}"
+        )
+    source = run_folder.open_run(folder, encoder_alone=True)
+    other = [
+        f"--{name}={getattr(source.config, name)} there, {getattr(config, name)} here"
+        for name in SHAPING
+        if getattr(source.config, name) != getattr(config, name)
+    ]
+    if other:
+        raise ValueError(
+            f"--init_from={config.init_from} holds another encoder than this run's ({'; '.join(other)}); give the "
+            "same settings, or weights of this network"
+        )
+    return source
+
+
+def has_embedding(source: run_folder.Run, config: settings.Train) -> bool:
+    """Whether `source` has trained an embedding layer of the length that `config` wants."""
+    return run_folder.IMPORTED not in source.card and source.config.embedding_dim == config.embedding_dim
+
+
+def take_encoder(state: TrainState, source: TrainState, with_embedding: bool) -> TrainState:
+    """`state` with the encoder's weights and running statistics of `source`, with or without the embedding layer."""
+    encoder = dict(source.params["encoder"])
+    if not with_embedding:
+        encoder["embedding"] = state.params["encoder"]["embedding"]
+    return dataclasses.replace(
+        state, params={**state.params, "encoder": encoder}, batch_stats=source.batch_stats
+    )

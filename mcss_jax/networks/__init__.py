@@ -1,0 +1,1 @@
+"""The networks: pictures to features, embeddings and poses."""

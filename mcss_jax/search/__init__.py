@@ -1,0 +1,1 @@
+"""Exact search among embeddings and poses, and the figures of retrieval."""

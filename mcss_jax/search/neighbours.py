@@ -1,0 +1,209 @@
+"""Exact nearest neighbours by Euclidean distance, block by block, in bounded memory."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int32
+
+from mcss_jax.search import blocked
+from mcss_jax.search.blocked import AnyArray, Rule
+
+_QUERY_BLOCK = 256
+_GALLERY_BLOCK = 16384
+_STRIPE = 16  # columns of which only the best is ranked first
+_SPARE = 4  # candidates beyond k that are scored again by direct differences
+
+
+def _striped_top_k(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q k"], Int32[Array, "q k"]]:
+    """The k highest of each row, in no promised order among equals; faster than `top_k` over all columns.
+
+    Columns fall into n / _STRIPE stripes; the k stripes with the highest maxima hold the k highest scores.
+    """
+    q, n = scores.shape
+    stripes = n // _STRIPE
+    if n % _STRIPE or stripes < 2 * k:
+        best_scores, columns = jax.lax.top_k(scores, k)
+        return best_scores, columns
+    striped = scores.reshape(q, _STRIPE, stripes)
+    _, best = jax.lax.top_k(jnp.max(striped, axis=1), k)
+    held = jnp.take_along_axis(striped, best[:, None], axis=2).reshape(q, _STRIPE * k)
+    values, position = jax.lax.top_k(held, k)
+    return values, position // k * stripes + jnp.take_along_axis(best, position % k, axis=1)
+
+
+def _in_order(squares: Float[Array, "q c"], indices: Int32[Array, "q c"], k: int) -> tuple[Array, Array]:
+    """The k smallest squares, ties by index; entries with index -1 last."""
+    squares = jnp.where(indices < 0, jnp.inf, squares)
+    last = jnp.where(indices < 0, jnp.iinfo(jnp.int32).max, indices)
+    squares, last = jax.lax.sort((squares, last), num_keys=2)
+    found = jnp.isfinite(squares[:, :k])
+    return squares[:, :k], jnp.where(found, last[:, :k], -1)
+
+
+@partial(jax.jit, static_argnames=("k", "allowed"))
+def _nearest_block(
+    queries: Array,
+    query_keys: Any,
+    centred: Array,
+    bias: Array,
+    gallery: Array,
+    gallery_keys: Any,
+    centre: Array,
+    largest: Array,
+    k: int,
+    allowed: Rule | None,
+) -> tuple[Array, Array, Array]:
+    """k nearest of one block of queries, and for which of them that is certain.
+
+    Ranked by inner products of centred vectors, k + _SPARE candidates are scored again by direct
+    differences. What was not a candidate has an inner product no higher than the last candidate's, hence a
+    distance that is at least that one's less rounding: where the k-th distance is below this, nothing was
+    missed.
+    """
+    q, dim = queries.shape
+    shifted = queries - centre[None]
+
+    def scan(carry: Any, block: Any) -> tuple[Any, None]:
+        vectors, offset, keys, start = block
+        scores = (
+            jax.lax.dot_general(shifted, vectors, (((1,), (1,)), ((), ())), precision="highest")
+            + offset[None]
+        )
+        if allowed is not None:
+            scores = jnp.where(allowed(query_keys, keys), scores, -jnp.inf)
+        found, columns = _striped_top_k(scores, min(k + _SPARE, scores.shape[1]))
+        return blocked.merge(carry, found, columns + start, k + _SPARE), None
+
+    starts = jnp.arange(len(bias), dtype=jnp.int32) * bias.shape[1]
+    (scores, indices), _ = jax.lax.scan(
+        scan, blocked.empty(q, k + _SPARE), (centred, bias, gallery_keys, starts)
+    )
+    indices = jnp.where(scores > -jnp.inf, indices, -1)
+    difference = queries[:, None] - gallery[jnp.maximum(indices, 0)]
+    squares, ordered = _in_order(jnp.sum(difference * difference, axis=-1), indices, k)
+
+    unit = jnp.finfo(jnp.float32).eps / 2
+    own = jnp.sum(shifted * shifted, axis=-1)
+    reach, raw = jnp.sqrt(own) + largest[0], jnp.sqrt(jnp.sum(queries * queries, axis=-1)) + largest[1]
+    rounding = unit * reach * ((dim + 8) * reach + 8 * raw)
+    missed_at_least = own - 2 * scores[:, -1] - rounding
+    certain = (squares[:, -1] < missed_at_least) | (indices[:, -1] < 0)
+    return jnp.sqrt(squares), ordered, certain
+
+
+@partial(jax.jit, static_argnames=("k", "allowed"))
+def _nearest_direct(
+    queries: Array,
+    query_keys: Any,
+    gallery: Array,
+    gallery_keys: Any,
+    count: Int32[Array, ""] | int,
+    k: int,
+    allowed: Rule | None,
+) -> tuple[Array, Array]:
+    """k nearest of one block of queries by direct differences alone: slower, right for any number of ties."""
+
+    def scan(carry: Any, block: Any) -> tuple[Any, None]:
+        vectors, keys, start = block
+        difference = queries[:, None] - vectors[None]
+        scores = -jnp.sum(difference * difference, axis=-1)
+        columns = start + jnp.arange(scores.shape[1], dtype=jnp.int32)[None]
+        usable = jnp.broadcast_to(columns < count, scores.shape)
+        if allowed is not None:
+            usable &= allowed(query_keys, keys)
+        scores = jnp.where(usable, scores, -jnp.inf)
+        return blocked.merge(carry, scores, jnp.broadcast_to(columns, scores.shape), k), None
+
+    starts = jnp.arange(len(gallery), dtype=jnp.int32) * gallery.shape[1]
+    (scores, indices), _ = jax.lax.scan(scan, blocked.empty(len(queries), k), (gallery, gallery_keys, starts))
+    return jnp.sqrt(-scores), jnp.where(scores > -jnp.inf, indices, -1)
+
+
+def _even_block(n: int, most: int, multiple: int) -> int:
+    """A block size of at most about `most` that splits n into blocks of nearly equal size."""
+    return -(-n // (-(-n // most)) // multiple) * multiple
+
+
+def nearest(
+    queries: Float[AnyArray, "q d"],
+    gallery: Float[AnyArray, "n e"],
+    k: int,
+    *,
+    allowed: Rule | None = None,
+    query_keys: Any = None,
+    gallery_keys: Any = None,
+) -> tuple[Int32[np.ndarray, "q k"], Float32[np.ndarray, "q k"]]:
+    """The k nearest gallery rows of every query by Euclidean distance: exact, in float32, ties by the lowest
+    index.
+
+    Distances come from direct differences, so near-duplicates keep their order. `allowed(query_keys,
+    gallery_keys)` says which pairs may be retrieved (`blocked.Rule`). Where fewer than k may,
+    index -1 and distance inf follow. Memory: one block of scores, whatever the sizes.
+
+    Raises:
+      ValueError: k < 1, different dimensions, an embedding that is not finite, keys of another length.
+    """
+    blocked.check_k(k)
+    queries, gallery = np.asarray(queries, np.float32), np.asarray(gallery, np.float32)
+    if queries.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"queries have {queries.shape[1]} dimensions, the gallery {gallery.shape[1]}: expected equal."
+        )
+    for name, rows in (("queries", queries), ("gallery", gallery)):
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            raise ValueError(
+                f"{name}: row {int(np.argmax(bad))} is not finite (NaN or inf), expected numbers."
+            )
+    blocked.check_rule(allowed, query_keys, gallery_keys, len(queries), len(gallery))
+    indices = np.full((len(queries), k), -1, np.int32)
+    distances = np.full((len(queries), k), np.inf, np.float32)
+    if not len(queries) or not len(gallery):
+        return indices, distances
+    if allowed is None:
+        query_keys = gallery_keys = ()
+
+    count = len(gallery)
+    centre = gallery.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = gallery - centre
+    half = np.sum(centred * centred, axis=1) / 2
+    raw = np.sqrt(np.max(np.sum(gallery * gallery, axis=1))) + np.sqrt(np.sum(centre * centre))
+    largest = np.array([np.sqrt(2 * half.max()), raw], np.float32)
+    size = _even_block(count, _GALLERY_BLOCK, _STRIPE * 64 if count >= _STRIPE * 64 else 1)
+    bias = np.full(-(-count // size) * size, -np.inf, np.float32)
+    bias[:count] = -half
+    blocks = blocked.split_blocks((centred, gallery_keys), size)
+    on_device = jnp.asarray(gallery)
+    uncertain = []
+    part_size = min(_QUERY_BLOCK, len(queries))
+    for start, part, keys in blocked.query_blocks(queries, query_keys, part_size):
+        found = _nearest_block(
+            part,
+            keys,
+            blocks[0],
+            bias.reshape(-1, size),
+            on_device,
+            blocks[1],
+            centre,
+            largest,
+            k=k,
+            allowed=allowed,
+        )
+        stop = min(start + part_size, len(queries))
+        d, i, certain = (np.asarray(x)[: stop - start] for x in found)
+        distances[start:stop], indices[start:stop] = d, i
+        uncertain.append(start + np.flatnonzero(~certain))
+
+    again = np.concatenate(uncertain)
+    if len(again):
+        direct = blocked.split_blocks((gallery, gallery_keys), min(1024, count))
+        some = jax.tree.map(lambda leaf: np.asarray(leaf)[again], query_keys)
+        part_size = 32
+        for start, part, keys in blocked.query_blocks(queries[again], some, part_size):
+            d, i = _nearest_direct(part, keys, *direct, count, k=k, allowed=allowed)
+            here = again[start : start + part_size]
+            distances[here], indices[here] = np.asarray(d)[: len(here)], np.asarray(i)[: len(here)]
+    return indices, distances

@@ -1,0 +1,1 @@
+"""Checkpoints, and a trained run opened as a function of pictures."""

@@ -1,0 +1,380 @@
+"""Checkpoints: the training state, the position in the data, and a checksum for every array.
+
+Orbax writes; this file adds what it leaves open (specs/reliability.md, section 4.1;
+specs/engineering_notes.md, "orbax / optax today"): checksums over the arrays, a refusal to cast, the choice
+of the newest checkpoint that is whole, and errors that say what to do. A checkpoint is a folder:
+
+    DIRECTORY/1200/state   the arrays, flat, named by their path in the state
+    DIRECTORY/1200/info    JSON: position, metric, and each array's shape, dtype and CRC-32
+
+Arrays go through host memory in both directions, so a checkpoint does not know how many devices wrote it. With several
+processes each has the whole state: one of them saves, any may restore, and who calls sees to it that they agree.
+Orbax's CheckpointManager is left out: its own list of steps may name one whose writing failed, it skips a
+save below the newest in silence, and after a failed save it holds the program's end up for minutes.
+"""
+
+import json
+import shutil
+import time
+import warnings
+import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from mcss_jax.storage import checkpoint_reader
+
+State = TypeVar("State")
+Position = dict[str, Any]
+Leaves = dict[str, Any]
+
+
+class Restored(NamedTuple):
+    state: Any
+    position: Position
+    step: int
+
+
+def steps(directory: str | Path) -> list[int]:
+    """The finished checkpoints in `directory`, ascending, as they are on disk now."""
+    folder = Path(directory)
+    if not folder.is_dir():
+        return []
+    named = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()]
+    return sorted(int(path.name) for path in named if (path / "commit_success.txt").exists())
+
+
+def latest(directory: str | Path) -> int | None:
+    """The step of the newest finished checkpoint in `directory`, or None."""
+    return max(steps(directory), default=None)
+
+
+def best(directory: str | Path) -> int | None:
+    """The step of the finished checkpoint with the lowest metric (the earliest of equals), or None."""
+    return next(iter(_ranked(directory)), None)
+
+
+def restore(directory: str | Path, abstract_state: State, step: int | None = None) -> Restored:
+    """Reads the newest checkpoint that is whole, or the one of `step`; writes nothing.
+
+    Args:
+      directory: where `Checkpoints` wrote.
+      abstract_state: a state, or its `jax.eval_shape`: gives structure, shapes, dtypes and, where its leaves
+        have a sharding, the devices. Their number may differ from the one that wrote.
+      step: the step wanted; by default the newest, and if that is damaged the one before it, with a warning.
+
+    Returns:
+      The state, the position in the data, the step.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or none of `step`.
+      ValueError: every candidate is damaged, or it is of another model: names, shapes or dtypes differ.
+    """
+    found = steps(directory)
+    if not found or (step is not None and step not in found):
+        wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+        raise FileNotFoundError(f"{directory} holds {wanted}; found steps: {found or 'none'}.")
+    damages = []
+    for candidate in reversed(found) if step is None else [step]:
+        try:
+            state, position = _restore_one(_folder(directory, candidate), abstract_state)
+        except _Damaged as damage:
+            damages.append(f"step {candidate}: {damage}")
+            continue
+        if damages:
+            warnings.warn(
+                f"{directory} has damaged checkpoints; going back to step {candidate}. "
+                f"Damaged: {'; '.join(damages)}",
+                stacklevel=2,
+            )
+        return Restored(state, position, candidate)
+    raise ValueError(f"{directory} holds no checkpoint that is whole. Damaged: {'; '.join(damages)}")
+
+
+class Checkpoints:
+    """Writes checkpoints in the background; a context manager that waits for the last one when it closes.
+
+        with Checkpoints(folder) as checkpoints:
+            if checkpoints.latest() is not None:
+                state, position, step = checkpoints.restore(state)
+            for step in ...:
+                checkpoints.save(step, state, {"step": step, "fingerprint": fingerprint})
+
+    Args:
+      directory: made when the first checkpoint is saved.
+      keep: how many of the newest to keep.
+      keep_best: how many of those with the lowest metric to keep beside them.
+    """
+
+    def __init__(self, directory: str | Path, *, keep: int = 3, keep_best: int = 0):
+        if keep < 1 or keep_best < 0:
+            raise ValueError(f"keep is {keep} and keep_best {keep_best}; expected at least 1 and 0.")
+        self.directory = Path(directory).absolute()
+        self._keep, self._keep_best = keep, keep_best
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._saving: Future[None] | None = None
+        self._ours: set[int] = set()  # steps that this object saved, or resumed from
+
+    def latest(self) -> int | None:
+        """The step of the newest finished checkpoint, or None."""
+        return latest(self.directory)
+
+    def restore(self, abstract_state: State, step: int | None = None) -> Restored:
+        """As the function `restore`. What is saved next continues from here: see `save`."""
+        self.wait()
+        restored = restore(self.directory, abstract_state, step)
+        self._ours = {known for known in self._ours if known < restored.step} | {restored.step}
+        return restored
+
+    def save(self, step: int, state: Any, position: Position, metric: float | None = None) -> None:
+        """Starts to save; returns once the arrays are copied, so that `state` may be donated.
+
+        A step that this object has saved already, or resumed from, is left as it is. After resuming from an
+        older step, the checkpoints of `step` and later ones are removed with a warning: they are damaged or
+        of a run that was given up, and the next resume would take them for the newest.
+
+        Args:
+          step: how many updates `state` has had.
+          state: any pytree of arrays (typed random keys too) and Python numbers.
+          position: JSON: where the data stands, and the fingerprint of what it stands in.
+          metric: what `best` goes by, lower being better.
+
+        Raises:
+          FileExistsError: `directory` holds such checkpoints and none of them was resumed from.
+          OSError: this checkpoint, or the one before it, could not be written; finished ones are untouched.
+        """
+        self.wait()
+        if step in self._ours:
+            return
+        arrays, manifest = _to_host(state)
+        info = json.dumps({"position": position, "metric": metric, "manifest": manifest}, sort_keys=True)
+        self._remove_superseded(step)
+        self._ours.add(step)
+        self._saving = self._writer.submit(self._write, step, arrays, info)
+
+    def wait(self) -> None:
+        """Waits until the last save has ended.
+
+        Raises:
+          OSError: it failed.
+        """
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def close(self) -> None:
+        """Waits as `wait` does, and ends the writing thread."""
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, step: int, arrays: dict[str, np.ndarray], info: str) -> None:
+        """In the writing thread: saves, then removes what need not be kept."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self.directory)
+            alone = _alone()
+            handler = ocp.CompositeCheckpointHandler(
+                composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
+            )
+            with ocp.Checkpointer(handler, multiprocessing_options=alone) as writer:
+                # Written under another name and renamed when complete.
+                writer.save(
+                    _folder(self.directory, step),
+                    args=ocp.args.Composite(
+                        # Orbax refuses empty arrays; the manifest says all there is to know of them.
+                        state=ocp.args.StandardSave({name: a for name, a in arrays.items() if a.size}),
+                        info=ocp.args.JsonSave({"text": info, "crc32": zlib.crc32(info.encode())}),
+                    ),
+                )
+        except Exception as error:  # OSError, and whatever TensorStore makes of one
+            self._ours.discard(step)
+            _remove_leftovers(self.directory)
+            good = self.latest()
+            kept = "no checkpoint is there" if good is None else f"the last good checkpoint is step {good}"
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise OSError(f"Could not save step {step} to {self.directory} ({reason}); {kept}.") from error
+        kept_steps = steps(self.directory)[-self._keep :] + _ranked(self.directory)[: self._keep_best]
+        for other in set(steps(self.directory)) - set(kept_steps):
+            shutil.rmtree(_folder(self.directory, other))
+
+    def _remove_superseded(self, step: int) -> None:
+        superseded = [other for other in steps(self.directory) if other >= step]
+        if not superseded:
+            return
+        if not self._ours:
+            raise FileExistsError(
+                f"{self.directory} holds checkpoints of another run (steps {superseded}), in the way of step "
+                f"{step}: resume from them, or choose another folder."
+            )
+        warnings.warn(
+            f"{self.directory}: the checkpoint of step {step} replaces those of steps {superseded}.",
+            stacklevel=3,
+        )
+        for other in superseded:
+            shutil.rmtree(_folder(self.directory, other))
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Orbax without its barriers: one process writes or reads on its own, whatever the others do."""
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+
+
+class _Damaged(Exception):
+    """A checkpoint's files are missing, unreadable or changed."""
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Removes what a killed process or a failed save left half-written.
+
+    Writes under way when a save failed go on for a moment and make their folder anew: so it looks again.
+    """
+    for _ in range(20):
+        left = list(directory.glob("*.orbax-checkpoint-tmp*"))
+        if not left:
+            return
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
+        time.sleep(0.2)
+
+
+def _folder(directory: str | Path, step: int) -> Path:
+    return Path(directory).absolute() / str(step)
+
+
+def _ranked(directory: str | Path) -> list[int]:
+    """The steps of finished checkpoints that have a metric, the lowest first."""
+    metrics: dict[int, float] = {}
+    for step in steps(directory):
+        try:
+            metric = _read_info(_folder(directory, step))["metric"]
+        except _Damaged:
+            continue
+        if metric is not None:
+            metrics[step] = metric
+    return sorted(metrics, key=lambda step: (metrics[step], step))
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _named_leaves(tree: Any) -> Leaves:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _shape_and_dtype(leaf: Any) -> dict[str, Any]:
+    """What must agree between a stored leaf and the wanted one; a Python number's dtype is its type."""
+    if isinstance(leaf, bool | int | float):
+        return {"shape": [], "dtype": type(leaf).__name__}
+    if not hasattr(leaf, "dtype"):
+        raise ValueError(f"A state holds arrays and Python numbers; found a {type(leaf).__name__}: {leaf!r}.")
+    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+
+
+def _crc32(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _to_host(state: Any) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
+    """The state's arrays in host memory, by name, and their manifest."""
+    leaves = _named_leaves(state)
+    manifest = {name: _shape_and_dtype(leaf) for name, leaf in leaves.items()}
+    for name, leaf in leaves.items():
+        if _is_key(leaf):
+            manifest[name]["key"] = str(jax.random.key_impl(leaf))
+            leaves[name] = jax.random.key_data(leaf)
+        elif isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
+            leaves[name] = leaf.addressable_data(0)
+    # Host arrays are copied, since they may change while they are being written; device arrays cannot.
+    arrays = {
+        name: np.array(a) if isinstance(leaves[name], np.ndarray) else np.asarray(a)
+        for name, a in jax.device_get(leaves).items()
+    }
+    for name, array in arrays.items():
+        manifest[name]["stored"] = [list(array.shape), str(array.dtype)]
+        manifest[name]["crc32"] = _crc32(array)
+    return arrays, manifest
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads((folder / "info" / "metadata").read_text())
+        if zlib.crc32(stored["text"].encode()) != stored["crc32"]:
+            raise _Damaged("info/metadata was changed")
+        return json.loads(stored["text"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _Damaged(f"info/metadata cannot be read ({error})") from error
+
+
+def _restore_one(folder: Path, abstract_state: State) -> tuple[State, Position]:
+    info = _read_info(folder)
+    manifest = info["manifest"]
+    wanted = _named_leaves(abstract_state)
+    _check_same_model(folder, manifest, wanted)
+    arrays = _read_arrays(folder, manifest)
+    placed = [_place(arrays[name], manifest[name], like) for name, like in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(abstract_state), placed), info["position"]
+
+
+def _check_same_model(folder: Path, manifest: dict[str, dict[str, Any]], wanted: Leaves) -> None:
+    """Orbax would cast to the wanted dtype in silence."""
+    missing, unknown = sorted(wanted.keys() - manifest), sorted(manifest.keys() - wanted)
+    if missing or unknown:
+        raise ValueError(
+            f"The checkpoint {folder} is of another model: it lacks {missing[:5] or 'nothing'} "
+            f"and has {unknown[:5] or 'nothing'} beside what is wanted."
+        )
+    for name, leaf in wanted.items():
+        found, expected = {key: manifest[name][key] for key in ("shape", "dtype")}, _shape_and_dtype(leaf)
+        if found != expected:
+            raise ValueError(
+                f"The checkpoint {folder} has {name} as {found['dtype']}{found['shape']}; "
+                f"expected {expected['dtype']}{expected['shape']}."
+            )
+
+
+def _read_arrays(folder: Path, manifest: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Reads the arrays into host memory and compares their checksums."""
+    target = {name: np.zeros(entry["stored"][0], entry["stored"][1]) for name, entry in manifest.items()}
+    empty = {name: array for name, array in target.items() if not array.size}
+    target = {name: array for name, array in target.items() if array.size}
+    try:
+        alone = _alone()
+        handler = checkpoint_reader.handler(alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+            arrays = reader.restore(folder / "state", args=ocp.args.PyTreeRestore(target))
+    except Exception as error:  # whatever Orbax and TensorStore make of a broken file
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        raise _Damaged(f"state cannot be read ({reason})") from error
+    arrays |= empty
+    changed = [name for name, array in arrays.items() if _crc32(array) != manifest[name]["crc32"]]
+    if changed:
+        raise _Damaged(f"the checksum of {changed[0]} differs ({len(changed)} of {len(manifest)} do)")
+    return arrays
+
+
+def _place(array: np.ndarray, entry: dict[str, Any], like: Any) -> Any:
+    """Gives a stored array the type and the devices of `like`."""
+    if isinstance(like, bool | int | float):
+        return type(like)(array.item())
+    if isinstance(like, np.ndarray | np.generic):
+        return array[()] if isinstance(like, np.generic) else array
+    value = jax.random.wrap_key_data(jnp.asarray(array), impl=entry["key"]) if "key" in entry else array
+    # With several processes this is where host arrays become global ones.
+    return jax.device_put(value, like.sharding)

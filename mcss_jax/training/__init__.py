@@ -1,0 +1,1 @@
+"""One update of the state, on one device or on all of them."""

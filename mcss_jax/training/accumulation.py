@@ -1,0 +1,95 @@
+"""One update on a batch whose activations do not fit: cut into parts, mined as a whole.
+
+Triplets reach over the whole batch, so gradients of single parts cannot simply be added up. In two passes, as in
+gradient caching (specs/performance.md, 2.5): every part is embedded and its activations dropped; the loss of all
+outputs together gives a cotangent for each; every part is computed again, and its cotangents pulled back. It costs
+one more forward pass.
+
+BatchNorm normalises every part by itself, over all replicas: a part is a normalisation group. The update is that of
+the large batch with the same groups; with frozen statistics it is that of the large batch. Running statistics move
+once, to the mean of what every part would make of them.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Key
+
+from mcss_jax.training.train_step import (
+    Batch,
+    Report,
+    Sums,
+    TrainState,
+    forward,
+    objective,
+    train_step,
+    update,
+)
+
+
+def check_parts(sizes: Mapping[str, int], parts: int) -> None:
+    """Raises ValueError, with the nearest numbers that do, unless `parts` divides every one of the named sizes."""
+    wrong = [f"{name} is {size}" for name, size in sizes.items() if size % parts]
+    if wrong:
+        common = math.gcd(*sizes.values())
+        divisors = [n for n in range(1, common + 1) if common % n == 0]
+        below, above = ([n for n in divisors if n < parts], [n for n in divisors if n > parts])
+        near = [*below[-1:], *above[:1]]
+        raise ValueError(
+            f"{' and '.join(wrong)}, which cannot be accumulated in {parts} equal parts; the nearest numbers that "
+            f"divide the batch: {' and '.join(map(str, near))}"
+        )
+
+
+def cut(tree: Any, parts: int) -> Any:
+    """Every leaf [n, ...] as [parts, n / parts, ...]; part k holds the rows k, k + parts, k + 2 parts, ...
+
+    Strided, so that a part has pictures of every block, and the same ones however many replicas share the batch.
+    """
+    return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), tree)
+
+
+def _join(stacked: Any) -> Any:
+    """Undoes `cut`."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), stacked)
+
+
+def value_and_gradients(
+    state: TrainState, batch: Batch, rng: Key[Array, ""], axis_name: str | None, parts: int
+) -> tuple[tuple[Array, tuple[Any, Sums, Array | None]], Any]:
+    """`((loss, (running statistics, sums, mined columns)), gradients)` of the whole batch."""
+    pieces = cut(batch, parts)
+    stacked, (batch_stats, crops) = lax.map(
+        lambda piece: forward(state.params, state, piece, rng, axis_name), pieces
+    )
+    batch_stats = jax.tree.map(lambda x: jnp.mean(x, axis=0), batch_stats)
+    (loss, (sums, mined)), cotangents = jax.value_and_grad(objective, has_aux=True)(
+        _join(stacked), _join(crops), state, batch, axis_name
+    )
+
+    def pull_back(gradients: Any, piece: tuple[Batch, Any]) -> tuple[Any, None]:
+        data, cotangent = piece
+        _, pull = jax.vjp(lambda params: forward(params, state, data, rng, axis_name)[0], state.params)
+        return jax.tree.map(jnp.add, gradients, pull(cotangent)[0]), None
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    gradients, _ = lax.scan(pull_back, zeros, (pieces, cut(cotangents, parts)))
+    return (loss, (batch_stats, sums, mined)), gradients
+
+
+def accumulated_step(
+    state: TrainState, batch: Batch, rng: Key[Array, ""], *, axis_name: str | None = None, parts: int
+) -> tuple[TrainState, Report]:
+    """`train_step` with the activations of one part of this replica's batch in memory at a time.
+
+    Raises ValueError when `parts` does not divide the labelled and the unlabelled part of the batch.
+    """
+    if parts == 1:
+        return train_step(state, batch, rng, axis_name=axis_name)
+    check_parts({f"the {part} batch of a device": len(data["sample"]) for part, data in batch.items()}, parts)
+    (loss, (batch_stats, sums, _)), gradients = value_and_gradients(state, batch, rng, axis_name, parts)
+    return update(state, loss, gradients, batch_stats, sums, axis_name)

@@ -1,0 +1,308 @@
+"""One replica's training step and its inference twin, as pure functions of state, batch and key.
+
+The body sees a local batch. Under a mapped axis it shares batch statistics, gathers the embeddings of all
+replicas as candidates for mining, and averages loss *and* gradients over the axis: the one recipe that is
+right under plain jit, pmap and shard_map alike (specs/engineering_notes.md, "Behaviour that matters to us").
+
+A batch holds `unlabelled`, `labelled` or both:
+
+    unlabelled: images uint8 [b, 2, s, s, 3], group, sequence int32 [b], time f32 [b] (seconds), valid bool
+                [b], sample int32 [b], pose f32 [b, 17, 3] (NaN unless the instant's label may be used; only
+                logged)
+    labelled:   images uint8 [l, s, s, 3], pose f32 [l, 17, 3] (camera frame, millimetres), intrinsics f32 [l,
+                3, 3], box f32 [l, 4] (pixels; NaN intrinsics or box: the camera looks at the person), valid
+                bool [l], sample int32 [l]
+
+`sample` is the index in the global batch of the step; keys are folded with it, so augmentation does not
+depend on the number of replicas.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+
+from mcss_jax import geometry, losses, metrics, mining, skeleton
+from mcss_jax.augment import augment
+from mcss_jax.method import Method, PoseNetwork, schedule, transformation
+from mcss_jax.networks.encoder import normalise
+
+Batch = dict[str, dict[str, Array]]
+Sums = dict[str, tuple[Float[Array, ""], Float[Array, ""]]]
+Report = dict[str, Float[Array, ""]]
+
+
+class PoseStatistics(NamedTuple):
+    """Standardisation of canonical poses, from the labelled poses alone: mean and one scale, millimetres.
+
+    One scale for all coordinates, so that a millimetre of error weighs the same on every joint.
+    """
+
+    mean: Float[Array, "17 3"]
+    scale: Float[Array, ""]
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that training changes, plus the statistics and the (static) method it belongs to."""
+
+    step: Any  # int32 scalar; like all leaves on devices or, for `parallel.replicate`, on the host
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    statistics: PoseStatistics
+    method: Method = struct.field(pytree_node=False)
+
+
+class Outputs(NamedTuple):
+    """What the network says of b samples of v views in training; the regressor's answers as they leave it."""
+
+    embedding: Float[Array, "b v d"]
+    pose: Float[Array, "b v 17 3"]
+    rotation: Float[Array, "b v 6"]
+
+
+class Crop(NamedTuple):
+    """What augmentation made of b samples: the box of the first view, pixels, and whether it is mirrored."""
+
+    box: Float[Array, "b 4"]
+    flipped: Bool[Array, " b"]
+
+
+class Prediction(NamedTuple):
+    """`embedding` has unit norm; `canonical` is in mm; `rotation` turns it to the virtual camera's frame."""
+
+    embedding: Float[Array, "b d"]
+    canonical: Float[Array, "b 17 3"]
+    rotation: Float[Array, "b 3 3"]
+
+
+def init_state(
+    method: Method, rng: Key[Array, ""], image_size: int, statistics: PoseStatistics
+) -> TrainState:
+    """A fresh state. `image_size` in pixels; `statistics` as `pose_statistics` gives them."""
+    images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
+    variables = PoseNetwork(method.network).init(rng, images)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=transformation(method.optimiser).init(variables["params"]),
+        statistics=statistics,
+        method=method,
+    )
+
+
+def pose_statistics(poses: Float[Array, "n 17 3"]) -> PoseStatistics:
+    """Statistics of labelled poses (any frame, millimetres). Without poses: mean zero, scale one."""
+    if poses.shape[0] == 0:
+        return PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
+    canonical, _ = skeleton.canonicalise(poses)
+    mean = jnp.mean(canonical, axis=0)
+    return PoseStatistics(mean, jnp.maximum(jnp.std(canonical - mean[None]), 1.0))
+
+
+def _sum_over(tree: Any, axis_name: str | None) -> Any:
+    return tree if axis_name is None else lax.psum(tree, axis_name)
+
+
+def _gather(tree: Any, axis_name: str | None) -> Any:
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), tree)
+
+
+def _keys(rng: Key[Array, ""], step: Array, sample: Int[Array, " b"], stream: int) -> Key[Array, " b"]:
+    key = jax.random.fold_in(jax.random.fold_in(rng, step), stream)
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(sample)
+
+
+def _targets(
+    labelled: dict[str, Array], box: Float[Array, "l 4"], flipped: Array
+) -> tuple[Float[Array, "l 17 3"], Float[Array, "l 3 3"]]:
+    """Canonical pose and rotation in the virtual camera of the (augmented, perhaps mirrored) crop."""
+    turn = geometry.look_through(labelled["intrinsics"], box)
+    pose = jnp.where(labelled["valid"][:, None, None], labelled["pose"], 0.0)
+    virtual = jnp.matmul(pose, turn, precision="highest")
+    virtual = jnp.where(flipped[:, None, None], skeleton.mirror(virtual), virtual)
+    return skeleton.canonicalise(virtual)
+
+
+def _mined_pose_distance(
+    triplets: losses.Triplets, pose: Float[Array, "b 17 3"], candidates: Float[Array, "n 17 3"]
+) -> tuple[Array, Array]:
+    """True distance (canonical MPJPE, mm) of anchors and mined negatives whose labels may be used."""
+    own = jnp.repeat(skeleton.canonicalise(pose)[0], 2, axis=0)
+    other = skeleton.canonicalise(candidates)[0][triplets.mined // 2]
+    known = triplets.valid & jnp.isfinite(own + other).all(axis=(1, 2))
+    distance = metrics.mpjpe(
+        jnp.where(known[:, None, None], own, 0), jnp.where(known[:, None, None], other, 0)
+    )
+    return jnp.sum(jnp.where(known, distance, 0.0)), jnp.sum(known).astype(jnp.float32)
+
+
+def forward(
+    params: Any, state: TrainState, batch: Batch, rng: Key[Array, ""], axis_name: str | None
+) -> tuple[dict[str, Outputs], tuple[Any, dict[str, Crop]]]:
+    """Augmentation and network, in training mode: `(outputs, (new running statistics, crops))` by part of the batch.
+
+    All pictures are normalised together, over the axis too.
+    """
+    method = state.method
+    images, crops = {}, {}
+    for stream, part in enumerate(("labelled", "unlabelled")):
+        if part not in batch:
+            continue
+        data = batch[part]
+        views = data["images"] if data["images"].ndim == 5 else data["images"][:, None]
+        box = data["box"][:, None] if "box" in data else jnp.zeros((*views.shape[:2], 4))
+        keys = _keys(rng, state.step, data["sample"], stream)
+        images[part], box, flipped = augment(keys, views, box, method.augmentation)
+        crops[part] = Crop(box[:, 0], flipped)
+    network = PoseNetwork(method.network, axis_name)
+    answers, updates = network.apply(
+        {"params": params, "batch_stats": state.batch_stats},
+        normalise(jnp.concatenate([x.reshape(-1, *x.shape[2:]) for x in images.values()])),
+        True,
+        mutable=["batch_stats"],
+    )
+    outputs, start = {}, 0
+    for part, pixels in images.items():
+        shape = pixels.shape[:2]
+        rows = slice(start, start + math.prod(shape))
+        outputs[part] = Outputs(*(x[rows].reshape(*shape, *x.shape[1:]) for x in answers))
+        start = rows.stop
+    return outputs, (updates["batch_stats"], crops)
+
+
+def objective(
+    outputs: dict[str, Outputs],
+    crops: dict[str, Crop],
+    state: TrainState,
+    batch: Batch,
+    axis_name: str | None,
+) -> tuple[Float[Array, ""], tuple[Sums, Int[Array, " a"] | None]]:
+    """The loss as a function of the network's outputs: `(loss, (sums, mined columns of every anchor))`.
+
+    The loss is the global one on every replica; sums are (sum, count) of this replica, by name of the metric.
+    """
+    weights = state.method.objective
+    # Terms and sums hold (sum, count) of this replica; counts carry no gradient.
+    terms: dict[str, tuple[float, tuple[Array, Array]]] = {}
+    sums: Sums = {}
+    mined = None
+    if "labelled" in batch:
+        data, crop = batch["labelled"], crops["labelled"]
+        standardised, rotation = outputs["labelled"].pose[:, 0], outputs["labelled"].rotation[:, 0]
+        canonical, target = _targets(data, crop.box, crop.flipped)
+        mean, scale = state.statistics
+        wanted = (canonical - mean[None]) / scale
+        terms["pose"] = (1.0, losses.pose(standardised, wanted, data["valid"]))
+        predicted = geometry.rotation_from_6d(rotation)
+        terms["rotation"] = (weights.rotation_weight, losses.rotation(predicted, target, data["valid"]))
+        error = metrics.mpjpe(standardised * scale + mean[None], canonical)
+        sums["train_mpjpe_canonical"] = (jnp.sum(error * data["valid"]), jnp.sum(data["valid"]) * 1.0)
+    if "unlabelled" in batch:
+        data = batch["unlabelled"]
+        pairs = outputs["unlabelled"].embedding
+        instants = losses.Instants(data["group"], data["sequence"], data["time"], data["valid"])
+        triplets = losses.mine(
+            pairs,
+            instants,
+            _gather(pairs, axis_name),
+            _gather(instants, axis_name),
+            min_gap=weights.min_negative_gap,
+            across_groups=weights.across_groups,
+            temperature=mining.temperature_at(
+                state.step, weights.temperature_start, weights.temperature_end, weights.temperature_steps
+            ),
+        )
+        terms["metric"] = (weights.metric_weight, losses.triplet(triplets, weights.margin))
+        valid = triplets.valid.astype(jnp.float32)
+        count = jnp.sum(valid)
+        sums["positive_distance"] = (jnp.sum(triplets.positive * valid), count)
+        sums["negative_distance"] = (jnp.sum(triplets.negative * valid), count)
+        sums["mined_pose_distance"] = _mined_pose_distance(
+            triplets, data["pose"], _gather(data["pose"], axis_name)
+        )
+        mined = triplets.mined
+    # Variance about the global mean: zero when every picture has the same embedding (collapse).
+    embedding = [found.embedding.reshape(-1, found.embedding.shape[-1]) for found in outputs.values()]
+    everything = _gather(lax.stop_gradient(jnp.concatenate(embedding)), axis_name)
+    sums["embedding_variance"] = (jnp.sum(jnp.var(everything, axis=0)), jnp.ones(()))
+    loss = jnp.zeros(())
+    for name, (weight, (total, count)) in terms.items():
+        everywhere = lax.stop_gradient(jnp.maximum(_sum_over(count, axis_name), 1.0))
+        share = total / everywhere
+        if axis_name is not None:
+            # The mean over replicas of (replicas x share) is the global sum over the global count.
+            share = lax.pmean(share * lax.axis_size(axis_name), axis_name)
+        loss = loss + weight * share
+        sums[f"loss_{name}"] = (total, count)
+    return loss, (sums, mined)
+
+
+def _loss(
+    params: Any, state: TrainState, batch: Batch, rng: Key[Array, ""], axis_name: str | None
+) -> tuple[Array, tuple[Any, Sums, Array | None]]:
+    outputs, (batch_stats, crops) = forward(params, state, batch, rng, axis_name)
+    loss, (sums, mined) = objective(outputs, crops, state, batch, axis_name)
+    return loss, (batch_stats, sums, mined)
+
+
+def update(
+    state: TrainState, loss: Array, gradients: Any, batch_stats: Any, sums: Sums, axis_name: str | None
+) -> tuple[TrainState, Report]:
+    """The optimiser's step and the global metrics, from what this replica found."""
+    if axis_name is not None:
+        gradients = lax.pmean(gradients, axis_name)
+        batch_stats = lax.pmean(batch_stats, axis_name)
+    optimiser = state.method.optimiser
+    updates, opt_state = transformation(optimiser).update(gradients, state.opt_state, state.params)
+    totals = _sum_over(sums, axis_name)
+    report = {
+        name: jnp.where(n > 0, s / jnp.where(n > 0, n, 1.0), jnp.nan) for name, (s, n) in totals.items()
+    }
+    report["loss"] = loss
+    report["gradient_norm"] = optax.tree.norm(gradients)
+    report["learning_rate"] = jnp.asarray(schedule(optimiser)(state.step), jnp.float32)
+    return (
+        dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        ),
+        report,
+    )
+
+
+def train_step(
+    state: TrainState, batch: Batch, rng: Key[Array, ""], *, axis_name: str | None = None
+) -> tuple[TrainState, Report]:
+    """One update on this replica's share of the batch: `(new state, metrics)`.
+
+    `rng` is the run's key: the step is folded in here. Metrics are means over the global batch, the same on
+    all replicas; a metric whose count is zero is NaN (nothing to report), never a made-up zero.
+    """
+    (loss, (batch_stats, sums, _)), gradients = jax.value_and_grad(_loss, has_aux=True)(
+        state.params, state, batch, rng, axis_name
+    )
+    return update(state, loss, gradients, batch_stats, sums, axis_name)
+
+
+def embed_step(state: TrainState, images: UInt8[Array, "b s s 3"]) -> Prediction:
+    """Embeddings and poses of crops, with running statistics; on one replica's share of the pictures."""
+    out: Any = PoseNetwork(state.method.network).apply(
+        {"params": state.params, "batch_stats": state.batch_stats}, normalise(images), False
+    )
+    embedding, standardised, rotation = out
+    mean, scale = state.statistics
+    return Prediction(embedding, standardised * scale + mean[None], geometry.rotation_from_6d(rotation))

@@ -1,0 +1,358 @@
+"""Preparing a distribution: inventory first, what stops it, what is kept then, and that going on ends alike."""
+
+import builtins
+import dataclasses
+import errno
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets.distributions import originals, takes
+from datasets.tuples import pipeline
+from launch.preparation import distribution_job, inventory, jobs, prepare, stage_takes
+from launch.preparation.settings import Prepare
+from launch.runs import locks, staging
+from tests.datasets.distributions.test_distribution_builder import hashes
+from tests.distributions import small
+
+NAMES = ["a", "b", "c", "test"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("made")
+    small.write(source, NAMES)
+    return source
+
+
+@pytest.fixture
+def source(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy to spoil, of a distribution that joins with one line."""
+    monkeypatch.setitem(jobs.BUILDERS, "small", small.Builder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Path(shutil.copytree(made, tmp_path / "source"))
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, take by take: quicker than to start others."""
+
+    def run(work: stage_takes.Work, workers: int, advance: stage_takes.Report, tell: Any) -> None:
+        for take in work.takes:
+            work.unpack(sorted(take.archived), advance) if take.archived else None
+            work.cut(take, advance)
+
+    monkeypatch.setattr(stage_takes, "run", run)
+
+
+def of(place: Path, data_dir: Path, **options: Any) -> Prepare:
+    given: dict[str, Any] = {
+        "dataset": "small",
+        "source": str(place),
+        "data_dir": str(data_dir),
+        "crop_size": 32,
+    }
+    return Prepare(**{**given, "workers": 1, **options})
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, name: str, trouble: str) -> None:
+    """Makes one take fail when it is read, in whichever process that is."""
+    whole = small.inventory
+
+    def inventory(files: Sequence[originals.File], **options: Any) -> takes.Inventory:
+        found = whole(files, **options)
+        bad = [dataclasses.replace(t, trouble=trouble if t.name == name else "") for t in found.takes]  # type: ignore[call-arg]
+        return dataclasses.replace(found, takes=tuple(bad))
+
+    monkeypatch.setattr(small, "inventory", inventory)
+
+
+def test_inventory_then_shards_then_nothing_to_do(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_dir = tmp_path / "data"
+    prepare.take_inventory(of(source, data_dir))
+    told = capsys.readouterr().out
+    for words in ("left", "right", "1/1", "4 sequences, 96 source pictures, 24 instants", "disk: about",
+                  "free", "time: about", "nothing is missing"):  # fmt: skip
+        assert words in told
+    assert not data_dir.exists()
+
+    set_ = prepare.prepare(of(source, data_dir))
+    said = capsys.readouterr()
+    assert set_.fresh and set_.path == data_dir / "small/few/1.0.0"
+    assert "note: a: read a" in said.out and "96/96" in said.err and "24/24" in said.err
+    assert {p.name for p in data_dir.iterdir()} == {"small", locks.NAME}, "nothing is left beside it"
+    assert pipeline.open_split(data_dir, "small/few", "train").records == 18
+    again = prepare.prepare(of(source, data_dir))
+    assert again == dataclasses.replace(set_, fresh=False)
+    with pytest.raises(ValueError, match=r"boxes 'auto', now 'joints'"):
+        prepare.prepare(of(source, data_dir, boxes="joints"))
+
+    before = hashes(data_dir)
+    prepare.prepare(of(source, data_dir, overwrite=True))
+    assert hashes(data_dir) == before
+
+
+def test_what_is_missing_stops_it_unless_it_is_named(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], here: None
+) -> None:
+    (source / "b" / "left.avi").unlink()
+    data_dir = tmp_path / "data"
+    with pytest.raises(
+        ValueError, match=r"1 files of small/few are missing, the first 'b/left\.avi'.*--allow"
+    ):
+        prepare.prepare(of(source, data_dir))
+    assert "missing: b/left.avi\n    made by the test" in capsys.readouterr().out and not data_dir.exists()
+    with pytest.raises(ValueError, match="--allow_missing names 'c', but nothing of that name is missing"):
+        prepare.prepare(of(source, data_dir, allow_missing="b/left.avi,c"))
+    prepare.prepare(of(source, data_dir, allow_missing="b"))
+    assert "missing, and allowed to be: 1" in capsys.readouterr().out
+    train = pipeline.open_split(data_dir, "small/few", "train")
+    assert [train[k]["view_valid"].tolist() for k in (0, 6)] == [[True, True], [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "left"),
+    [
+        ("", ["S1/x.mp4", "S1/y.mp4", "S11/x.mp4"]),
+        ("S1", ["S11/x.mp4"]),
+        ("S1/", ["S11/x.mp4"]),
+        ("*/x.mp4", ["S1/y.mp4"]),
+        ("S1/x.mp4, S11", ["S1/y.mp4"]),
+        ("*", []),
+    ],
+)
+def test_names_folders_and_patterns_excuse(allowed: str, left: list[str]) -> None:
+    missing = [takes.Missing(name, "") for name in ("S1/x.mp4", "S1/y.mp4", "S11/x.mp4")]
+    assert [item.name for item in inventory.unexcused(missing, allowed)] == left
+
+
+def test_only_what_is_unfinished_is_done_again_and_ends_alike(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    here: None,
+) -> None:
+    whole, data_dir = tmp_path / "whole", tmp_path / "data"
+    prepare.prepare(of(source, whole))
+    with monkeypatch.context() as broken:
+        spoil(broken, "c", "c/left.avi: is cut short")
+        with pytest.raises(ValueError, match=r"^c/left\.avi: is cut short$"):
+            prepare.prepare(of(source, data_dir))
+    said = capsys.readouterr().out
+    assert f"2 of 4 sequences are finished and kept in {data_dir}/.staged/small/few" in said
+    assert not (data_dir / "small").exists()
+    read = small.SmallTake.read
+    reads: list[str] = []
+    monkeypatch.setattr(
+        small.SmallTake, "read", lambda self, at: (reads.append(self.name), read(self, at))[1]
+    )
+    prepare.prepare(of(source, data_dir))
+    assert reads == ["c", "test"] and "2 of 4 sequences are finished already" in capsys.readouterr().out
+    assert hashes(data_dir) == hashes(whole) and not (data_dir / ".staged").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_failure_at_once_leaves_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None, there: bool
+) -> None:
+    data_dir = tmp_path / "new" / "data"
+    if there:
+        data_dir.mkdir(parents=True)
+    spoil(monkeypatch, "a", "a/left.avi: is cut short")
+    with pytest.raises(ValueError, match="is cut short"):
+        prepare.prepare(of(source, data_dir))
+    assert (tmp_path / "new").exists() == there
+    assert not there or not list(data_dir.iterdir())
+
+
+def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None) -> None:
+    def full(self: small.SmallTake, locate: takes.Locate) -> takes.Footage:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(small.SmallTake, "read", full)
+    with pytest.raises(OSError, match=r"a disk is full: the folder of --data_dir=.*data has .* free"):
+        prepare.prepare(of(source, tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_decoded(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
+    monkeypatch.setattr(stage_takes, "run", None)
+    with pytest.raises(OSError, match=r"has 0 bytes free, but this set takes about \d"):
+        prepare.prepare(of(source, tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
+
+
+def test_others_are_turned_away_and_harm_nothing(source: Path, tmp_path: Path) -> None:
+    stage = tmp_path / "data" / distribution_job.STAGED / "small/few"
+    with staging.kept(stage, tmp_path / "data"):
+        for _ in range(2):  # the second would succeed if the first had removed the folder
+            with pytest.raises(OSError, match=r"another process is preparing in .*small/few; wait for it"):
+                prepare.prepare(of(source, tmp_path / "data"))
+            assert stage.is_dir()
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_set_that_another_process_installed_meanwhile_is_taken(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None
+) -> None:
+    looked = distribution_job.Distribution.inventory
+
+    def slow(self: distribution_job.Distribution, data_dir: Path) -> Any:
+        found = looked(self, data_dir)
+        with monkeypatch.context() as patch:
+            patch.setattr(distribution_job.Distribution, "inventory", looked)
+            assert prepare.prepare(of(source, data_dir)).fresh
+        monkeypatch.setattr(stage_takes, "run", None)
+        return found
+
+    monkeypatch.setattr(distribution_job.Distribution, "inventory", slow)
+    assert not prepare.prepare(of(source, tmp_path / "data")).fresh
+
+
+def test_finished_sequences_of_other_settings_stay(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None
+) -> None:
+    data_dir = tmp_path / "data"
+    with monkeypatch.context() as broken:
+        spoil(broken, "c", "is cut short")
+        for margin in (0.1, 0.2):
+            with pytest.raises(ValueError, match="is cut short"):
+                prepare.prepare(of(source, data_dir, margin=margin))
+    with monkeypatch.context() as broken:
+        spoil(broken, "a", "is cut short")
+        with pytest.raises(ValueError, match="is cut short"):
+            prepare.prepare(of(source, data_dir, margin=0.3))
+    kept = list((data_dir / ".staged/small/few").iterdir())
+    assert len(kept) == 4 + 1, "two takes at two margins, and the lock"
+    # They are no room for what is still to be cut.
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    with pytest.raises(OSError, match="has 1 kB free, but this set takes about"):
+        prepare.prepare(of(source, data_dir, margin=0.3))
+    assert list((data_dir / ".staged/small/few").iterdir()) == kept
+
+
+def test_what_is_left_of_an_installed_set_goes(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None
+) -> None:
+    data_dir = tmp_path / "data"
+    with monkeypatch.context() as broken:
+        remove = shutil.rmtree
+
+        def stopped(path: Path, **options: Any) -> None:
+            if Path(path).name == "few":
+                raise KeyboardInterrupt
+            remove(path, **options)
+
+        broken.setattr(shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.prepare(of(source, data_dir))
+    assert (data_dir / ".staged").exists() and (data_dir / "small/few/1.0.0").exists()
+    assert not prepare.prepare(of(source, data_dir)).fresh
+    assert not (data_dir / ".staged").exists()
+
+
+def test_a_split_without_a_picture_is_named(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    here: None,
+) -> None:
+    for camera in small.CAMERAS:
+        (source / "test" / f"{camera}.avi").rename(source / "b" / f"no{camera}.txt")
+        (source / "b" / f"{camera}.avi").unlink()
+    whole = small.inventory
+
+    def without(files: Sequence[originals.File], **options: Any) -> takes.Inventory:
+        found = whole(files, **options)
+        blind = dataclasses.replace(found.takes[0], split="test", name="blind", files={})
+        return dataclasses.replace(found, takes=(*found.takes, blind), missing=())
+
+    monkeypatch.setattr(small, "inventory", without)
+    with pytest.raises(
+        ValueError, match=r"no picture of the split test could be cut: no camera shows blind;"
+    ):
+        prepare.prepare(of(source, tmp_path / "data"))
+    assert "note: b: no camera shows it; it is left out" in capsys.readouterr().out
+
+
+def test_an_archive_that_cannot_be_read_stops_it_unless_it_is_named(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], here: None
+) -> None:
+    (source / "backup.zip").write_bytes(b"PK\x03\x04 and no more")
+    prepare.take_inventory(of(source, tmp_path / "data"))
+    assert "missing: backup.zip" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match=r"backup\.zip.*\(if nothing in it is needed, move it away or name it"
+    ):
+        prepare.prepare(of(source, tmp_path / "data"))
+    assert prepare.prepare(of(source, tmp_path / "data", allow_missing="backup.zip")).fresh
+
+
+def test_a_home_folder_is_found(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None
+) -> None:
+    monkeypatch.setenv("HOME", str(source.parent))
+    assert prepare.prepare(of(Path("~/source"), tmp_path / "data")).fresh
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"dataset": "small/many"}, "small has no configuration 'many'; there are: small/few"),
+        ({"source": ""}, r"--source is missing; name the folder of the original files\. Make it with"),
+        ({"source": "no/where"}, "no/where"),
+        ({"workers": -1}, "--workers=-1; expected at least 0"),
+        ({"crop_size": 8}, "size is 8; crops of at least 16"),
+    ],
+)
+def test_wrong_flags(source: Path, tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        prepare.prepare(of(source, tmp_path / "data", **options))
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_source_without_the_distribution(source: Path, tmp_path: Path) -> None:
+    for name in NAMES:
+        shutil.rmtree(source / name)
+    (source / "x").mkdir()
+    with pytest.raises(ValueError, match="source"):
+        prepare.prepare(of(source, tmp_path / "data"))
+    with pytest.raises(
+        ValueError, match="--inventory is for original distributions; synthetic_multiview/tiny"
+    ):
+        prepare.take_inventory(Prepare(dataset="synthetic_multiview/tiny"))
+
+
+def test_beam_is_asked_for_by_name_where_it_is_not(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole: Callable[..., Any] = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("apache_beam"):
+            raise ImportError(name)
+        return whole(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "apache_beam", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ValueError, match="--beam_runner needs apache-beam, which is not installed: .*pip"):
+        prepare.prepare(of(source, tmp_path / "data", beam_runner="DirectRunner"))
+
+
+@pytest.mark.beam
+def test_beam_makes_the_same_bytes(source: Path, tmp_path: Path, here: None) -> None:
+    pytest.importorskip("apache_beam", reason="apache-beam is not installed: tests/extra.sh does this one")
+    prepare.prepare(of(source, tmp_path / "plain"))
+    prepare.prepare(of(source, tmp_path / "beam", beam_runner="DirectRunner"))
+    assert hashes(tmp_path / "plain") == hashes(tmp_path / "beam")

@@ -1,0 +1,403 @@
+"""Preparing: what is printed and stored, what is left alone, and that a failure leaves nothing behind."""
+
+import dataclasses
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from datasets.multiview_video import inspection
+from datasets.tuples import pipeline, tuple_builder
+from launch import prepare as prepare_program
+from launch.cli import flags
+from launch.preparation import jobs, prepare
+from launch.preparation.settings import Prepare
+from launch.runs import locks, staging
+from tests.datasets.multiview_video.test_inspection import session
+from tests.datasets.synthetic_multiview.test_builder import close
+
+ROOT = Path(__file__).resolve().parents[3]
+RECORDS, VIEWS = 5, 2
+
+
+class Fake(tuple_builder.TupleBuilder):
+    """Two people for one instant's work; `trouble` strikes before the last record."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": ""}
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="small", version=VERSION)]
+    description = "For tests."
+    trouble: BaseException | None = None
+    extra: dict[str, int] = {}
+
+    views = property(lambda self: VIEWS)
+    split_names = property(lambda self: ("train",))
+    specification = property(lambda self: {"size": 16, **self.extra})
+
+    def sequences(self, split: str) -> int:
+        return 1
+
+    def expected_records(self) -> int:
+        return RECORDS
+
+    def recordings(self, split: str) -> Iterator[tuple_builder.Recording]:
+        yield tuple_builder.Recording("S1", "a", "1", 1, 0.5, map(self.instant, range(RECORDS)))
+
+    def instant(self, k: int) -> tuple_builder.Instant:
+        if k == RECORDS - 1 and self.trouble is not None:
+            raise self.trouble
+        picture = tuple_builder.encode_jpeg(np.full((16, 16, 3), 40 * k, np.uint8))
+        return tuple_builder.Instant(
+            images=[picture, picture if k else b""],
+            view_valid=np.array([True, k > 0]),
+            camera=["left", f"right{k}"],
+            pose=tuple_builder.unknown_pose(VIEWS),
+            box=np.full((VIEWS, 4), np.nan),
+            box_source="frame",
+            frame=k,
+            time=0.5 * k,
+            **tuple_builder.unknown_camera(VIEWS),
+        )
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
+    """A data set that joins with one line."""
+    monkeypatch.setitem(jobs.BUILDERS, "fake", Fake)
+    monkeypatch.setattr(Fake, "trouble", None)
+    monkeypatch.setattr(Fake, "extra", {})
+    return Fake
+
+
+def of(data_dir: Path, **options: object) -> Prepare:
+    return Prepare(**{"dataset": "fake/small", "data_dir": str(data_dir), **options})  # type: ignore[arg-type]
+
+
+def files(folder: Path) -> dict[str, int]:
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != locks.NAME)
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != locks.NAME)
+
+
+def test_prepared_once(fake: type[Fake], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = prepare.prepare(of(tmp_path / "a" / "b"))
+    said = capsys.readouterr()
+    assert made.fresh and made.path == tmp_path / "a/b/fake/small/1.0.0"
+    for line in (
+        "9 pictures in ",
+        "images/s",
+        "train: 1 subject (S1), 1 action, 1 sequence without poses, 5 instants x 2 views, 2.5 s",
+        f"fingerprint: {made.fingerprint}",
+        f"look at: {made.path}/contact_sheet.jpg",
+        f"folder: {made.path}",
+        f"use it with: --dataset=fake/small --data_dir={tmp_path}/a/b",
+    ):
+        assert line in said.out
+    assert "Downloading" not in said.out and "5/5" in said.err
+    assert names(tmp_path / "a/b") == ["fake"]  # nothing beside it
+
+    before = files(tmp_path)
+    again = prepare.prepare(of(tmp_path / "a" / "b"))
+    assert again == dataclasses.replace(made, fresh=False) and files(tmp_path) == before
+    assert "fake/small is prepared already" in (said := capsys.readouterr().out) and str(made.path) in said
+
+    third = prepare.prepare(of(tmp_path / "a" / "b", overwrite=True))
+    assert third == made and files(tmp_path).keys() == before.keys() and files(tmp_path) != before
+
+
+def test_a_set_made_otherwise_is_not_passed_off(fake: type[Fake], tmp_path: Path) -> None:
+    prepare.prepare(of(tmp_path))
+    fake.extra = {"size": 32, "rays": 2}
+    with pytest.raises(
+        ValueError, match=r"prepared otherwise \(size 16, now 32; rays differs\).*--overwrite"
+    ):
+        prepare.prepare(of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "raised", "told"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            OSError,
+            "a disk is full: the folder of --data_dir=.* has .* free",
+        ),
+        (RuntimeError("Failed to finalize: write() failed: No space left on device"), OSError, "is full"),
+        (RuntimeError("Failed to finalize writing of split: read-only"), OSError, "writing to --data_dir"),
+        (RuntimeError("a mistake of ours"), RuntimeError, "a mistake of ours"),
+        (OSError(errno.EIO, "Input/output error"), OSError, "Input/output error"),
+        (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
+    ],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_trouble_leaves_nothing_and_spares_what_was_there(
+    fake: type[Fake], tmp_path: Path, trouble: BaseException, raised: type, told: str, there: bool
+) -> None:
+    data_dir = tmp_path / "new" / "data"
+    if there:
+        prepare.prepare(of(data_dir))
+    before = files(tmp_path)
+    fake.trouble = trouble
+    with pytest.raises(raised, match=told):
+        prepare.prepare(of(data_dir, overwrite=there))
+    assert files(tmp_path) == before
+    assert (tmp_path / "new").exists() == there and not list(tmp_path.rglob(f"{staging.PREFIX}*"))
+
+
+def test_main_ends_with_130_after_ctrl_c(
+    fake: type[Fake], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.trouble = KeyboardInterrupt()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            prepare_program.main(of(tmp_path))
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert ended.value.code == 130 and "nothing half-made was left behind" in capsys.readouterr().err
+    assert not names(tmp_path)
+
+
+def test_too_small_a_disk_is_refused_at_once(
+    fake: type[Fake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
+    monkeypatch.setattr(Fake, "expected_records", lambda self: 10**6)
+    with pytest.raises(OSError, match=r"has 0 bytes free, but this set takes about 4\.1 GB"):
+        prepare.prepare(of(tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_that_cannot_be_written_to(
+    fake: type[Fake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="--data_dir=.*file/data cannot be written to"):
+        prepare.prepare(of(tmp_path / "file" / "data"))
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(OSError, match=r"cannot be written to \(Permission denied\); choose another folder"):
+        prepare.prepare(of(tmp_path / "data"))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+class Stopped(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_set_is_never_lost_while_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    target = tmp_path / "set"
+    target.mkdir()
+    (target / "old").touch()
+    rename = Path.rename
+
+    def strike(self: Path, to: Path) -> Path:
+        if self.name == "fresh":
+            raise Stopped
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", strike)
+    if killed:  # nothing cleans up after it
+        monkeypatch.setattr(staging, "_put_back", lambda folder: None)
+    with pytest.raises(Stopped), staging.staging(tmp_path) as folder:
+        (folder / "fresh").mkdir()
+        try:
+            staging.install(folder / "fresh", target, folder)
+        finally:
+            if killed:
+                shutil.copytree(folder, tmp_path / f"{staging.PREFIX}dead")
+    monkeypatch.undo()
+    with staging.staging(tmp_path):
+        pass
+    assert names(tmp_path) == ["set"] and (target / "old").exists()
+
+
+def test_what_a_killed_process_left_is_swept_and_a_running_one_spared(tmp_path: Path) -> None:
+    (tmp_path / f"{staging.PREFIX}dead" / "x").mkdir(parents=True)
+    with staging.staging(tmp_path) as first, staging.staging(tmp_path) as second:
+        assert names(tmp_path) == sorted([first.name, second.name])
+    assert not names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"dataset": "nothing"},
+            "--dataset=nothing is unknown; there are: synthetic_multiview/tiny, .*wild, m.*human36m/fps10",
+        ),
+        ({"dataset": "synthetic_multiview"}, "needs a configuration; there are: synthetic_multiview/tiny"),
+        ({"dataset": "synthetic_multiview/x"}, "has no configuration 'x'; there are"),
+        (
+            {"dataset": "synthetic_multiview/tiny", "source": "x"},
+            "--source does nothing for --dataset=synthetic_",
+        ),
+        (
+            {"dataset": "human36m", "fps": "5"},
+            "--fps does nothing for --dataset=human36m, which has --allow_",
+        ),
+        ({"dataset": "human36m", "annotation": "annot3"}, "--annotation does nothing for --dataset=human36m"),
+        (
+            {"dataset": "multiview_video", "boxes": "joints"},
+            "--boxes does nothing for --dataset=multiview_video",
+        ),
+        ({"dataset": "multiview_video"}, "--source is missing; name the folder"),
+        (
+            {"dataset": "multiview_video/mine"},
+            "--source is missing: multiview_video/mine is not prepared yet",
+        ),
+        ({"dataset": "multiview_video/a", "name": "b"}, "--name=b, but --dataset=multiview_video/a says a"),
+        ({"dataset": "multiview_video", "name": "../b"}, r"--name=\.\./b; letters, digits"),
+        ({"dataset": "multiview_video", "source": "x", "fps": "fast"}, "--fps=fast; a number of instants"),
+        ({"dataset": "multiview_video", "source": "no/where"}, "no/where: no such folder"),
+    ],
+)
+def test_wrong_flags(options: dict[str, object], told: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        prepare.prepare(of(tmp_path / "data", **options))
+    assert not (tmp_path / "data").exists()
+
+
+def bad(folder: Path, kind: str) -> str:
+    """Spoils a good session in one way; the words that must be said."""
+    if kind == "one camera":
+        (folder / "b.mp4").unlink()
+        return "has 1 camera"
+    if kind == "columns":
+        (folder / "boxes.csv").write_text("frame,left,top\n0,1,2\n")
+        return "boxes.csv"
+    whole = (folder / "b.mp4").read_bytes()
+    content = {"empty": b"", "no video": b"plain words " * 50, "truncated": whole[: len(whole) // 2]}
+    (folder / "b.mp4").write_bytes(content[kind])
+    return r"b\.mp4"
+
+
+@pytest.mark.parametrize("kind", ["one camera", "columns", "empty", "no video", "truncated"])
+def test_bad_recordings(kind: str, tmp_path: Path) -> None:
+    source = session(tmp_path / "s", ("a.mp4", 25, 0, 0.6), ("b.mp4", 25, 0, 0.6))
+    told = bad(source, kind)
+    with pytest.raises(ValueError, match=told) as caught:
+        prepare.prepare(of(tmp_path / "data", dataset="multiview_video", source=str(source)))
+    assert "\n" not in flags.sentence(caught.value) and not (tmp_path / "data").exists()
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return session(
+        tmp_path_factory.mktemp("recorded") / "my clip", ("a.mp4", 25, 0, 1.2), ("b.mp4", 30, 0, 1.2)
+    )
+
+
+def test_recordings(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = of(tmp_path, dataset="multiview_video", source=str(recorded), crop_size=48)
+    made = prepare.prepare(config)
+    said = capsys.readouterr().out
+    assert "session my clip: 2 cameras, 12 instants at 10 per second" in said and "estimated offset" in said
+    assert "use it with: --dataset=multiview_video/my_clip " in said
+    assert f"look at: {made.path}/boxes_my_clip.jpg" in said and (made.path / "contact_sheet.jpg").exists()
+    assert pipeline.open_split(tmp_path, made.dataset, "train").image_size == 48
+
+    # Again: nothing is decoded; the set is found by its name too, without the source.
+    monkeypatch.setattr(inspection, "inspect", None)
+    again = dataclasses.replace(made, fresh=False)
+    assert prepare.prepare(config) == again
+    assert prepare.prepare(of(tmp_path, dataset="multiview_video/my_clip")) == again
+    assert prepare.prepare(of(tmp_path, dataset="multiview_video", name="my_clip")) == again
+    with pytest.raises(ValueError, match=r"\(fps 10\.0, now 'native'; size 48, now 256\).*another --name"):
+        prepare.prepare(dataclasses.replace(config, fps="native", crop_size=256))
+    boxes = recorded / "boxes.csv"
+    boxes.write_text("camera,frame,x0,y0,x1,y1\na,0,1,1,20,20\n")
+    try:
+        with pytest.raises(ValueError, match=r"sessions differs; .*boxes\.csv was changed since"):
+            prepare.prepare(config)
+    finally:
+        boxes.unlink()
+
+
+def test_inspect_draws_and_prepares_nothing(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = of(tmp_path, dataset="multiview_video", source=str(recorded), name="x", inspect=True)
+    for _ in range(2):  # a second look replaces the first
+        (sheet,) = prepare.inspect(config)
+        assert sheet == tmp_path / "multiview_video/x/inspection/boxes_my_clip.jpg" and sheet.exists()
+    assert list(files(tmp_path)) == ["multiview_video/x/inspection/boxes_my_clip.jpg"]
+    said = capsys.readouterr().out
+    assert "session my clip: 2 cameras" in said and f"look at: {sheet}" in said
+    with pytest.raises(FileNotFoundError, match="is not prepared"):
+        pipeline.prepared_path(tmp_path, "multiview_video/x")
+
+
+def test_a_warning_is_one_sentence_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    source = session(tmp_path / "s", ("a.mp4", 25, 0, 2.0), ("b.mp4", 25, 0, 1.2))
+    config = of(tmp_path / "data", dataset="multiview_video", source=str(source), crop_size=32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.filters", [])
+        prepare_program.main(config)
+    said = [line for line in capsys.readouterr().err.splitlines() if "differ in length" in line]
+    assert len(said) == 1 and said[0].startswith("warning: s: the cameras differ in length")
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    import jax
+
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir), "PYTHONWARNINGS": ""}
+    return subprocess.run(
+        [sys.executable, "-m", "launch.prepare", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_program_makes_the_same_set_in_another_process(prepared_tiny: Path, tmp_path: Path) -> None:
+    done = program("--dataset=synthetic_multiview/tiny", f"--data_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "768 pictures" in done.stdout and "192/192" in done.stderr
+    assert "Traceback" not in done.stderr and "dataset_builder.py" not in done.stderr
+    for name in ("train", "validation", "test"):
+        here, there = (
+            pipeline.open_split(d, "synthetic_multiview/tiny", name) for d in (prepared_tiny, tmp_path)
+        )
+        assert here.fingerprint == there.fingerprint and f"fingerprint: {here.fingerprint}" in done.stdout
+        assert here.table == there.table and here.records == there.records
+        for index in range(here.records):
+            a, b = here[index], there[index]
+            for key in set(a) - {"images"}:
+                np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+            if index % 8 == 0:
+                for x, y in zip(a["images"], b["images"], strict=True):
+                    close(tuple_builder.decode_jpeg(x), tuple_builder.decode_jpeg(y))
+
+
+def test_the_program_ends_an_error_with_a_sentence_and_1(tmp_path: Path) -> None:
+    done = program("--dataset=multiview_video", "--source=no/where", f"--data_dir={tmp_path / 'data'}")
+    assert done.returncode == 1 and "prepare: error: no/where: no such folder" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "data").exists()

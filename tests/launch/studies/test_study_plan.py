@@ -1,0 +1,184 @@
+"""Which runs a study is made of."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+
+from launch.cli import flags
+from launch.runs import settings
+from launch.runs.settings import Train
+from launch.studies import plan as study_plan
+from launch.studies import study
+from launch.studies.plan import Grid, parse_grid, plan
+from launch.training import streamed
+
+ROOT = Path(__file__).resolve().parents[3]
+BASE = Train(labelled_batch=8)
+
+
+def test_a_grid_is_a_product_seed_after_seed() -> None:
+    runs = plan(BASE, "study", [parse_grid("baseline,mcss", "S1:0.05 S1,S5", "0, 3")])
+    assert [run.key for run in runs] == [
+        (method, labelled, seed)
+        for seed in (0, 3)
+        for labelled in ("S1:0.05", "S1,S5")
+        for method in ("baseline", "mcss")
+    ]
+    assert len({run.folder for run in runs}) == 8
+    assert runs[2].folder == Path("study/runs/baseline_S1+S5_seed0")
+    assert str(runs[4]) == "baseline, labels S1:0.05, seed 3"
+    for run in runs:
+        assert (run.config.method, run.config.labelled, run.config.seed) == run.key
+        expected = dataclasses.replace(
+            BASE, method=run.method, labelled=run.labelled, seed=run.seed, workdir=str(run.folder)
+        )
+        assert run.config == expected
+
+
+def test_ablations_are_added_once() -> None:
+    core = Grid(("baseline", "mcss"), ("S1",), (0, 1))
+    runs = plan(BASE, "study", [core, Grid(("mcss", "batchnorm"), ("S1",), (0,))])
+    assert [run.key for run in runs[4:]] == [("batchnorm", "S1", 0)]
+
+
+def test_every_method_changes_what_it_is_called_after() -> None:
+    runs = plan(BASE, "study", [Grid(tuple(study_plan.METHODS), ("S1",), (0,))])
+    mcss = next(run.config for run in runs if run.method == "mcss")
+    changed = {
+        run.method: {
+            name
+            for name, value in dataclasses.asdict(run.config).items()
+            if value != getattr(mcss, name) and name != "workdir"
+        }
+        for run in runs
+    }
+    assert changed == {
+        "baseline": {"method"},
+        "mcss": set(),
+        "batchnorm": {"method"},
+        "no_temporal_rule": {"min_negative_gap"},
+        "near_instants": {"instant_gap"},
+        "random_batches": {"mix_groups"},
+        "soft_mining": {"temperature_start", "temperature_end"},
+        "hardest_mining": {"temperature_start", "temperature_end"},
+        "scheduled_mining": {"temperature_start", "temperature_end"},
+        "no_global_negatives": {"across_groups"},
+        "augmented_views": {"positives"},
+    }
+
+
+def test_the_temporal_rule_alone_tells_two_methods_apart() -> None:
+    """Their batches are the same, on a set and on a stream, and in them the rule has something to exclude."""
+    runs = plan(BASE, "study", [Grid(("mcss", "no_temporal_rule", "near_instants"), ("S1",), (0,))])
+    mcss, without, near = (run.config for run in runs)
+    blocks = [settings.blocks_of(config) for config in (mcss, without, near)]
+    assert blocks[1] == blocks[2] != blocks[0] and blocks[1] is not None and blocks[1].min_gap == 0
+    assert streamed.stream_of(blocks[1], 64).gap < near.min_negative_gap
+    gaps = [settings.method_of(config).objective.min_negative_gap for config in (mcss, without, near)]
+    assert gaps == [0.5, 0.0, 0.5]
+    with pytest.raises(ValueError, match="--instant_gap=-2.0; expected a finite number of at least 0, or -1"):
+        settings.check(dataclasses.replace(mcss, instant_gap=-2.0))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        [("mcss", "S1", 3)],
+        [(m, a, s) for s in (0, 1) for a in ("S1", "all") for m in ("baseline", "mcss")]
+        + [("batchnorm", "S1", 0)],
+        [
+            ("mcss", "S1", 0),
+            ("mcss", "all", 0),
+            ("mcss", "all", 1),
+            ("baseline", "S1", 0),
+            ("baseline", "S1", 1),
+        ],
+    ],
+)
+def test_runs_as_grids(keys: list[study_plan.Key]) -> None:
+    grids = study_plan.grids_of(keys)
+    again = [key for grid in grids for key in itertools.product(grid.methods, grid.amounts, grid.seeds)]
+    assert sorted(again) == sorted(keys)
+    if len(keys) == 9:
+        assert grids == [
+            Grid(("baseline", "mcss"), ("S1", "all"), (0, 1)),
+            Grid(("batchnorm",), ("S1",), (0,)),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("methods", "amounts", "seeds", "told"),
+    [
+        ("mcss,mine", "S1", "0", "--methods names 'mine'; expected some of baseline, mcss, batchnorm"),
+        ("mcss,mcss", "S1", "0", "--methods names mcss twice"),
+        ("mcss,", "S1", "0", "--methods has an empty entry"),
+        ("mcss", "S1 S1", "0", "--amounts names S1 twice"),
+        ("mcss", "S1", "0,one", "--seeds has 'one'; expected whole numbers of at least 0"),
+        ("mcss", "S1", "-1", "--seeds has '-1'; expected whole numbers of at least 0"),
+        ("mcss", "S1", "", "--seeds has an empty entry"),
+        ("mcss", "S1", "0,0", "--seeds names 0 twice"),
+    ],
+)
+def test_bad_lists(methods: str, amounts: str, seeds: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        parse_grid(methods, amounts, seeds)
+
+
+def test_messages_name_the_ablations_flags() -> None:
+    assert parse_grid("", "S1", "0", prefix="ablations") == Grid((), (), ())
+    with pytest.raises(ValueError, match="--ablations names 'mine'"):
+        parse_grid("mine", "S1", "0", prefix="ablations")
+    with pytest.raises(ValueError, match="--ablations_seeds has 'x'"):
+        parse_grid("mcss", "S1", "x", prefix="ablations")
+    with pytest.raises(ValueError, match="--ablations_amounts names S1 twice"):
+        parse_grid("mcss", "S1 S1", "0", prefix="ablations")
+
+
+def test_grids_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="--methods, --amounts or --seeds is empty"):
+        plan(BASE, "study", [Grid(("mcss",), (), (0,))])
+    with pytest.raises(ValueError, match="--method=baseline learns from labels alone, but --labelled=none"):
+        plan(BASE, "study", [Grid(("baseline",), ("none",), (0,))])
+    twins = Grid(("mcss", "no_global_negatives"), ("S1",), (0,))
+    assert len(plan(BASE, "study", [twins])) == 2
+    with pytest.raises(ValueError, match="the methods mcss and no_global_negatives are the same"):
+        plan(dataclasses.replace(BASE, across_groups=False), "study", [twins])
+
+
+@pytest.mark.parametrize("name", ["demo", "studio", "human36m"])
+def test_the_flag_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # flag files name each other from here
+    file = Path(f"launch/experiments/supervision_{name}.flags")
+    config = flags.from_file(study.Study, file)
+    command = f"# python -m launch.study --flagfile={file}"
+    lines = file.read_text().splitlines()
+    assert command in lines and f"{command} --judge=test" in lines
+    runs = study.planned(config)
+    assert len(runs) == 2 * 5 * 3 + 9
+    assert {run.method for run in runs} == set(study_plan.METHODS)
+    if name == "studio":
+        of_run = runs[0].config
+        assert (of_run.stream, of_run.stream_size, of_run.precision, of_run.depth) == (
+            True,
+            224,
+            "bfloat16",
+            18,
+        )
+    if name == "human36m":
+        assert config.judge == "none" and not runs[0].config.validation_split
+        assert any("MPJPE 120.9, PA-MPJPE 90.8" in line for line in lines if line.startswith("#"))
+
+
+def test_what_a_study_needs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--base is missing"):
+        study.planned(study.Study(workdir="x"))
+    with pytest.raises(ValueError, match="--workdir is missing"):
+        study.planned(study.Study(base="x"))
+    with pytest.raises(FileNotFoundError, match="there is no flag file"):
+        study.planned(study.Study(base=str(tmp_path / "no"), workdir="x"))
+    (tmp_path / "base.flags").write_text("--stop_after=3\n")
+    with pytest.raises(ValueError, match="sets --stop_after=3; a run of a study is finished"):
+        study.planned(study.Study(base=str(tmp_path / "base.flags"), workdir="x"))

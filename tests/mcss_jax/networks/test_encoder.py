@@ -1,0 +1,177 @@
+"""The encoder has torchvision's shape, its convolutions lax's values, and its embedding length one."""
+
+from functools import partial
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from mcss_jax.networks import convolution, encoder
+from mcss_jax.networks.encoder import Encoder
+
+
+def count(tree: dict) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(
+    ("depth", "parameters", "features"),
+    [(18, 11_176_512, 512), (34, 21_284_672, 512), (50, 23_508_032, 2048)],  # torchvision's, without fc
+)
+def test_parameters_and_shapes_are_torchvisions(depth: int, parameters: int, features: int) -> None:
+    network = Encoder(depth=depth)
+    images = jnp.zeros((1, 224, 224, 3))
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    params = dict(variables["params"])
+    assert count(params.pop("embedding")) == (features + 1) * 128
+    assert count(params) == parameters
+    shapes = {"/".join(path): leaf.shape for path, leaf in flax.traverse_util.flatten_dict(params).items()}
+    assert shapes["conv1/kernel"] == (7, 7, 3, 64)
+    assert shapes["layer4_0/downsample_conv/kernel"] == (1, 1, features // 2, features)
+    found = jax.eval_shape(network.apply, variables, images)
+    assert [x.shape for x in found] == [(1, features), (1, 128)]
+    _, maps = jax.eval_shape(partial(network.apply, capture_intermediates=True), variables, images)
+    sizes = [maps["intermediates"][f"layer{i}_0"]["__call__"][0].shape[1] for i in (1, 2, 3, 4)]
+    assert sizes == [56, 28, 14, 7]
+    assert ("layer1_0/downsample_conv/kernel" in shapes) == (depth == 50)
+    # The stride of a bottleneck is on its 3x3 convolution (torchvision's v1.5).
+    first = maps["intermediates"]["layer2_0"]["conv1"]["__call__"][0].shape[1]
+    assert first == (56 if depth == 50 else 28)
+
+
+def convolve_by_loops(x: np.ndarray, kernel: np.ndarray, stride: int, pad: int) -> np.ndarray:
+    size, height, width = kernel.shape[0], x.shape[0], x.shape[1]
+    rows, columns = ((n + 2 * pad - size) // stride + 1 for n in (height, width))
+    out = np.zeros((rows, columns, kernel.shape[3]))
+    for p in range(rows):
+        for q in range(columns):
+            for u in range(size):
+                for v in range(size):
+                    i, j = p * stride + u - pad, q * stride + v - pad
+                    if 0 <= i < height and 0 <= j < width:
+                        out[p, q] += x[i, j].astype(np.float64) @ kernel[u, v]
+    return out
+
+
+def test_the_stem_is_torchvisions() -> None:
+    """7x7 stride 2 padding 3, then the maximum over 3x3 stride 2 padding 1: an explicit loop."""
+    rng = np.random.default_rng(0)
+    x, kernel = (rng.normal(size=s).astype(np.float32) for s in ((11, 13, 3), (7, 7, 3, 4)))
+    expected = convolve_by_loops(x, kernel, 2, 3)
+    found = convolution.convolve(jnp.asarray(x)[None], jnp.asarray(kernel), 2)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
+    rows, columns = (n // 2 + n % 2 for n in expected.shape[:2])
+    pooled = np.full((rows, columns, 4), -np.inf)
+    for p in range(rows):
+        for q in range(columns):
+            window = expected[max(0, 2 * p - 1) : 2 * p + 2, max(0, 2 * q - 1) : 2 * q + 2]
+            pooled[p, q] = window.max(axis=(0, 1))
+    np.testing.assert_allclose(convolution.max_pool_3x3_stride_2(found)[0], pooled, rtol=1e-4, atol=1e-4)
+
+
+def lax_convolution(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    pad = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolution_is_laxs(kernel_size: int, stride: int) -> None:
+    """Values and gradients at every size, so through every path."""
+    rng = np.random.default_rng(1)
+    shapes = [(n, n) for n in range(1, 9)] + [(2, 5), (1, 2), (4, 3)]
+    inputs = [jnp.asarray(rng.normal(size=(2, *shape, 2)), jnp.float32) for shape in shapes]
+    kernel = jnp.asarray(rng.normal(size=(kernel_size, kernel_size, 2, 3)), jnp.float32)
+
+    def everything(convolve: convolution.convolve, inputs: list, kernel: jax.Array) -> tuple:
+        outputs = [convolve(x, kernel, stride) for x in inputs]
+        return sum(jnp.sum(jnp.sin(y)) for y in outputs), outputs
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(partial(everything, f), argnums=(0, 1), has_aux=True))(inputs, kernel)
+        for f in (convolution.convolve, lax_convolution)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3), found, expected)
+
+
+def test_max_pooling_is_laxs() -> None:
+    rng = np.random.default_rng(2)
+    sizes = [(n, n) for n in range(1, 9)] + [(2, 5), (7, 4)]
+    # All different, so that no tie leaves the gradient open.
+    inputs = [
+        jnp.asarray(rng.permutation(np.prod((2, *size, 3))).reshape(2, *size, 3), jnp.float32) - 50
+        for size in sizes
+    ]
+
+    def reference(x: jax.Array) -> jax.Array:
+        return lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+        )
+
+    def everything(pool: convolution.max_pool_3x3_stride_2, inputs: list) -> tuple:
+        outputs = [pool(x) for x in inputs]
+        return sum(jnp.sum(jnp.sin(y)) for y in outputs), outputs
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(partial(everything, f), has_aux=True))(inputs)
+        for f in (convolution.max_pool_3x3_stride_2, reference)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), found, expected)
+
+
+def test_max_pooling_shares_the_gradient_of_ties_and_loses_none() -> None:
+    slope = jax.grad(lambda x: jnp.sum(convolution.max_pool_3x3_stride_2(x)))(jnp.zeros((1, 6, 6, 1)))
+    assert float(jnp.sum(slope)) == pytest.approx(9.0)
+
+
+def test_patches_become_channels() -> None:
+    x = np.arange(2 * 4 * 8 * 3, dtype=np.float32).reshape(2, 4, 8, 3)
+    found = convolution.space_to_depth(jnp.asarray(x), 4)
+    assert found.shape == (2, 1, 2, 48)
+    np.testing.assert_array_equal(found[1, 0, 1].reshape(4, 4, 3), x[1, :, 4:])
+    with pytest.raises(ValueError, match="images of 6 x 8 pixels cannot be cut into patches of 4 x 4"):
+        convolution.space_to_depth(jnp.zeros((1, 6, 8, 3)), 4)
+
+
+def test_normalise_is_imagenets() -> None:
+    images = np.random.default_rng(3).integers(0, 256, (2, 5, 4, 3)).astype(np.uint8)
+    expected = (images / 255.0 - encoder.IMAGENET_MEAN) / encoder.IMAGENET_STD
+    np.testing.assert_allclose(encoder.normalise(jnp.asarray(images)), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.normalise(jnp.asarray(images, jnp.float32)), expected, atol=1e-5)
+
+
+def test_unit_rows_and_the_zero_row() -> None:
+    x = jnp.asarray([[3.0, 4.0], [0.0, 0.0], [1e-12, 0.0]])
+    np.testing.assert_allclose(encoder.unit(x), [[0.6, 0.8], [0, 0], [1, 0]], rtol=1e-6)
+    slope = jax.grad(lambda x: jnp.sum(encoder.unit(x)))(x)
+    np.testing.assert_allclose(slope[1], 0.0)
+    assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("stem", ["conv", "patch4", "patch8"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_embeddings_have_length_one_and_parameters_stay_float32(stem: str, dtype: jnp.dtype) -> None:
+    network = Encoder(width=16, embedding_dim=16, stem=stem, dtype=dtype)
+    images = jnp.asarray(np.random.default_rng(4).normal(size=(2, 32, 32, 3)), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    features, embedding = jax.eval_shape(network.apply, variables, images)
+    assert features.dtype == embedding.dtype == jnp.float32
+    assert (features.shape, embedding.shape) == ((2, 128), (2, 16))
+    if stem == "patch8":
+        values = jax.jit(network.init)(jax.random.key(0), images)
+        _, embedding = jax.jit(network.apply)(values, images)
+        np.testing.assert_allclose(jnp.linalg.norm(embedding, axis=1), 1.0, rtol=1e-5)
+
+
+def test_unknown_depth_and_stem() -> None:
+    images = jnp.zeros((1, 32, 32, 3))
+    with pytest.raises(ValueError, match=r"encoder depth 19 is unknown; choose from \[18, 34, 50\]"):
+        jax.eval_shape(Encoder(depth=19).init, jax.random.key(0), images)
+    with pytest.raises(ValueError, match="encoder stem 'patch3' is unknown; choose from .*patch8"):
+        jax.eval_shape(Encoder(stem="patch3").init, jax.random.key(0), images)
