@@ -31,7 +31,7 @@ def main(config: Comparison) -> None:
     check(config)
     if config.repeats < 1:
         raise ValueError(f"--repeats={config.repeats}; expected at least 1")
-    if config.method != "mcss" or config.labelled == "none" or not config.labelled_batch:
+    if config.method != "mcss" or config.data.labelled == "none" or not config.batch.labelled_batch:
         raise ValueError(
             "the comparison is of the joint step: use --method=mcss with --labelled and --labelled_batch"
         )
@@ -60,7 +60,12 @@ def main(config: Comparison) -> None:
     images = images_in(batch)
     fastest = min((timing for name, timing in found.items() if name != "JAX"), key=lambda t: t.median_s)
     rows = [
-        Row(f"{name} {describe(config, size)}, {images} images, {config.precision}", timing, images, "images")
+        Row(
+            f"{name} {describe(config, size)}, {images} images, {config.network.precision}",
+            timing,
+            images,
+            "images",
+        )
         for name, timing in found.items()
     ]
     rows[0] = dataclasses.replace(

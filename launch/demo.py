@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from launch.cli import flags, progress
-from launch.cli.flags import option
+from launch.cli.options import option
 from launch.evaluation import evaluate
 from launch.preparation import prepare
 from launch.reports import commands, comparison, demo_card, report
@@ -55,14 +55,13 @@ def demo(config: Demo) -> Path:
         )
         for method in METHODS
     }
-    dataset = configs["mcss"].dataset
+    dataset = configs["mcss"].data.dataset
     progress.say(f"[1/4] synthetic people: {dataset} in {config.data_dir}")
     prepare.prepare(prepare.Prepare(dataset=dataset, data_dir=config.data_dir))
-    for number, (method, settings_of_run) in enumerate(configs.items(), start=2):
-        progress.say(
-            f"[{number}/4] train {method}: {settings_of_run.steps} updates, labels {settings_of_run.labelled}"
-        )
-        trained = train.train(settings_of_run)
+    for number, (method, run) in enumerate(configs.items(), start=2):
+        updates, labels = run.optimiser.steps, run.data.labelled
+        progress.say(f"[{number}/4] train {method}: {updates} updates, labels {labels}")
+        trained = train.train(run)
         (output / "seconds.json").write_text(json.dumps({"seconds": time.perf_counter() - start}) + "\n")
         if not trained.finished:
             raise KeyboardInterrupt

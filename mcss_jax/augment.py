@@ -16,24 +16,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, UInt8
 
+from mcss_jax.setting import Bounds, setting
+
+SHARE = Bounds(at_least=0, at_most=1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How far to go; zero switches a part off.
+    """How far to go; zero switches a part off."""
 
-    Attributes:
-      scale: crop side varies by this fraction, both ways.
-      shift: crop centre moves by up to this fraction of the side, in x and in y.
-      colour: strength of hue, saturation, contrast and brightness changes, 0 to 1.
-      occlusion: probability that a rectangle of random colour covers part of a view.
-      flip: mirror half of the instants.
-    """
-
-    scale: float = 0.1
-    shift: float = 0.05
-    colour: float = 0.5
-    occlusion: float = 0.3
-    flip: bool = True
+    scale: float = setting(0.1, "Crop side varies by this fraction.", SHARE)
+    shift: float = setting(0.05, "Crop centre moves by up to this fraction of the side.", SHARE)
+    colour: float = setting(0.5, "Strength of colour changes, 0 to 1.", SHARE)
+    occlusion: float = setting(0.3, "Probability that a rectangle covers part of a view.", SHARE)
+    flip: bool = setting(True, "Mirror half of the instants, left and right exchanged.")
 
 
 class _Change(NamedTuple):

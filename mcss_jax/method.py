@@ -1,64 +1,77 @@
-"""What defines a run of the method: network, objective, optimiser and augmentation, as one hashable value."""
+"""What defines a run of the method: network, objective, optimiser and augmentation, as one hashable value.
+
+These dataclasses are the one place where such a setting has its default. Programs derive their flags from them.
+"""
 
 import dataclasses
-from functools import lru_cache
-
-import jax
-import jax.numpy as jnp
-import optax
-from flax import linen as nn
-from jaxtyping import Array, Float
+from typing import Literal
 
 from mcss_jax.augment import Augmentation
-from mcss_jax.networks.encoder import Depth, Encoder, Stem
-from mcss_jax.networks.regressor import Regressor
+from mcss_jax.setting import Bounds, setting
+
+Depth = Literal[18, 34, 50]
+Stem = Literal["conv", "patch4", "patch8"]
+Precision = Literal["float32", "bfloat16"]
+
+COUNT = Bounds(at_least=1)
+NATURAL = Bounds(at_least=0)
+NOT_NEGATIVE = Bounds(at_least=0)
+POSITIVE = Bounds(above=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Sizes of encoder and regressor; see there."""
+    """Sizes of encoder and regressor."""
 
-    depth: Depth = 18
-    width: int = 64
-    embedding_dim: int = 128
-    stem: Stem = "conv"
-    hidden: int = 256
-    layers: int = 2
-    dtype: str = "float32"
+    depth: Depth = setting(18, "ResNet depth.")
+    width: int = setting(64, "Channels of the first stage; 64 is torchvision's network.", COUNT)
+    stem: Stem = setting(
+        "conv",
+        "conv: 7x7 and max-pooling; patch4, patch8: one linear map of patches, for small pictures.",
+    )
+    embedding_dim: int = setting(128, "Length of the embedding (not public: our choice).", COUNT)
+    hidden: int = setting(256, "Width of the regressor's hidden layers.", COUNT)
+    layers: int = setting(2, "Hidden layers of the regressor.", COUNT)
+    precision: Precision = setting("float32", "Of the encoder's activations.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The joint loss: pose + `rotation_weight` * rotation + `metric_weight` * triplet.
+    """The joint loss: pose + `rotation_weight` * rotation + `metric_weight` * triplet."""
 
-    Attributes:
-      margin: of the triplet hinge, in distances of unit vectors (at most 2).
-      min_negative_gap: seconds that separate an instant from its negatives in the same sequence.
-      across_groups: instants of other groups are negatives too.
-      temperature_start, temperature_end, temperature_steps: see `mining.temperature_at`.
-      metric_weight: 0 switches the metric loss off; unlabelled images then only pass through BatchNorm.
-      rotation_weight: of the rotation head.
-    """
-
-    margin: float = 0.5
-    min_negative_gap: float = 0.5
-    across_groups: bool = True
-    temperature_start: float = 0.3
-    temperature_end: float = 0.3
-    temperature_steps: int = 1
-    metric_weight: float = 1.0
-    rotation_weight: float = 1.0
+    margin: float = setting(
+        0.5,
+        "Margin of the triplet loss (not public: our choice).",
+        Bounds(above=0, at_most=2, reason="embeddings have length one"),
+    )
+    metric_weight: float = setting(
+        1.0,
+        "Weight of the triplet loss (not public: our choice); at 0 unlabelled pictures pass through BatchNorm alone.",
+        NOT_NEGATIVE,
+    )
+    rotation_weight: float = setting(1.0, "Weight of the rotation loss.", NOT_NEGATIVE)
+    min_negative_gap: float = setting(
+        0.5,
+        "Seconds between an instant and its negatives in the same sequence (not public: our choice).",
+        NOT_NEGATIVE,
+    )
+    across_groups: bool = setting(True, "Instants of other people are negatives too.")
+    temperature_start: float = setting(
+        0.3, "Softness of the hardest negative at the start; 0 is the hardest.", NOT_NEGATIVE
+    )
+    temperature_end: float = setting(0.3, "Softness at the end of the schedule.", NOT_NEGATIVE)
+    temperature_steps: int = setting(0, "Steps from the first to the second; 0 for the whole run.", NATURAL)
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimiser:
     """AdamW, linear warm-up, cosine to zero over `steps`."""
 
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    steps: int = 1000
-    weight_decay: float = 1e-2
-    clip_norm: float = 1.0
+    steps: int = setting(1000, "Updates.", COUNT)
+    learning_rate: float = setting(2e-3, "Peak learning rate: linear warm-up, then cosine to zero.", POSITIVE)
+    warmup_steps: int = setting(100, "Updates of warm-up.", NATURAL)
+    weight_decay: float = setting(1e-2, "AdamW's weight decay, on kernels.", NOT_NEGATIVE)
+    clip_norm: float = setting(1.0, "Largest gradient norm.", POSITIVE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,41 +83,7 @@ class Method:
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
 
-
-class PoseNetwork(nn.Module):
-    """Encoder and regressor in one: images to (embedding, standardised canonical pose, 6D rotation)."""
-
-    network: Network
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(
-        self, images: Float[Array, "b h w 3"], train: bool = False
-    ) -> tuple[Float[Array, "b d"], Float[Array, "b 17 3"], Float[Array, "b 6"]]:
-        n = self.network
-        features, embedding = Encoder(
-            n.depth, n.width, n.embedding_dim, n.stem, jnp.dtype(n.dtype), self.axis_name, name="encoder"
-        )(images, train)
-        pose, rotation = Regressor(n.hidden, n.layers, name="regressor")(embedding, features)
-        return embedding, pose, rotation
-
-
-def schedule(optimiser: Optimiser) -> optax.Schedule:
-    """Learning rate by step."""
-    warmup = min(optimiser.warmup_steps, optimiser.steps // 2)
-    return optax.warmup_cosine_decay_schedule(
-        0.0, optimiser.learning_rate, warmup, max(optimiser.steps, warmup + 1)
-    )
-
-
-@lru_cache(maxsize=32)
-def transformation(optimiser: Optimiser) -> optax.GradientTransformation:
-    """The optax chain; weight decay touches kernels only. Cached, so that equal settings never recompile."""
-
-    def kernels(params: optax.Params) -> optax.Params:
-        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-    return optax.chain(
-        optax.clip_by_global_norm(optimiser.clip_norm),
-        optax.adamw(schedule(optimiser), weight_decay=optimiser.weight_decay, mask=kernels),
-    )
+    @property
+    def temperature_steps(self) -> int:
+        """Steps over which the softness of the hardest negative changes."""
+        return self.objective.temperature_steps or self.optimiser.steps

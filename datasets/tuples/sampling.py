@@ -101,10 +101,10 @@ def _stretch(row: SequenceRow, fraction: float, seed: int) -> Int[np.ndarray, " 
 class Blocks:
     """Make-up of the unlabelled part: `blocks` of one group each, of `sequences` x `instants` instants."""
 
-    blocks: int = 4
-    sequences: int = 2
-    instants: int = 8
-    min_gap: float = 0.5
+    blocks: int
+    sequences: int
+    instants: int
+    min_gap: float  # seconds between the instants of a sequence
     mix_groups: bool = False  # control: instants from anywhere instead of blocks of one group
     positives: Positives = "views"
 

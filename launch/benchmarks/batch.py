@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from datasets.tuples.pipeline import images_in as images_in
 from launch.runs import settings
-from mcss_jax.training import train_step
+from mcss_jax.training.state import PoseStatistics, pose_statistics
 
 Batch = dict[str, dict[str, Any]]
 
@@ -49,9 +49,9 @@ def random_batch(config: settings.Train, size: int) -> Batch:
     return batch
 
 
-def statistics() -> train_step.PoseStatistics:
+def statistics() -> PoseStatistics:
     """Mean and scale of the random poses."""
-    return train_step.pose_statistics(jnp.asarray(random_poses(1, 64)))
+    return pose_statistics(jnp.asarray(random_poses(1, 64)))
 
 
 def pairs_in(batch: Batch) -> int:
@@ -61,9 +61,9 @@ def pairs_in(batch: Batch) -> int:
 
 def size_of(config: settings.Train) -> int:
     """Side of the pictures, pixels: what the flags say, as stored sizes are not looked up."""
-    return config.image_size or config.stream_size
+    return config.data.image_size or config.data.stream_size
 
 
 def describe(config: settings.Train, size: int) -> str:
     """The network and its pictures in a few words."""
-    return f"ResNet-{config.depth}/{config.width} {config.stem} {size}px"
+    return f"ResNet-{config.network.depth}/{config.network.width} {config.network.stem} {size}px"

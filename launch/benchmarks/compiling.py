@@ -4,7 +4,6 @@ Real starts of launch.train with the benchmark's flags, in processes of their ow
 cache, the others with what it left there.
 """
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from launch.benchmarks.settings import Benchmark, arguments
 from launch.benchmarks.timing import Row, Timing
+from launch.cli import options
 from launch.runs import metric_log
 
 TRAIN = (sys.executable, "-m", "launch.train")
@@ -53,7 +53,7 @@ def compile_rows(config: Benchmark, command: Sequence[str] = TRAIN) -> list[Row]
 
         def start(number: int) -> float:
             workdir = folder / f"run_{number}"
-            run = dataclasses.replace(config, workdir=str(workdir), stop_after=1, validate_every=0)
+            run = options.replace(config, workdir=str(workdir), stop_after=1, validate_every=0)
             return first_update((*command, *arguments(run)), environment, workdir)
 
         cold, *others = (start(number) for number in range(1 + warm))

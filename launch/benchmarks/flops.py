@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mcss_jax.method import Network, PoseNetwork
+from mcss_jax.method import Network
 from mcss_jax.networks.convolution import Conv
+from mcss_jax.networks.pose_network import PoseNetwork
 
 
 class Multiplications(NamedTuple):

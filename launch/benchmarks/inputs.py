@@ -1,7 +1,6 @@
 """Suites of launch.benchmark that make or read pictures: `render`, `input`, and `train`, input and step together."""
 
 import contextlib
-import dataclasses
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from launch.benchmarks.batch import describe, images_in, pairs_in
 from launch.benchmarks.settings import Benchmark
 from launch.benchmarks.steps import throughput, trace
 from launch.benchmarks.timing import Row, in_turn
+from launch.cli import options
 from launch.runs import run_folder, settings
 from launch.training import sources
 from mcss_jax.training import parallel
@@ -32,7 +32,7 @@ def render_rows(config: Benchmark) -> list[Row]:
 
 
 def _source(config: Benchmark) -> sources.Source:
-    return sources.open_source(dataclasses.replace(config, validation_split=""))
+    return sources.open_source(options.replace(config, validation_split=""))
 
 
 def input_rows(config: Benchmark) -> list[Row]:
@@ -53,13 +53,13 @@ def input_rows(config: Benchmark) -> list[Row]:
 
 def train_rows(config: Benchmark) -> list[Row]:
     """Input and step as training runs them; `input_wait` is the time that the loop waited for its next batch."""
-    devices = parallel.choose_devices(config.devices)
+    devices = parallel.choose_devices(config.devices.count)
     settings.check_devices(config, len(devices))
     source = _source(config)
     statistics = sources.means(source.labelled_poses).statistics
     state = parallel.replicate(run_folder.initial_state(config, source.image_size, statistics))
-    step = parallel.mapped_step(config.parallel, devices, config.accumulate)
-    rng = jax.random.key(config.seed + 1)
+    step = parallel.mapped_step(config.devices.parallel, devices, config.batch.accumulate)
+    rng = jax.random.key(config.run.seed + 1)
     waiting = pipeline.Waiting()
     waits: list[float] = []
     made = {"images": 0, "pairs": 0}

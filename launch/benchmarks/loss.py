@@ -48,7 +48,7 @@ def loss_program(config: settings.Train, pairs: int) -> tuple[Any, tuple[Any, ..
         total, count = losses.triplet(mined, objective.margin)
         return total / count
 
-    raw = jax.random.normal(jax.random.key(0), (pairs, 2, config.embedding_dim))
+    raw = jax.random.normal(jax.random.key(0), (pairs, 2, config.network.embedding_dim))
     return jax.jit(jax.value_and_grad(loss)), (raw, instants_of(pairs))
 
 
@@ -73,8 +73,8 @@ def loss_rows(config: Benchmark) -> list[Row]:
         "program_memory_MB": cost.memory_bytes / 1e6,
         "compile_s": cost.compile_s,
     }
-    beside = f"step {describe(config, size)}, {images_in(batch)} images, {config.precision}"
+    beside = f"step {describe(config, size)}, {images_in(batch)} images, {config.network.precision}"
     return [
-        Row(f"loss, {pairs} pairs of {config.embedding_dim}", found["loss"], pairs, "pairs", figures),
+        Row(f"loss, {pairs} pairs of {config.network.embedding_dim}", found["loss"], pairs, "pairs", figures),
         Row(f"{beside} (beside the loss)", found["step"], images_in(batch), "images"),
     ]

@@ -1,12 +1,12 @@
 """The figures of launch.benchmark as JSON lines, and their ratios to those of another time or machine."""
 
-import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from launch.benchmarks.timing import Row
+from launch.cli import options
 from launch.runs import provenance
 
 # Settings that say how figures are kept and shown, not what is measured.
@@ -22,7 +22,7 @@ def conditions(config: Any) -> Record:
         **provenance.machine(),
         "versions": provenance.versions(),
         "revision": provenance.revision(),
-        "settings": dataclasses.asdict(config),
+        "settings": options.values(config),
     }
 
 

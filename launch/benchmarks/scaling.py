@@ -6,7 +6,6 @@ come of it; what a row says is the overhead, the time beyond that of the same wo
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import socket
@@ -23,6 +22,7 @@ from launch.benchmarks.batch import size_of
 from launch.benchmarks.settings import Benchmark, arguments, enlarged, integers
 from launch.benchmarks.steps import measure
 from launch.benchmarks.timing import Row, Timing
+from launch.cli import options
 from mcss_jax.training import parallel
 
 PROCESSES = 2
@@ -118,7 +118,7 @@ def scaling_rows(config: Benchmark) -> list[Row]:
     if max(counts) <= jax.local_device_count():
         limit = roofline.ceilings(parallel.choose_devices(), min(config.repeats, 5))
         for count in counts:
-            of = dataclasses.replace(enlarged(config, count), devices=count, profile="")
+            of = options.replace(enlarged(config, count), devices=count, profile="")
             found[1, count] = measure(of, size_of(config), limit).figures_of()
     else:
         for count in counts:

@@ -2,8 +2,10 @@
 
 import dataclasses
 
-from launch.cli.flags import option
+from launch.cli import options
+from launch.cli.options import option
 from launch.runs import settings
+from mcss_jax.method import COUNT
 
 MEASURE = "Measurement"
 
@@ -13,7 +15,9 @@ class Benchmark(settings.Train):
     """The settings of a run (its folder aside), and how to measure."""
 
     suite: str = option("step", "What to measure, separated by commas; see above.", MEASURE)
-    repeats: int = option(20, "Timed repetitions; median, quartiles and extremes are kept.", MEASURE)
+    repeats: int = option(
+        20, "Timed repetitions; median, quartiles and extremes are kept.", MEASURE, bounds=COUNT
+    )
     output: str = option("", "File that the figures are appended to, as JSON lines; empty for none.", MEASURE)
     compare: str = option("", "An earlier --output; ratios to its figures are printed.", MEASURE)
     plot: str = option(
@@ -24,8 +28,8 @@ class Benchmark(settings.Train):
     )
     sweep_batch: str = option("1", "step: multiples of the flags' batch.", MEASURE)
     sweep_size: str = option("", "step: further sides of the pictures, pixels.", MEASURE)
-    updates: int = option(4, "train: updates of one repetition.", MEASURE)
-    loss_pairs: int = option(16384, "loss: positive pairs, of two embeddings each.", MEASURE)
+    updates: int = option(4, "train: updates of one repetition.", MEASURE, bounds=COUNT)
+    loss_pairs: int = option(16384, "loss: positive pairs, of two embeddings each.", MEASURE, bounds=COUNT)
     scaling_devices: str = option(
         "", "scaling: numbers of devices; empty for 1, 2, 4, ... (4 at most on a CPU).", MEASURE
     )
@@ -41,15 +45,12 @@ def integers(text: str, flag: str) -> tuple[int, ...]:
 
 def check(config: settings.Train) -> None:
     """Raises ValueError for settings of a run that no data set could satisfy; it needs no --workdir."""
-    settings.check(dataclasses.replace(config, workdir=config.workdir or "unused"))
+    settings.check(options.replace(config, workdir=config.run.workdir or "unused"))
 
 
 def check_benchmark(config: Benchmark) -> None:
     """Raises ValueError for settings that cannot be measured."""
     check(config)
-    for name in ("repeats", "updates", "loss_pairs"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"--{name}={getattr(config, name)}; expected at least 1")
     for name in ("sweep_batch", "sweep_size", "scaling_devices"):
         integers(getattr(config, name), name)
     if not config.sweep_batch:
@@ -58,15 +59,12 @@ def check_benchmark(config: Benchmark) -> None:
 
 def enlarged(config: Benchmark, multiple: int) -> Benchmark:
     """The same run with a batch `multiple` times as large."""
-    return dataclasses.replace(
-        config, labelled_batch=config.labelled_batch * multiple, blocks=config.blocks * multiple
+    return options.replace(
+        config, labelled_batch=config.batch.labelled_batch * multiple, blocks=config.batch.blocks * multiple
     )
 
 
 def arguments(config: settings.Train) -> list[str]:
     """The command line of `launch.train` for these settings: what differs from the defaults."""
-    return [
-        f"--{field.name}={getattr(config, field.name)}"
-        for field in dataclasses.fields(settings.Train)
-        if getattr(config, field.name) != field.default
-    ]
+    run = {name: one.of(config) for name, one in options.options(settings.Train).items()}
+    return options.arguments(options.build(settings.Train, **run))

@@ -20,8 +20,8 @@ class StepProgram:
 
     def __init__(self, config: settings.Train, batch: Batch) -> None:
         size = next(iter(batch.values()))["images"].shape[-2]
-        self.devices = parallel.choose_devices(config.devices)
-        step = parallel.mapped_step(config.parallel, self.devices, config.accumulate)
+        self.devices = parallel.choose_devices(config.devices.count)
+        step = parallel.mapped_step(config.devices.parallel, self.devices, config.batch.accumulate)
         first = parallel.replicate(run_folder.initial_state(config, size, statistics()))
         self._state, self._batch = step.place(first, own_rows(batch))
         self._rng = jax.random.key(0)
@@ -64,7 +64,7 @@ def throughput(images: int, pairs: int, devices: int, timing: Timing) -> dict[st
 
 def measure(config: Benchmark, size: int, limit: Ceilings) -> Row:
     """One row: the update of this batch at this image size."""
-    settings.check_devices(config, len(parallel.choose_devices(config.devices)))
+    settings.check_devices(config, len(parallel.choose_devices(config.devices.count)))
     batch = random_batch(config, size)
     program = StepProgram(config, batch)
     timing = in_turn({"step": program}, config.repeats)["step"]
@@ -74,16 +74,16 @@ def measure(config: Benchmark, size: int, limit: Ceilings) -> Row:
     figures = {
         "image_size": float(size),
         **throughput(images, pairs_in(batch), count, timing),
-        **roofline.figures(program.cost, timing, flop, limit, config.precision, count),
+        **roofline.figures(program.cost, timing, flop, limit, config.network.precision, count),
         **roofline.peak_memory(parallel.local(program.devices)),
     }
-    name = f"step {describe(config, size)}, {images} images, {config.precision}"
+    name = f"step {describe(config, size)}, {images} images, {config.network.precision}"
     return Row(name, timing, images, "images", figures)
 
 
 def step_rows(config: Benchmark) -> list[Row]:
     """The flags' batch and its multiples; the flags' batch at further sizes; the ceilings they are held against."""
-    limit = roofline.ceilings(parallel.choose_devices(config.devices), min(config.repeats, 5))
+    limit = roofline.ceilings(parallel.choose_devices(config.devices.count), min(config.repeats, 5))
     size = size_of(config)
     batches = [
         measure(enlarged(config, multiple), size, limit)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from launch.benchmarks.settings import MEASURE
-from launch.cli.flags import option
+from launch.cli.options import option
 from launch.runs import settings
 
 

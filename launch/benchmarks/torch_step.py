@@ -23,7 +23,7 @@ from mcss_jax import geometry, skeleton
 from mcss_jax.augment import Augmentation
 from mcss_jax.method import Network, Objective
 from mcss_jax.networks import encoder
-from mcss_jax.training.train_step import PoseStatistics
+from mcss_jax.training.state import PoseStatistics
 
 
 class Block(nn.Module):
@@ -111,7 +111,7 @@ class Regressor(nn.Module):
 
 
 class PoseNetwork(nn.Module):
-    """`mcss_jax.method.PoseNetwork`."""
+    """`networks.pose_network.PoseNetwork`."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -260,7 +260,7 @@ class Step:
         std, mean = torch.tensor(encoder.IMAGENET_STD), torch.tensor(encoder.IMAGENET_MEAN)
         self.scale, self.shift = (1 / (255 * std)).view(3, 1, 1), (mean / std).view(3, 1, 1)
         self.forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] = self.network
-        if config.precision == "bfloat16":
+        if config.network.precision == "bfloat16":
             self.forward = torch.autocast(self.device.type, torch.bfloat16)(self.forward)
 
     def loss(self) -> Tensor:

@@ -1,68 +1,49 @@
 """Flags from a frozen dataclass and back: one definition of a setting, one value to hand to the library."""
 
-import dataclasses
-import json
 import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 from absl import app, flags, logging
 
-from launch.cli import compilation_cache, cpu, out_of_memory
+from launch.cli import compilation_cache, cpu, options, out_of_memory
 
 Config = TypeVar("Config")
 
 
-def option(default: Any, help_text: str, group: str, *, changeable: bool = False) -> Any:
-    """A dataclass field that becomes a flag.
-
-    `group` is its heading in `--help`. `changeable` settings do not decide the result (folders, intervals): a
-    run may be resumed under another value.
-    """
-    return dataclasses.field(
-        default=default, metadata={"help": help_text, "group": group, "changeable": changeable}
-    )
-
-
-def _fields(config: type) -> list[tuple[dataclasses.Field, Any]]:
-    hints = typing.get_type_hints(config)
-    return [(field, hints[field.name]) for field in dataclasses.fields(config)]
-
-
-def define(config: type, values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines an absl flag for every field: bool, int, float, str, Literal (an enum) and `X | None`."""
-    for field, hint in _fields(config):
-        name, text = field.name, field.metadata["help"]
-        default: Any = field.default
+def define(config: type, parser: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines an absl flag for every setting: bool, int, float, str, Literal (an enum) and `X | None`."""
+    for name, one in options.options(config).items():
+        hint, default = one.hint, one.default
         if isinstance(hint, types.UnionType):
             hint = next(part for part in typing.get_args(hint) if part is not type(None))
         if typing.get_origin(hint) is typing.Literal:
             choices = [str(choice) for choice in typing.get_args(hint)]
-            flags.DEFINE_enum(name, str(default), choices, text, flag_values=values)
+            flags.DEFINE_enum(name, str(default), choices, one.meaning, flag_values=parser)
         elif hint is bool:
-            flags.DEFINE_boolean(name, default, text, flag_values=values)
+            flags.DEFINE_boolean(name, default, one.meaning, flag_values=parser)
         elif hint is int:
-            flags.DEFINE_integer(name, default, text, flag_values=values)
+            flags.DEFINE_integer(name, default, one.meaning, flag_values=parser)
         elif hint is float:
-            flags.DEFINE_float(name, default, text, flag_values=values)
+            flags.DEFINE_float(name, default, one.meaning, flag_values=parser)
         else:
-            flags.DEFINE_string(name, default, text, flag_values=values)
+            flags.DEFINE_string(name, default, one.meaning, flag_values=parser)
 
 
-def parsed(config: type[Config], values: flags.FlagValues = flags.FLAGS) -> Config:
-    """The dataclass that the parsed flags describe."""
-    found = {}
-    for field, hint in _fields(config):
-        value: Any = values[field.name].value
-        if typing.get_origin(hint) is typing.Literal and isinstance(typing.get_args(hint)[0], int):
+def parsed(config: type[Config], parser: flags.FlagValues = flags.FLAGS) -> Config:
+    """The configuration that the parsed flags describe."""
+    given = {}
+    for name, one in options.options(config).items():
+        value: Any = parser[name].value
+        if typing.get_origin(one.hint) is typing.Literal and isinstance(typing.get_args(one.hint)[0], int):
             value = int(value)
-        found[field.name] = value
-    return config(**found)
+        given[name] = value
+    return options.build(config, **given)
 
 
 def from_file(config: type[Config], file: Path, **overrides: Any) -> Config:
@@ -72,21 +53,21 @@ def from_file(config: type[Config], file: Path, **overrides: Any) -> Config:
     """
     if not file.is_file():
         raise FileNotFoundError(f"there is no flag file {file}")
-    values = flags.FlagValues()
-    define(config, values)
-    flags.DEFINE_string("flagfile", "", "", flag_values=values)
+    parser = flags.FlagValues()
+    define(config, parser)
+    flags.DEFINE_string("flagfile", "", "", flag_values=parser)
     try:
-        values(["", f"--flagfile={file}"])
+        parser(["", f"--flagfile={file}"])
     except flags.Error as error:
         raise ValueError(f"{file}: {error}") from error
-    return dataclasses.replace(parsed(config, values), **overrides)  # type: ignore[type-var]
+    return options.replace(parsed(config, parser), **overrides)
 
 
 def help_text(config: type, program: str, description: str) -> str:
     """What `--help` prints: the description, then every flag under its group, with choices and default."""
     groups: dict[str, list[str]] = {}
-    for field, hint in _fields(config):
-        choices = ""
+    for name, one in options.options(config).items():
+        hint, choices = one.hint, ""
         if typing.get_origin(hint) is typing.Literal:
             choices = "|".join(str(choice) for choice in typing.get_args(hint))
         elif hint is not bool:
@@ -96,53 +77,15 @@ def help_text(config: type, program: str, description: str) -> str:
                 else next(t for t in typing.get_args(hint) if t is not type(None))
             )
             choices = {int: "INTEGER", float: "NUMBER"}.get(base, "TEXT")
-        head = f"  --[no]{field.name}" if hint is bool else f"  --{field.name}={choices}"
-        default = "" if field.default in (None, "") else f" (default: {field.default})"
-        body = textwrap.fill(
-            field.metadata["help"] + default, 100, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
-        groups.setdefault(field.metadata["group"], []).append(f"{head}\n{body}")
+        head = f"  --[no]{name}" if hint is bool else f"  --{name}={choices}"
+        default = "" if one.default in (None, "") else f" (default: {one.default})"
+        body = textwrap.fill(one.meaning + default, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        groups.setdefault(one.group, []).append(f"{head}\n{body}")
     sections = [f"{group}:\n" + "\n".join(lines) for group, lines in groups.items()]
     general = "General:\n  --flagfile=FILE\n      Reads flags from a file, one a line; # starts a comment."
     return (
         "\n\n".join([description.strip(), f"usage: python -m {program} [flags]", *sections, general]) + "\n"
     )
-
-
-def to_json(config: Any) -> str:
-    """A configuration as JSON text."""
-    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
-
-
-def differences(config: Any, stored: Mapping[str, Any]) -> list[str]:
-    """Settings in which a stored configuration differs, `changeable` ones aside: `--seed: 0 before, 1 now`."""
-    fields = dataclasses.fields(config)
-    changeable = {field.name for field in fields if field.metadata.get("changeable")}
-    # A setting that is younger than what is stored had, in effect, its default.
-    before = {field.name: field.default for field in fields} | dict(stored)
-    now = dataclasses.asdict(config)
-    return [
-        f"--{name}: {before[name]!r} before, {now.get(name, 'unknown')!r} now"
-        for name in sorted(set(before) - changeable)
-        if name not in now or before[name] != now[name]
-    ]
-
-
-def refuse_differences(config: Any, file: Path) -> None:
-    """Compares with the configuration in `file`.
-
-    Raises ValueError with the list of differences, `changeable` settings aside.
-    """
-    try:
-        stored = dict(json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is not readable as a configuration: {error}") from error
-    found = differences(config, stored)
-    if found:
-        raise ValueError(
-            f"{file.parent} holds a run with other settings; use the same flags or another --workdir. "
-            f"Differences: {'; '.join(found)}"
-        )
 
 
 def run(config: type[Config], program: str, description: str, main: Callable[[Config], None]) -> None:

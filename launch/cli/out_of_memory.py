@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 
+from launch.cli import options
+
 # Settings that decide how much is held at a time; a program names those that it has.
 LOWER = ("batch", "labelled_batch", "blocks", "image_size", "stream_size", "width")
 
@@ -25,13 +27,14 @@ def sentence(error: Exception, config: Any) -> str:
     # The rest of a long report are tables of what was allocated.
     said = str(error).partition("RESOURCE_EXHAUSTED")[2].lstrip(": ").split("\n")[0].rstrip(". ")
     reason = f" ({said})" if said else ""
-    names = [f"--{name}" for name in LOWER if hasattr(config, name) and name not in _without_effect(config)]
+    given = options.values(config)
+    names = [f"--{name}" for name in LOWER if name in given and name not in _without_effect(given)]
     lower = f"lower {' or '.join(names)}, or " if names else ""
     processor = "" if jax.default_backend() == "cpu" else ", or the processor: JAX_PLATFORMS=cpu"
     return f"out of device memory{reason}; {lower}use a device with more{processor}"
 
 
-def _without_effect(config: Any) -> set[str]:
+def _without_effect(given: dict[str, Any]) -> set[str]:
     """Settings of training that its other settings leave without effect."""
-    picture = "image_size" if getattr(config, "stream", False) else "stream_size"
-    return {picture, "blocks"} if getattr(config, "method", "") == "baseline" else {picture}
+    picture = "image_size" if given.get("stream") else "stream_size"
+    return {picture, "blocks"} if given.get("method") == "baseline" else {picture}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from datasets.tuples import pipeline
-from launch.cli.flags import option
+from launch.cli.options import option
 from launch.evaluation import inference, protocols
 from launch.runs import run_folder
 
@@ -85,10 +85,13 @@ def open_data(run: run_folder.Run, dataset: str, data_dir: str, split: str) -> p
 
     Pictures are resized to the run's. Raises ValueError when they are smaller, or a streamed run names no data set.
     """
-    if run.config.stream and not dataset:
+    if run.config.data.stream and not dataset:
         raise ValueError("the run was trained on a stream; name a prepared data set with --dataset")
     return pipeline.open_split(
-        data_dir or run.config.data_dir, dataset or run.config.dataset, split, run.card["image_size"]
+        data_dir or run.config.data.data_dir,
+        dataset or run.config.data.dataset,
+        split,
+        run.card["image_size"],
     )
 
 
@@ -140,7 +143,7 @@ def protocol(
         "labelled instants": run.card["labelled_instants"],
         "unlabelled subjects": run.card["unlabelled_subjects"],
         "method": run.config.method,
-        "seed": run.config.seed,
+        "seed": run.config.run.seed,
         "step": run.step,
     }
 

@@ -13,7 +13,8 @@ from launch.cli import progress
 from launch.evaluation import protocols
 from mcss_jax import geometry, metrics, skeleton
 from mcss_jax.training import parallel
-from mcss_jax.training.train_step import PoseStatistics, Prediction, TrainState
+from mcss_jax.training.state import PoseStatistics, TrainState
+from mcss_jax.training.train_step import Prediction
 
 Embed = Callable[[TrainState, np.ndarray], Prediction]
 

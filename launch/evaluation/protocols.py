@@ -216,8 +216,8 @@ def joint_mapping(trained_on: str, evaluated_on: str) -> str:
 def another_set(dataset: str, run: run_folder.Run, split: pipeline.Split) -> str:
     """What names a set that is not the run's own, be it one of the same name; empty for its own."""
     if split.fingerprint != run.card["fingerprint"]:
-        return f"{dataset or run.config.dataset} {split.fingerprint[:6]}"
-    return dataset if dataset != run.config.dataset else ""
+        return f"{dataset or run.config.data.dataset} {split.fingerprint[:6]}"
+    return dataset if dataset != run.config.data.dataset else ""
 
 
 def file_name(split: str, parts: Iterable[str], kind: str = "evaluation") -> str:

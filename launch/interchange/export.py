@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from launch.benchmarks.timing import table
-from launch.cli.flags import option
+from launch.cli.options import option
 from launch.interchange import export_card, export_check, exported
 from launch.runs import run_folder
 

@@ -97,11 +97,11 @@ def card(
         },
         "outputs": _outputs(network.embedding_dim),
         "joints": list(skeleton.JOINTS),
-        "precision": f"float32; the run computed in {network.dtype}",
+        "precision": f"float32; the run computed in {network.precision}",
         "network": dataclasses.asdict(network),
         "weights": gallery.identity(run.state),
         "training": {
-            "workdir": run.config.workdir,
+            "workdir": run.config.run.workdir,
             "step": run.step,
             "method": run.config.method,
             **{key: run.card[key] for key in TRAINING if key in run.card},

@@ -41,12 +41,12 @@ def random_crops(count: int, size: int) -> UInt8[np.ndarray, "n s s 3"]:
 def person_crops(run: run_folder.Run, count: int) -> tuple[str, UInt8[np.ndarray, "n s s 3"]]:
     """Crops of people, spread over the run's training data where it is at hand, otherwise rendered; and their name."""
     config, size = run.config, run.card["image_size"]
-    split = None if config.stream else _training_split(config, size)
+    split = None if config.data.stream else _training_split(config, size)
     if split is not None:
         records = np.linspace(0, split.records - 1, count).astype(int)
         views, name = pipeline.iterate_views(split, split.views * count, records), split.name
     else:
-        takes = Takes(streamed.JUDGES["test"], 0, config.seed, size)
+        takes = Takes(streamed.JUDGES["test"], 0, config.run.seed, size)
         records = np.linspace(0, len(takes) - 1, -(-count // takes.cameras)).astype(int)
         views, name = streamed.views_of(takes, records), "rendered by datasets.synthetic_multiview"
     images = np.concatenate([np.asarray(batch.images) for batch in views])
@@ -56,7 +56,7 @@ def person_crops(run: run_folder.Run, count: int) -> tuple[str, UInt8[np.ndarray
 def _training_split(config: settings.Train, size: int) -> pipeline.Split | None:
     """None where it is not prepared."""
     try:
-        return pipeline.open_split(config.data_dir, config.dataset, config.train_split, size)
+        return pipeline.open_split(config.data.data_dir, config.data.dataset, config.data.train_split, size)
     except FileNotFoundError:
         return None
 

@@ -13,7 +13,8 @@ import onnxruntime
 from jax import export as jax_export
 
 from launch.interchange import onnx_graph
-from mcss_jax.training.train_step import Prediction, TrainState, embed_step
+from mcss_jax.training.state import TrainState
+from mcss_jax.training.train_step import Prediction, embed_step
 
 Format = Literal["stablehlo", "onnx"]
 Runner = Callable[[np.ndarray], Prediction]
@@ -23,7 +24,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 def in_float32(state: TrainState) -> TrainState:
     """The same weights on the host, in a network whose activations are float32: exports hold no bfloat16."""
-    network = dataclasses.replace(state.method.network, dtype="float32")
+    network = dataclasses.replace(state.method.network, precision="float32")
     method = dataclasses.replace(state.method, network=network)
     return dataclasses.replace(jax.device_get(state), method=method)
 

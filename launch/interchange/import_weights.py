@@ -10,14 +10,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from launch.cli import flags
-from launch.cli.flags import option
+from launch.cli import options
+from launch.cli.options import option
 from launch.interchange import weights_file, weights_names
 from launch.runs import run_folder, settings
 from mcss_jax import skeleton
-from mcss_jax.networks.encoder import Depth
+from mcss_jax.method import Depth
 from mcss_jax.storage import checkpoint
-from mcss_jax.training.train_step import PoseStatistics, TrainState
+from mcss_jax.training.state import PoseStatistics, TrainState
 
 WEIGHTS = "Weights"
 DEPTHS: dict[str, Depth | None] = {"auto": None, "18": 18, "34": 34, "50": 50}
@@ -83,7 +83,9 @@ def import_weights(config: ImportWeights) -> Path:
     variables, depth = read_variables(source, DEPTHS[config.depth], config.width)
     with source.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    run = settings.Train(dataset="", labelled="none", workdir=config.workdir, depth=depth, width=config.width)
+    run = options.build(
+        settings.Train, dataset="", labelled="none", workdir=config.workdir, depth=depth, width=config.width
+    )
     card = {
         run_folder.IMPORTED: f"ResNet-{depth} from {source.name}, SHA-256 {digest}",
         "taken_for": f"torchvision's ResNet-{depth}; the file does not tell whether it had {weights_names.UNTOLD}",
@@ -102,6 +104,6 @@ def import_weights(config: ImportWeights) -> Path:
         with checkpoint.Checkpoints(temporary / run_folder.CHECKPOINTS) as checkpoints:
             checkpoints.save(0, state, {"fingerprint": card["fingerprint"]})
         run_folder.write_text(temporary / run_folder.CARD, json.dumps(card, indent=2, sort_keys=True) + "\n")
-        run_folder.write_text(temporary / run_folder.CONFIG, flags.to_json(run))
+        run_folder.write_text(temporary / run_folder.CONFIG, options.to_json(run))
         temporary.replace(folder)
     return folder

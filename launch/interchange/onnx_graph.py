@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from mcss_jax import skeleton
 from mcss_jax.method import Network
 from mcss_jax.networks import encoder
-from mcss_jax.training.train_step import TrainState
+from mcss_jax.training.state import TrainState
 
 OPSET, IR_VERSION = 18, 8
 EPSILON = 1e-5  # of `encoder._Norm`

@@ -14,7 +14,8 @@ import numpy as np
 from flax import traverse_util
 
 from launch.interchange.weights_file import MOST_IN_A_SENTENCE, Shape, some
-from mcss_jax.networks.encoder import STAGES, Depth
+from mcss_jax.method import Depth
+from mcss_jax.networks.encoder import STAGES
 
 # The classifier is left behind, and so is what PyTorch counts for a momentum that nobody uses.
 LEFT_OUT = ("fc.weight", "fc.bias")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.cli import progress
-from launch.cli.flags import option
+from launch.cli.options import option
 from launch.prediction import camera_views, files, overlay, sources, viewer
 from launch.prediction import frames as predict_frames
 from launch.prediction import instants as predict_instants

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-from launch.cli.flags import option
+from launch.cli.options import option
 
 RECORDINGS = "Recordings (--dataset=multiview_video)"
 ORIGINALS = "Original distributions (--dataset=human36m or mpi_inf_3dhp)"

@@ -1,10 +1,10 @@
 """The exact commands behind a report: settings written as the command lines that give them again."""
 
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from launch.cli import options
 from launch.pages import page
 from launch.pages.page import Section
 from launch.reports.comparison import Compared
@@ -13,21 +13,7 @@ from launch.runs import provenance
 
 def command(program: str, config: Any) -> str:
     """The command of `python -m PROGRAM` for a configuration: every setting that is not the default, a line each."""
-    return " \\\n    ".join([f"python -m {program}", *map(shlex.quote, settings_of(config))])
-
-
-def settings_of(config: Any) -> list[str]:
-    """The flags of a configuration: every setting that is not the default, as the line of a flag file."""
-    parts = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            parts.append(f"--{field.name}" if value else f"--no{field.name}")
-        else:
-            parts.append(f"--{field.name}={value}")
-    return parts
+    return " \\\n    ".join([f"python -m {program}", *map(shlex.quote, options.arguments(config))])
 
 
 def section(compared: Compared | None, report: str, study: Sequence[str] = ()) -> Section:

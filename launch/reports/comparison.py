@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from datasets.tuples import pipeline
-from launch.cli import progress
+from launch.cli import options, progress
 from launch.evaluation import evaluate, inference, protocols
 from launch.retrieval import protocol
 from launch.runs import metric_log, run_folder, settings
@@ -105,7 +105,7 @@ def check_unseen(folder: str, run: run_folder.Run, split: pipeline.Split) -> Non
         return re.split("[/:]", name)[0], specification.get("seed")
 
     trained_on = source(run.card["dataset"], run.card.get("specification", {}))
-    if run.config.stream or trained_on != source(split.name, split.specification):
+    if run.config.data.stream or trained_on != source(split.name, split.specification):
         return
     seen = {*run.card["labelled_subjects"], *run.card["unlabelled_subjects"]}
     met = [subject for subject in dict.fromkeys(row.subject for row in split.table) if subject in seen]
@@ -120,11 +120,9 @@ def confounders(compared: Compared, a: str, b: str) -> list[str]:
     """What two runs differ in beside their method: then the gain of one over the other is not the method's alone."""
     one, other = compared.configs[a], compared.configs[b]
     names = [
-        f"--{field.name}"
-        for field in dataclasses.fields(settings.Train)
-        if not field.metadata["changeable"]
-        and field.name not in _OF_THE_METHOD
-        and getattr(one, field.name) != getattr(other, field.name)
+        f"--{name}"
+        for name, setting in options.options(settings.Train).items()
+        if not setting.changeable and name not in _OF_THE_METHOD and setting.of(one) != setting.of(other)
     ]
     beside = {
         "training data": compared.trained_on,

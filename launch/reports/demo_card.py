@@ -8,7 +8,7 @@ FILE = "MODEL.md"
 
 def text(run: run_folder.Run, result: evaluate.Evaluated) -> str:
     """The card in Markdown, with the figures of `result` on people that the model never saw."""
-    config, card = run.config, run.card
+    network, card = run.config.network, run.card
     figures, constant = result.figures, result.mean_pose
     rows = "\n".join(
         f"| {name} | {figures[key]:.1f} | {constant[key]:.1f} |"
@@ -21,9 +21,10 @@ def text(run: run_folder.Run, result: evaluate.Evaluated) -> str:
     )
     return f"""# The demo's small model
 
-A ResNet-{config.depth} of width {config.width} ({config.stem} stem, {card["image_size"]} px) that embeds one crop of a
-person and gives a 3D pose of 17 joints, made by `bash launch/demo.sh` in minutes on a CPU (seed {config.seed},
-{run.step} updates). `python -m launch.predict --source=PICTURES --output=DIR` uses it where no `--workdir` is given.
+A ResNet-{network.depth} of width {network.width} ({network.stem} stem, {card["image_size"]} px) that embeds one crop of
+a person and gives a 3D pose of 17 joints, made by `bash launch/demo.sh` in minutes on a CPU (seed
+{run.config.run.seed}, {run.step} updates). `python -m launch.predict --source=PICTURES --output=DIR` uses it where no
+`--workdir` is given.
 
 **Trained on** rendered people of `{card["dataset"]}` (fingerprint {card["fingerprint"]}): poses of
 {card["labelled_instants"]} instants of {", ".join(card["labelled_subjects"])}, and

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.cli import progress
-from launch.cli.flags import option
+from launch.cli.options import option
 from launch.pages import page as report_page
 from launch.reports import commands as report_commands
 from launch.reports import pictures, study_protocol, study_sections

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.cli import options
 from launch.pages import page
 from launch.pages.page import Section
 from launch.reports import commands as report_commands
@@ -33,7 +34,7 @@ def section(lines: Sequence[Line]) -> Section:
     seconds = [line.get("wall_seconds") for line in finished]
     known = [value for value in seconds if value is not None]
     rows.append(["training time", f"{sum(known) / 3600:.2f} h of {len(known)} runs"])
-    base = [text[2:].partition("=") for text in report_commands.settings_of(base_of(finished))]
+    base = [text[2:].partition("=") for text in options.arguments(base_of(finished))]
     return Section(
         "Protocol of the study",
         "What a reader must know to compare these figures with others. Settings that are not named have the defaults.",
@@ -48,7 +49,7 @@ def commands(lines: Sequence[Line]) -> list[str]:
     # A run's folder is WORKDIR/runs/NAME.
     workdir = str(Path(finished[0]["configuration"]["workdir"]).parent.parent)
     judged = finished[0]["judged"]
-    found = [f"cat > {_BASE} <<'END'\n" + "\n".join([*report_commands.settings_of(base_of(finished)), "END"])]
+    found = [f"cat > {_BASE} <<'END'\n" + "\n".join([*options.arguments(base_of(finished)), "END"])]
     for grid in plan.grids_of([key_of(line) for line in lines]):
         config = Study(
             base=_BASE,
@@ -64,13 +65,13 @@ def commands(lines: Sequence[Line]) -> list[str]:
 
 def base_of(finished: Sequence[Line]) -> settings.Train:
     """The settings that the methods start from: of each, the value in a run whose method does not set it."""
-    known = {field.name for field in dataclasses.fields(settings.Train)} - {"labelled", "seed", "workdir"}
+    known = options.options(settings.Train).keys() - {"labelled", "seed", "workdir"}
     base: dict[str, Any] = {}
     for line in finished:
         of_method = plan.METHODS.get(line["method"], {})
         for name in (known - of_method.keys()) & line["configuration"].keys():
             base.setdefault(name, line["configuration"][name])
-    return settings.Train(**base)
+    return options.build(settings.Train, **base)
 
 
 def _words(values: Iterable[Any]) -> str:

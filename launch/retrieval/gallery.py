@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from datasets.tuples import pipeline
 from datasets.tuples.records import frame_numbers
 from launch.evaluation import inference, protocols
-from mcss_jax.training.train_step import TrainState
+from mcss_jax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)

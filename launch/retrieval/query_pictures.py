@@ -12,7 +12,7 @@ from launch.retrieval import gallery as galleries
 from mcss_jax.search import retrieval
 from mcss_jax.storage.model import fitted
 from mcss_jax.training import parallel
-from mcss_jax.training.train_step import TrainState
+from mcss_jax.training.state import TrainState
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 ROWS = 50  # queries that a sheet shows at most

@@ -65,7 +65,7 @@ def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> Re
         card["frame keys"] = f"{len(chosen):,} found; {frame_keys.lacking_text(keys, every)}"
     if baseline is not None:
         card[SUPERVISED] = (
-            f"{config.baseline}: labels used {baseline.card['labelled']}, seed {baseline.config.seed}, "
+            f"{config.baseline}: labels used {baseline.card['labelled']}, seed {baseline.config.run.seed}, "
             f"step {baseline.step}"
         )
     # What may be retrieved is settled before another network sees the pictures.
@@ -108,7 +108,7 @@ def _by_baseline(
     baseline: run_folder.Run, run: run_folder.Run, choice: protocols.Choice, config: Retrieve
 ) -> inference.Views:
     """The run's views through the supervised-only encoder, as large as that one wants its pictures."""
-    name, data_dir = config.dataset or run.config.dataset, config.data_dir or run.config.data_dir
+    name, data_dir = config.dataset or run.config.data.dataset, config.data_dir or run.config.data.data_dir
     split = evaluate.open_data(baseline, name, data_dir, config.split)
     return inference.predict_split(baseline.state, split, choice, batch=config.batch)
 

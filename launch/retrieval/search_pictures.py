@@ -48,7 +48,7 @@ def main(run: run_folder.Run, gallery: Gallery, config: Retrieve) -> None:
 def gallery_picture(run: run_folder.Run, gallery: Gallery, data_dir: str) -> Callable[[int], Picture] | None:
     """Gives the gallery's pictures by index, when the prepared set that it was made of is at hand; else None."""
     full_name, _, name = gallery.split.partition(":")
-    data_dir = data_dir or run.config.data_dir
+    data_dir = data_dir or run.config.data.data_dir
     try:
         split = pipeline.open_split(data_dir, full_name.rpartition("/")[0], name)
     except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from launch.cli.flags import option
+from launch.cli.options import option
 from launch.evaluation import protocols
 from launch.retrieval import protocol
 

@@ -4,7 +4,6 @@ With one process there is nobody to agree with, and every function here says so 
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import itertools
 import os
@@ -20,7 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from launch.cli import progress
+from launch.cli import options, progress
 from launch.runs import provenance, settings
 from mcss_jax.training import parallel
 from mcss_jax.training.parallel import gather as gather
@@ -81,15 +80,16 @@ class _Meeting(NamedTuple):
 
 def _meeting(config: settings.Train, environment: Mapping[str, str]) -> _Meeting | None:
     """As flags or a cluster say; None where neither says that there are several processes."""
-    if config.num_processes > 1:
+    if config.devices.num_processes > 1:
         arguments = {
-            name: getattr(config, name) for name in ("coordinator_address", "num_processes", "process_id")
+            name: getattr(config.devices, name)
+            for name in ("coordinator_address", "num_processes", "process_id")
         }
         return _Meeting(
-            f"the coordinator at {config.coordinator_address}",
+            f"the coordinator at {config.devices.coordinator_address}",
             arguments | {"cluster_detection_method": "deactivate"},
         )
-    found = None if config.num_processes else cluster(environment)
+    found = None if config.devices.num_processes else cluster(environment)
     if found is None:
         return None
     # By itself JAX takes one GPU for a task of SLURM's; no restriction leaves the task all that it sees.
@@ -130,7 +130,7 @@ def initialise(config: settings.Train) -> None:
     def join() -> None:
         try:
             jax.distributed.initialize(
-                initialization_timeout=config.coordinator_timeout + SPARE,
+                initialization_timeout=config.devices.coordinator_timeout + SPARE,
                 shutdown_timeout_seconds=SHUTDOWN,
                 **meeting.arguments,
             )
@@ -140,11 +140,11 @@ def initialise(config: settings.Train) -> None:
     # In a thread of its own: JAX ends the process, without a word to the user, when its own limit is reached.
     thread = threading.Thread(target=join, name="join", daemon=True)
     thread.start()
-    thread.join(config.coordinator_timeout)
+    thread.join(config.devices.coordinator_timeout)
     if thread.is_alive():
         raise ValueError(
-            f"{meeting.where} did not bring all processes together within {config.coordinator_timeout} s; check that "
-            "process 0 runs, that its address can be reached from here, and that all processes were started "
+            f"{meeting.where} did not bring all processes together within {config.devices.coordinator_timeout} s; "
+            "check that process 0 runs, that its address can be reached from here, and that all processes were started "
             f"(--coordinator_timeout waits longer{meeting.way_out})"
         )
     if failure:
@@ -182,7 +182,7 @@ def compare_settings(config: settings.Train) -> None:
         revision, code = provenance.revision(), provenance.code()
     # By itself first: other code may have other settings. The revision is only shown: not every copy knows its own.
     compare({f"the code of revision {revision}" if revision else "the code": code})
-    compare({f"--{k}": repr(v) for k, v in dataclasses.asdict(config).items() if k not in OWN})
+    compare({f"--{k}": repr(v) for k, v in options.values(config).items() if k not in OWN})
 
 
 def compare_state(state: Any) -> None:

@@ -3,19 +3,18 @@
 import dataclasses
 import json
 import os
-import typing
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from launch.cli import flags
+from launch.cli import options
 from launch.runs import settings
 from mcss_jax import skeleton
 from mcss_jax.storage import checkpoint, loading
 from mcss_jax.storage.loading import read_json
-from mcss_jax.training import train_step
+from mcss_jax.training.state import PoseStatistics, TrainState, init_state
 
 CONFIG, CARD, CHECKPOINTS, FINISHED = "config.json", "card.json", "checkpoints", "finished.json"
 # In the card of weights from elsewhere: where the encoder is from. Nobody has trained the rest of that network.
@@ -30,7 +29,7 @@ class Run:
 
     config: settings.Train
     card: dict[str, Any]
-    state: train_step.TrainState
+    state: TrainState
     step: int
 
 
@@ -51,13 +50,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
-def initial_state(
-    config: settings.Train, image_size: int, statistics: train_step.PoseStatistics
-) -> train_step.TrainState:
+def initial_state(config: settings.Train, image_size: int, statistics: PoseStatistics) -> TrainState:
     """The state before the first update."""
     method = settings.method_of(config)
-    init = jax.jit(lambda key, stats: train_step.init_state(method, key, image_size, stats))
-    return init(jax.random.key(config.seed), statistics)
+    init = jax.jit(lambda key, stats: init_state(method, key, image_size, stats))
+    return init(jax.random.key(config.run.seed), statistics)
 
 
 def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: bool = False) -> Run:
@@ -74,16 +71,7 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
             f"python -m launch.train --workdir={workdir}"
         )
     stored = read_json(folder / CONFIG)
-    known = {field.name for field in dataclasses.fields(settings.Train)}
-    if not set(stored) <= known:
-        raise ValueError(
-            f"{folder / CONFIG} is of another version of this program: it has settings {sorted(set(stored) - known)}, "
-            "which are unknown here"
-        )
-    loading.check_network(stored, folder / CONFIG)
-    _check_types(stored, folder / CONFIG)
-    # A setting that is younger than the run had, in effect, its default.
-    config = settings.Train(**stored)
+    config = options.stored(settings.Train, stored, folder / CONFIG)
     card = read_json(folder / CARD)
     if IMPORTED in card and not encoder_alone:
         raise ValueError(
@@ -91,26 +79,12 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
             f"python -m launch.train --init_from={workdir}"
         )
     size = loading.image_size(card, folder / CARD)
-    statistics = train_step.PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
+    statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
     # Its shapes are enough: no start of a program need compile what is overwritten.
     fresh = jax.eval_shape(lambda: initial_state(config, size, statistics))
     restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
     loading.check_finite(restored.state, f"{folder}, step {restored.step}")
     return Run(config, card, restored.state, restored.step)
-
-
-def _check_types(stored: dict[str, Any], source: Path) -> None:
-    """Raises ValueError for a setting that no flag would have given; `source` is where it was found."""
-    for name, hint in typing.get_type_hints(settings.Train).items():
-        if name in stored and not _fits(stored[name], hint):
-            wanted = typing.get_args(hint) or f"a value of type {hint.__name__}"
-            raise ValueError(f"{source} has {name} {stored[name]!r}; expected {wanted}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a setting of type `hint` may be `value`: true is no number here, and 1 is one for a float."""
-    choices = typing.get_args(hint)
-    return value in choices if choices else type(value) in ((int, float) if hint is float else (hint,))
 
 
 def begun(folder: Path) -> bool:
@@ -125,16 +99,16 @@ def claim(config: settings.Train, card: dict[str, Any]) -> Path:
 
     Raises ValueError listing the differences, OSError when the folder cannot be written.
     """
-    folder = Path(config.workdir).expanduser()
+    folder = Path(config.run.workdir).expanduser()
     if (folder / CONFIG).exists() and begun(folder):
-        flags.refuse_differences(config, folder / CONFIG)
+        options.refuse_differences(config, folder / CONFIG)
         before = read_json(folder / CARD)
         if before["fingerprint"] != card["fingerprint"]:
             raise ValueError(
-                f"{folder} was trained on data with fingerprint {before['fingerprint']}; {config.dataset} in "
-                f"{config.data_dir} now has {card['fingerprint']}. Use another --workdir, or the "
+                f"{folder} was trained on data with fingerprint {before['fingerprint']}; {config.data.dataset} in "
+                f"{config.data.data_dir} now has {card['fingerprint']}. Use another --workdir, or the "
                 "data it began with."
             )
     write_text(folder / CARD, json.dumps(card, indent=2, sort_keys=True) + "\n")
-    write_text(folder / CONFIG, flags.to_json(config))
+    write_text(folder / CONFIG, options.to_json(config))
     return folder

@@ -33,19 +33,19 @@ def open_judge(config: settings.Train, protocol: Protocol) -> Judge:
 
     Raises FileNotFoundError and ValueError when the people who judge are not there or have no poses.
     """
-    if config.stream:
+    if config.data.stream:
         if protocol.every or protocol.damaged != "keep":
             raise ValueError("--every and --damaged have no meaning with --stream; use --stride")
         if protocol.stride < 1:
             raise ValueError(f"--stride={protocol.stride}; expected at least 1")
         return partial(_on_stream, protocol=protocol)
-    name = config.validation_split if protocol.judge == "validation" else "test"
+    name = config.data.validation_split if protocol.judge == "validation" else "test"
     if not name:
         raise ValueError(
             "--judge=validation needs people for it, but --base sets no --validation_split; train with --judge=none, "
             "and judge the finished grid with --judge=test"
         )
-    split = pipeline.open_split(config.data_dir, config.dataset, name, config.image_size)
+    split = pipeline.open_split(config.data.data_dir, config.data.dataset, name, config.data.image_size)
     choice = protocols.choose(split, every=protocol.every, damaged=protocol.damaged, stride=protocol.stride)
     return partial(_on_split, split=split, choice=choice)
 

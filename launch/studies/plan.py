@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from launch.cli import options
 from launch.runs import settings
 
 # What each method changes of the base settings. Those after the first two are ablations and controls.
@@ -56,7 +57,7 @@ class PlannedRun:
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.config.workdir).expanduser()
+        return Path(self.config.run.workdir).expanduser()
 
     def __str__(self) -> str:
         return describe(self.key)
@@ -145,14 +146,14 @@ def _run(base: settings.Train, workdir: str, method: str, labelled: str, seed: i
     # `S1:0.05` and `S1,S5` as parts of a folder's name.
     amount = re.sub(r"[^\w.+-]", "_", labelled.replace(":", "-").replace(",", "+"))
     folder = str(Path(workdir) / "runs" / f"{method}_{amount}_seed{seed}")
-    config = dataclasses.replace(base, **METHODS[method], labelled=labelled, seed=seed, workdir=folder)
+    config = options.replace(base, **METHODS[method], labelled=labelled, seed=seed, workdir=folder)
     return PlannedRun(method, labelled, seed, config)
 
 
 def _refuse_twins(base: settings.Train, methods: Sequence[str]) -> None:
     known: dict[settings.Train, str] = {}
     for method in methods:
-        twin = known.setdefault(dataclasses.replace(base, **METHODS[method]), method)
+        twin = known.setdefault(options.replace(base, **METHODS[method]), method)
         if twin != method:
             raise ValueError(
                 f"with the settings of --base the methods {twin} and {method} are the same; leave one out, or change "

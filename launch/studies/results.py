@@ -8,12 +8,12 @@ Every run of the grid has a line from the start, so that the file says by itself
 have any.
 """
 
-import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.cli import options
 from launch.runs import locks, run_folder, settings
 from launch.studies.plan import METHODS, Key, PlannedRun, describe
 
@@ -25,9 +25,9 @@ NEEDED: dict[str, dict[str, type]] = {
 }
 # Settings in which the runs of a study may differ: what tells them apart, and what plays no part in the result.
 _FREE = {"method", "labelled", "seed"} | {
-    field.name for field in dataclasses.fields(settings.Train) if field.metadata.get("changeable")
+    name for name, one in options.options(settings.Train).items() if one.changeable
 }
-_SETTINGS = {field.name: field for field in dataclasses.fields(settings.Train)}
+_DEFAULTS = options.values(settings.Train())
 
 Line = dict[str, Any]
 
@@ -111,7 +111,7 @@ def refuse_mixture(file: Path, lines: Iterable[Line]) -> None:
 def _conditions(line: Line) -> dict[str, Any]:
     """What the finished lines of a file have in common where they have it, by name."""
     # A setting that is younger than the line had, in effect, its default.
-    settings_of = {name: field.default for name, field in _SETTINGS.items()} | line["configuration"]
+    settings_of = _DEFAULTS | line["configuration"]
     of_method = METHODS.get(line["method"], {})
     found = {
         f"--{name}" + (f" of {line['method']}" if name in of_method else ""): value
@@ -190,8 +190,7 @@ class Results:
     def check(self, runs: Iterable[PlannedRun], judged: dict[str, Any]) -> None:
         """Raises ValueError when the file's figures cannot stand beside those that these runs would have."""
         planned = [
-            finished(run, {}, {"judged": judged, "configuration": dataclasses.asdict(run.config)})
-            for run in runs
+            finished(run, {}, {"judged": judged, "configuration": options.values(run.config)}) for run in runs
         ]
         refuse_mixture(self.file, [*self._lines.values(), *planned])
 

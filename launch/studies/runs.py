@@ -1,10 +1,10 @@
 """One run of a study: trained in a folder of its own, then judged from its last checkpoint."""
 
-import dataclasses
 import json
 import time
 from typing import Any
 
+from launch.cli import options
 from launch.runs import provenance, run_folder
 from launch.studies import results as study_results
 from launch.studies.judge import Judge
@@ -62,7 +62,7 @@ def judge_run(run: PlannedRun, judge: Judge | None, judged: dict[str, Any]) -> s
     `wall_seconds` is None where a call was killed; `hardware` and `revision` are lists where calls had different ones.
     Raises ValueError and OSError when its last checkpoint cannot be read: an older one would not be this run.
     """
-    figures = {} if judge is None else judge(run_folder.open_run(run.folder, run.config.steps))
+    figures = {} if judge is None else judge(run_folder.open_run(run.folder, run.config.optimiser.steps))
     entries = calls(run)
     seconds = [entry["seconds"] for entry in entries]
     about = {
@@ -71,7 +71,7 @@ def judge_run(run: PlannedRun, judge: Judge | None, judged: dict[str, Any]) -> s
         "wall_seconds": None if None in seconds else sum(seconds),
         "hardware": _said_once([entry["hardware"] for entry in entries]),
         "revision": _said_once([entry["revision"] for entry in entries]),
-        "configuration": dataclasses.asdict(run.config),
+        "configuration": options.values(run.config),
     }
     return study_results.finished(run, figures, about)
 
@@ -91,4 +91,4 @@ def state(run: PlannedRun, results: study_results.Results) -> str:
     if trained(run):
         return "trained, not judged"
     step = checkpoint.latest(run.folder / run_folder.CHECKPOINTS)
-    return "not started" if step is None else f"at step {step} of {run.config.steps}"
+    return "not started" if step is None else f"at step {step} of {run.config.optimiser.steps}"

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import jax
 
 from datasets.tuples import pipeline
-from launch.cli import flags, progress
-from launch.cli.flags import option
+from launch.cli import flags, options, progress
+from launch.cli.options import option
 from launch.runs import locks, run_folder, settings, stopping
 from launch.studies import figures, plan, summary
 from launch.studies import judge as study_judge
@@ -64,9 +64,11 @@ def planned(config: Study) -> tuple[PlannedRun, ...]:
         if not getattr(config, name):
             raise ValueError(f"--{name} is missing; see python -m launch.study --help")
     base = flags.from_file(settings.Train, Path(config.base))
-    if base.stop_after:
-        raise ValueError(f"{config.base} sets --stop_after={base.stop_after}; a run of a study is finished")
-    base = dataclasses.replace(base, data_dir=config.data_dir or base.data_dir)
+    if base.run.stop_after:
+        raise ValueError(
+            f"{config.base} sets --stop_after={base.run.stop_after}; a run of a study is finished"
+        )
+    base = options.replace(base, data_dir=config.data_dir or base.data.data_dir)
     grids = (
         plan.parse_grid(config.methods, config.amounts, config.seeds),
         plan.parse_grid(
@@ -79,17 +81,19 @@ def planned(config: Study) -> tuple[PlannedRun, ...]:
 def check_data(runs: Sequence[PlannedRun]) -> None:
     """Raises ValueError and FileNotFoundError when a run's data are not there or its batch cannot be had of them."""
     base = runs[0].config
-    if base.stream:
+    if base.data.stream:
         takes = streamed.labelled_takes(base)
         table, views, name = takes.table, takes.cameras, "the stream"
     else:
-        split = pipeline.open_split(base.data_dir, base.dataset, base.train_split, base.image_size)
-        table, views, name = split.table, split.views, base.dataset
+        split = pipeline.open_split(
+            base.data.data_dir, base.data.dataset, base.data.train_split, base.data.image_size
+        )
+        table, views, name = split.table, split.views, base.data.dataset
         for run in runs:
             if (run.folder / run_folder.CARD).is_file():
                 study_judge.check_fingerprint(run, run_folder.read_json(run.folder / run_folder.CARD), split)
     for run in runs:
-        settings.check_devices(run.config, len(parallel.choose_devices(run.config.devices)))
+        settings.check_devices(run.config, len(parallel.choose_devices(run.config.devices.count)))
         labelled.choose(run.config, table, views, name)
 
 
@@ -97,7 +101,7 @@ def check_settings(runs: Sequence[PlannedRun]) -> None:
     """Raises ValueError with the differences when a run's folder holds a run with other settings."""
     for run in runs:
         if (run.folder / run_folder.CONFIG).exists():
-            flags.refuse_differences(run.config, run.folder / run_folder.CONFIG)
+            options.refuse_differences(run.config, run.folder / run_folder.CONFIG)
 
 
 def check_finished(runs: Sequence[PlannedRun], folder: Path) -> None:

@@ -12,7 +12,8 @@ from datasets.tuples import pipeline
 from launch.evaluation import inference
 from launch.runs import hosts, metric_log, run_folder, settings
 from launch.training import sources
-from mcss_jax.training.train_step import Report, TrainState
+from mcss_jax.training.state import TrainState
+from mcss_jax.training.train_step import Report
 
 # Embeddings whose summed variance is below this are one point: the metric loss has collapsed.
 COLLAPSED = 1e-3
@@ -81,7 +82,7 @@ class Journal:
 
     def _saved_before(self, step: int) -> bool:
         """Whether there is a checkpoint of an earlier step, written or being written."""
-        return self.first > 0 or step > self.config.save_every
+        return self.first > 0 or step > self.config.run.save_every
 
     def _speed(self) -> dict[str, float]:
         seconds = time.perf_counter() - self._interval.start

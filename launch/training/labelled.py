@@ -17,13 +17,13 @@ def choose(
 
     Raises ValueError for a bad `--labelled` and for batches that are too large for what it leaves.
     """
-    labels = sampling.parse_labelled(config.labelled, table)
-    records = sampling.labelled_records(table, labels, config.label_sampling, config.seed)
+    labels = sampling.parse_labelled(config.data.labelled, table)
+    records = sampling.labelled_records(table, labels, config.data.label_sampling, config.run.seed)
     if config.method == "baseline" and not len(records):
         raise ValueError(
-            f"--method=baseline learns from labels alone, but --labelled={config.labelled} leaves none; "
+            f"--method=baseline learns from labels alone, but --labelled={config.data.labelled} leaves none; "
             f"name subjects whose poses {name} holds"
         )
-    blocks = None if config.stream else settings.blocks_of(config)  # a stream has no end
+    blocks = None if config.data.stream else settings.blocks_of(config)  # a stream has no end
     sampling.check(table, views, blocks, len(records), settings.labelled_size(config))
     return labels, records

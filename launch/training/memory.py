@@ -8,24 +8,30 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
+from launch.cli import options
 from launch.cli.out_of_memory import exhausted, free_bytes
 from launch.runs import hosts, run_folder, settings
 from mcss_jax.training import parallel
-from mcss_jax.training.train_step import Batch, Report, TrainState
+from mcss_jax.training.state import Batch, TrainState
+from mcss_jax.training.train_step import Report
 
 Step = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Report]]
 
 
 def halved(config: settings.Train, devices: int) -> settings.Train | None:
     """Settings of half the batch that the devices can still share and accumulate; None where there are none."""
-    labelled = config.labelled_batch // 2 if settings.labelled_size(config) else config.labelled_batch
+    labelled = (
+        config.batch.labelled_batch // 2 if settings.labelled_size(config) else config.batch.labelled_batch
+    )
     shrunk: dict[str, Any] = {"labelled_batch": labelled}
     if settings.blocks_of(config) is not None:
-        name = next((n for n in ("blocks", "instants", "sequences") if getattr(config, n) % 2 == 0), None)
+        name = next(
+            (n for n in ("blocks", "instants", "sequences") if getattr(config.batch, n) % 2 == 0), None
+        )
         if name is None:
             return None
-        shrunk[name] = getattr(config, name) // 2
-    found = dataclasses.replace(config, **shrunk)
+        shrunk[name] = getattr(config.batch, name) // 2
+    found = options.replace(config, **shrunk)
     if settings.labelled_size(config) and not settings.labelled_size(found):
         return None
     return found if _can_be_shared(found, devices) else None
@@ -40,7 +46,7 @@ def explained(
     step, which is not done again, before any of them runs it: a step that is too large for one is refused on all.
     `resumed`: the run's folder takes no other settings, and the advice says so.
     """
-    step = make(config.accumulate)
+    step = make(config.batch.accumulate)
     where = f", {run_folder.ELSEWHERE}" if resumed else ""
     called = False
 
@@ -136,7 +142,7 @@ def judged_at_once(config: settings.Train, views: int) -> int:
     """Views of whole instants that validation embeds at a time: no more than an update, which is known to fit."""
     blocks = settings.blocks_of(config)
     update = settings.labelled_size(config) + (0 if blocks is None else 2 * blocks.size)
-    most = min(256, update // (jax.process_count() * config.accumulate))
+    most = min(256, update // (jax.process_count() * config.batch.accumulate))
     return max(views, most // views * views)
 
 
@@ -152,8 +158,8 @@ def _advice(trial: _Trial, config: settings.Train, devices: int) -> str:
     smaller, times = config, 1
     while (found := halved(smaller, devices)) is not None:
         smaller, times = found, 2 * times
-        if trial.fits(times, config.accumulate):
-            parts = times * config.accumulate
+        if trial.fits(times, config.batch.accumulate):
+            parts = times * config.batch.accumulate
             whole = f", or the whole batch with --accumulate={parts}"
             can = _can_accumulate(config, devices, parts) and trial.fits(1, parts)
             return f"{problem}; what fits is {_flags(smaller, config)}{whole if can else ''}"
@@ -162,29 +168,25 @@ def _advice(trial: _Trial, config: settings.Train, devices: int) -> str:
 
 
 def _smaller_network(config: settings.Train) -> str:
-    return f"lower {'--stream_size' if config.stream else '--image_size'} or --width, or use --precision=bfloat16"
+    return f"lower {'--stream_size' if config.data.stream else '--image_size'} or --width, or use --precision=bfloat16"
 
 
 def _untried(config: settings.Train, devices: int) -> str:
     """The next smaller steps of this method, in words."""
     smaller = halved(config, devices)
     found = [] if smaller is None else [_flags(smaller, config)]
-    if _can_accumulate(config, devices, 2 * config.accumulate):
-        found.append(f"--accumulate={2 * config.accumulate}")
+    if _can_accumulate(config, devices, 2 * config.batch.accumulate):
+        found.append(f"--accumulate={2 * config.batch.accumulate}")
     return f"try {' or '.join(found)}" if found else _smaller_network(config)
 
 
 def _flags(config: settings.Train, before: settings.Train) -> str:
-    names = ("labelled_batch", "blocks", "sequences", "instants")
-    return " ".join(
-        f"--{name}={getattr(config, name)}"
-        for name in names
-        if getattr(config, name) != getattr(before, name)
-    )
+    there, here = options.values(before), options.values(config)
+    return " ".join(f"--{name}={value}" for name, value in here.items() if value != there[name])
 
 
 def _can_accumulate(config: settings.Train, devices: int, parts: int) -> bool:
-    return _can_be_shared(dataclasses.replace(config, accumulate=parts), devices)
+    return _can_be_shared(options.replace(config, accumulate=parts), devices)
 
 
 def _can_be_shared(config: settings.Train, devices: int) -> bool:

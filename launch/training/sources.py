@@ -12,7 +12,7 @@ from jaxtyping import Float
 from datasets.tuples import pipeline, sampling
 from launch.runs import settings
 from launch.training import cached, labelled, memory, streamed
-from mcss_jax.training import train_step
+from mcss_jax.training.state import PoseStatistics, pose_statistics
 
 Batches = Generator[tuple[int, Any], None, None]
 
@@ -43,13 +43,16 @@ class Prepared:
 
     def __init__(self, config: settings.Train) -> None:
         self._config = config
+        data = config.data
         self._split = pipeline.open_split(
-            config.data_dir, config.dataset, config.train_split, config.image_size, pipeline.FOR_TRAINING
+            data.data_dir, data.dataset, data.train_split, data.image_size, pipeline.FOR_TRAINING
         )
-        labels, self._labelled = labelled.choose(config, self._split.table, self._split.views, config.dataset)
+        labels, self._labelled = labelled.choose(
+            config, self._split.table, self._split.views, config.data.dataset
+        )
         self._blocks = settings.blocks_of(config)
-        loader = cached.Loader if config.cache == "device" else pipeline.Loader
-        self._loader = loader(self._split, self._labelled, config.decode_threads)
+        loader = cached.Loader if config.data.cache == "device" else pipeline.Loader
+        self._loader = loader(self._split, self._labelled, config.run.decode_threads)
         self._validation = self._open_validation()
         self.image_size = self._split.image_size
         self.labelled_poses = self._read_labelled_poses()
@@ -60,8 +63,8 @@ class Prepared:
             "views": self._split.views,
             "boxes": self._split.box_source,
             "specification": self._split.specification,
-            "labelled": config.labelled,
-            "label_sampling": config.label_sampling,
+            "labelled": config.data.labelled,
+            "label_sampling": config.data.label_sampling,
             "labelled_subjects": [subject for subject, _ in labels.fractions],
             "labelled_instants": len(self._labelled),
             "unlabelled_instants": 0 if self._blocks is None else self._split.records,
@@ -71,14 +74,14 @@ class Prepared:
         }
 
     def _open_validation(self) -> pipeline.Split | None:
-        if not self._config.validation_split or not self._config.validate_every:
+        if not self._config.data.validation_split or not self._config.run.validate_every:
             return None
         try:
             split = pipeline.open_split(
-                self._config.data_dir,
-                self._config.dataset,
-                self._config.validation_split,
-                self._config.image_size,
+                self._config.data.data_dir,
+                self._config.data.dataset,
+                self._config.data.validation_split,
+                self._config.data.image_size,
             )
         except ValueError as error:
             raise ValueError(f"{error} (set --validation_split, or leave it empty)") from error
@@ -106,7 +109,7 @@ class Prepared:
             plan = sampling.plan(
                 self._split.table,
                 self._split.views,
-                seed=self._config.seed,
+                seed=self._config.run.seed,
                 step=step,
                 blocks=self._blocks,
                 labelled=self._labelled,
@@ -120,8 +123,8 @@ class Prepared:
         if self._validation is None:
             return None
         size = memory.judged_at_once(self._config, self._validation.views)
-        records = np.arange(0, self._validation.records, self._config.validation_stride)
-        threads = self._config.decode_threads
+        records = np.arange(0, self._validation.records, self._config.run.validation_stride)
+        threads = self._config.run.decode_threads
         return pipeline.iterate_views(self._validation, size, records, threads=threads), size
 
     def skipped(self) -> pipeline.Skipped:
@@ -130,19 +133,19 @@ class Prepared:
 
 def open_source(config: settings.Train) -> Source:
     """The source that `--stream` or `--dataset` names."""
-    return streamed.Streamed(config) if config.stream else Prepared(config)
+    return streamed.Streamed(config) if config.data.stream else Prepared(config)
 
 
 @dataclasses.dataclass(frozen=True)
 class Means:
     """Constant predictors from the labelled poses: mean canonical pose and scale, mean camera-frame pose."""
 
-    statistics: train_step.PoseStatistics
+    statistics: PoseStatistics
     in_camera: Float[np.ndarray, "17 3"]
 
 
 def means(labelled_poses: Float[np.ndarray, "n 17 3"]) -> Means:
     """Of root-relative camera-frame poses; zeros when there are none."""
-    statistics = train_step.pose_statistics(jnp.asarray(labelled_poses))
+    statistics = pose_statistics(jnp.asarray(labelled_poses))
     in_camera = labelled_poses.mean(0) if len(labelled_poses) else np.zeros((17, 3), np.float32)
     return Means(statistics, in_camera)

@@ -13,7 +13,7 @@ from datasets.synthetic_multiview.streamed_takes import Takes
 from datasets.tuples import pipeline, sampling
 from launch.runs import settings
 from launch.training import labelled, memory
-from mcss_jax.training import train_step
+from mcss_jax.training.state import Batch
 
 # Subjects as in `synthetic_multiview/studio`.
 TRAINING: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -31,12 +31,12 @@ Judge = Literal["validation", "test"]
 
 def labelled_takes(config: settings.Train) -> Takes:
     """The takes that labels can be had of."""
-    return Takes(TRAINING, FIRST_LABELLED, config.seed, config.stream_size)
+    return Takes(TRAINING, FIRST_LABELLED, config.run.seed, config.data.stream_size)
 
 
 def judged_takes(config: settings.Train, judge: Judge) -> Takes:
     """The takes of the people who judge a run with this seed, none of whom it is trained on."""
-    return Takes(JUDGES[judge], FIRST_JUDGED[judge], config.seed, config.stream_size)
+    return Takes(JUDGES[judge], FIRST_JUDGED[judge], config.run.seed, config.data.stream_size)
 
 
 def views_of(
@@ -76,17 +76,17 @@ class Streamed:
         labels, self._labelled = labelled.choose(config, self._takes.table, self._takes.cameras, "the stream")
         self._labelled_subjects = jnp.asarray([int(name[1:]) for name, _ in labels.fractions], jnp.int32)
         self._blocks = settings.blocks_of(config)
-        self.image_size = config.stream_size
+        self.image_size = config.data.stream_size
         self.labelled_poses = self._labelled_poses()
         self.card: dict[str, Any] = {
-            "dataset": f"synthetic_multiview stream, {config.stream_size} px",
+            "dataset": f"synthetic_multiview stream, {config.data.stream_size} px",
             # 2: labels are finite.
-            "fingerprint": f"stream2-{config.stream_size}-{config.seed}",
-            "image_size": config.stream_size,
+            "fingerprint": f"stream2-{config.data.stream_size}-{config.run.seed}",
+            "image_size": config.data.stream_size,
             "views": self._takes.cameras,
             "boxes": "mask",
-            "labelled": config.labelled,
-            "label_sampling": config.label_sampling,
+            "labelled": config.data.labelled,
+            "label_sampling": config.data.label_sampling,
             "labelled_subjects": [name for name, _ in labels.fractions],
             "labelled_instants": len(self._labelled),
             "unlabelled_instants": 0 if self._blocks is None else "endless",
@@ -98,11 +98,11 @@ class Streamed:
         return pose - pose[:, :1]
 
     def _labelled_part(self, step: int) -> dict[str, Any]:
-        size = self._config.labelled_batch
+        size = self._config.batch.labelled_batch
         plan = sampling.plan(
             self._takes.table,
             self._takes.cameras,
-            seed=self._config.seed,
+            seed=self._config.run.seed,
             step=step,
             blocks=None,
             labelled=self._labelled,
@@ -121,8 +121,8 @@ class Streamed:
 
     def _unlabelled_part(self, step: int, blocks: sampling.Blocks) -> dict[str, Any]:
         host, hosts = jax.process_index(), jax.process_count()
-        config = stream_of(blocks, self._config.stream_size)
-        b = stream.stream_batch(self._config.seed, step, config, host, hosts)
+        config = stream_of(blocks, self._config.data.stream_size)
+        b = stream.stream_batch(self._config.run.seed, step, config, host, hosts)
         count = len(b.subject)
         # A second view that is the first one again is told apart by augmentation.
         images = b.images if blocks.positives == "views" else jnp.repeat(b.images, 2, axis=1)
@@ -141,7 +141,7 @@ class Streamed:
 
     def batches(
         self, first: int, last: int, waiting: pipeline.Waiting
-    ) -> Generator[tuple[int, train_step.Batch], None, None]:
+    ) -> Generator[tuple[int, Batch], None, None]:
         for step in range(first, last):
             batch = {}
             if settings.labelled_size(self._config):
@@ -151,10 +151,10 @@ class Streamed:
             yield step, batch
 
     def validation(self) -> tuple[Iterator[pipeline.Views], int] | None:
-        if not self._config.validate_every:
+        if not self._config.run.validate_every:
             return None
         takes = judged_takes(self._config, "validation")
-        records = np.arange(0, len(takes), self._config.validation_stride)
+        records = np.arange(0, len(takes), self._config.run.validation_stride)
         size = min(JUDGED_AT_ONCE, memory.judged_at_once(self._config, takes.cameras))
         return views_of(takes, records, size), size
 

@@ -17,7 +17,7 @@ from launch.runs import folder_lock, hosts, metric_log, run_folder, settings, st
 from launch.training import journal, memory, sources, warm_start
 from mcss_jax.storage import checkpoint
 from mcss_jax.training import parallel
-from mcss_jax.training.train_step import TrainState
+from mcss_jax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _claim(
 
     Raises ValueError when it is another run's or when processes see different folders, OSError when it is in use.
     """
-    folder = Path(config.workdir).expanduser()
+    folder = Path(config.run.workdir).expanduser()
     if not stack.enter_context(folder_lock.held(folder, stop)):
         return False
     with hosts.together("use --workdir"):
@@ -128,19 +128,19 @@ def train(config: settings.Train) -> Trained:
     # First of all: a process that stops at a check which others pass would leave them waiting.
     hosts.compare_settings(config)
     settings.check(config)
-    devices = parallel.choose_devices(config.devices)
+    devices = parallel.choose_devices(config.devices.count)
     settings.check_devices(config, len(devices))
     here = parallel.local(devices)
     if jax.process_count() > 1:
         each = f"{len(here)} device{'s' if len(here) > 1 else ''}"
         hosts.say(f"training on {each} of each of {jax.process_count()} processes")
     source, card, state = _begin(config)
-    make = functools.partial(parallel.mapped_step, config.parallel, devices)
-    rng = jax.random.key(config.seed + 1)
-    last = min(config.steps, config.stop_after or config.steps)
-    position = {"fingerprint": card["fingerprint"], "seed": config.seed}
+    make = functools.partial(parallel.mapped_step, config.devices.parallel, devices)
+    rng = jax.random.key(config.run.seed + 1)
+    last = min(config.optimiser.steps, config.run.stop_after or config.optimiser.steps)
+    position = {"fingerprint": card["fingerprint"], "seed": config.run.seed}
     waiting = pipeline.Waiting()
-    folder = Path(config.workdir).expanduser()
+    folder = Path(config.run.workdir).expanduser()
 
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stopping.Stop().watching())
@@ -148,15 +148,17 @@ def train(config: settings.Train) -> Trained:
             hosts.say(f"stopped while waiting for {folder}; nothing was done")
             return Trained(folder, 0, False, state, stop.preempted, stop.received)
         checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(folder / run_folder.CHECKPOINTS, keep=config.keep)
+            checkpoint.Checkpoints(folder / run_folder.CHECKPOINTS, keep=config.run.keep)
         )
         state, first = _restored(checkpoints, state, card["fingerprint"])
         state, done = parallel.replicate(state), first
         step = memory.explained(make, config, len(devices), resumed=first > 0)
         if first:
-            hosts.say(f"resuming {folder} at step {first} of {config.steps}")
+            hosts.say(f"resuming {folder} at step {first} of {config.optimiser.steps}")
         log = _open_log(folder, first, stack)
-        bar = stack.enter_context(hosts.bar(config.steps, f"train {folder.name}", "step", initial=first))
+        bar = stack.enter_context(
+            hosts.bar(config.optimiser.steps, f"train {folder.name}", "step", initial=first)
+        )
         batches = stack.enter_context(contextlib.closing(source.batches(first, last, waiting)))
         notes = journal.Journal(config, source, waiting, parallel.pmap_embed(here), log, first)
 
@@ -166,10 +168,11 @@ def train(config: settings.Train) -> Trained:
             done = number + 1
             bar.update()
             stopping_now = stop.wanted()
-            saving = done % config.save_every == 0 or done == last or stopping_now
-            validating = config.validate_every and (done % config.validate_every == 0 or done == config.steps)
+            saving = done % config.run.save_every == 0 or done == last or stopping_now
+            every = config.run.validate_every
+            validating = every and (done % every == 0 or done == config.optimiser.steps)
             # What is saved has been looked at, so that no checkpoint holds a state that is not finite.
-            if saving or validating or done % config.log_every == 0 or done == first + 1:
+            if saving or validating or done % config.run.log_every == 0 or done == first + 1:
                 notes.look(done, report, state, validate=bool(validating))
             notes.warn_of_damage()
             if saving:
@@ -180,17 +183,17 @@ def train(config: settings.Train) -> Trained:
                 break
         with hosts.together("save"):
             checkpoints.wait()
-            if done >= config.steps and hosts.first():
+            if done >= config.optimiser.steps and hosts.first():
                 run_folder.write_text(folder / run_folder.FINISHED, json.dumps({"step": done}) + "\n")
     _say_the_end(config, folder, done, source.skipped())
-    return Trained(folder, done, done >= config.steps, state, stop.preempted, stop.received)
+    return Trained(folder, done, done >= config.optimiser.steps, state, stop.preempted, stop.received)
 
 
 def _say_the_end(config: settings.Train, folder: Path, done: int, skipped: pipeline.Skipped) -> None:
     """Says where an unfinished run goes on, and, on every process, what of its own share could not be read."""
-    if done < config.steps:
+    if done < config.optimiser.steps:
         hosts.say(
-            f"stopped after step {done} of {config.steps}; saved in {folder}. The same command resumes."
+            f"stopped after step {done} of {config.optimiser.steps}; saved in {folder}. The same command resumes."
         )
     if skipped.records:
         progress.say(f"masked {skipped.records} damaged records; the first: {skipped.reason}")

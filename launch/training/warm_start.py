@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from launch.runs import hosts, run_folder, settings
 from mcss_jax.storage import checkpoint
-from mcss_jax.training.train_step import PoseStatistics, TrainState
+from mcss_jax.training.state import PoseStatistics, TrainState
 
 # What decides the shapes of the encoder's weights.
 SHAPING = ("depth", "width", "stem")
@@ -29,9 +29,9 @@ def first_state(config: settings.Train, image_size: int, statistics: PoseStatist
     Raises FileNotFoundError when `--init_from` is no run, ValueError when its encoder has other shapes.
     """
     state = run_folder.initial_state(config, image_size, statistics)
-    if not config.init_from:
+    if not config.run.init_from:
         return Start(state, {})
-    own = Path(config.workdir).expanduser()
+    own = Path(config.run.workdir).expanduser()
     if checkpoint.latest(own / run_folder.CHECKPOINTS) is not None:
         # A resume goes on from its own weights: those it began with may have moved.
         stored = run_folder.read_json(own / run_folder.CARD)
@@ -39,35 +39,34 @@ def first_state(config: settings.Train, image_size: int, statistics: PoseStatist
     source = open_source(config)
     with_embedding = has_embedding(source, config)
     card = {
-        "folder": config.init_from,
+        "folder": config.run.init_from,
         "step": source.step,
         "weights": source.card.get(run_folder.IMPORTED) or source.card["dataset"],
         "embedding": "taken over" if with_embedding else "fresh",
     }
     hosts.say(
-        f"starts from the encoder of {config.init_from} (step {source.step}); embedding {card['embedding']}"
+        f"starts from the encoder of {config.run.init_from} (step {source.step}); embedding {card['embedding']}"
     )
     return Start(take_encoder(state, source.state, with_embedding), {"init_from": card})
 
 
 def open_source(config: settings.Train) -> run_folder.Run:
     """The run that `--init_from` names. Raises as `first_state`."""
-    folder = Path(config.init_from).expanduser()
+    folder = Path(config.run.init_from).expanduser()
     if not (folder / run_folder.CONFIG).is_file():
         raise FileNotFoundError(
-            f"--init_from={config.init_from} is not the folder of a run (it has no {run_folder.CONFIG}); name a "
+            f"--init_from={config.run.init_from} is not the folder of a run (it has no {run_folder.CONFIG}); name a "
             "trained one, or import weights: python -m launch.import_weights --source=FILE.safetensors "
-            f"--workdir={config.init_from}"
+            f"--workdir={config.run.init_from}"
         )
     source = run_folder.open_run(folder, encoder_alone=True)
+    there, here = (dataclasses.asdict(run.network) for run in (source.config, config))
     other = [
-        f"--{name}={getattr(source.config, name)} there, {getattr(config, name)} here"
-        for name in SHAPING
-        if getattr(source.config, name) != getattr(config, name)
+        f"--{name}={there[name]} there, {here[name]} here" for name in SHAPING if there[name] != here[name]
     ]
     if other:
         raise ValueError(
-            f"--init_from={config.init_from} holds another encoder than this run's ({'; '.join(other)}); give the "
+            f"--init_from={config.run.init_from} holds another encoder than this run's ({'; '.join(other)}); give the "
             "same settings, or weights of this network"
         )
     return source
@@ -75,7 +74,8 @@ def open_source(config: settings.Train) -> run_folder.Run:
 
 def has_embedding(source: run_folder.Run, config: settings.Train) -> bool:
     """Whether `source` has trained an embedding layer of the length that `config` wants."""
-    return run_folder.IMPORTED not in source.card and source.config.embedding_dim == config.embedding_dim
+    there, here = (run.network.embedding_dim for run in (source.config, config))
+    return run_folder.IMPORTED not in source.card and there == here
 
 
 def take_encoder(state: TrainState, source: TrainState, with_embedding: bool) -> TrainState:

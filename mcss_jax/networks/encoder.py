@@ -4,17 +4,15 @@ At full width and with the `conv` stem the topology, strides and padding are tor
 on the 3x3 convolution of a bottleneck), so that its weights can be brought in. `width` scales every stage.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
+from mcss_jax.method import Stem
 from mcss_jax.networks.convolution import Conv, max_pool_3x3_stride_2, space_to_depth
-
-Depth = Literal[18, 34, 50]
-Stem = Literal["conv", "patch4", "patch8"]
 
 STAGES: dict[int, tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

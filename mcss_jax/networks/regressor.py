@@ -15,7 +15,7 @@ from mcss_jax.skeleton import NUM_JOINTS
 class Regressor(nn.Module):
     """`(pose, rotation_6d) = Regressor(...).apply(variables, embedding, features)`.
 
-    `pose` [b, 17, 3] is the canonical pose, standardised (see `train_step.PoseStatistics`); `rotation_6d` [b,
+    `pose` [b, 17, 3] is the canonical pose, standardised (see `PoseStatistics`); `rotation_6d` [b,
     6] are two unnormalised columns of the body's rotation in the virtual camera that looks through the crop's
     centre.
     """

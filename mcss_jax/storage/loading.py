@@ -3,10 +3,11 @@
 Beside `checkpoint.py` the only file here that reads storage: two small JSON files, of which it needs the sizes.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +15,10 @@ import numpy as np
 
 from mcss_jax import skeleton
 from mcss_jax.method import Method, Network
-from mcss_jax.networks.encoder import Depth, Stem
+from mcss_jax.setting import problem
 from mcss_jax.storage import checkpoint, model
-from mcss_jax.training.train_step import PoseStatistics, TrainState, init_state
+from mcss_jax.training.state import PoseStatistics, TrainState, init_state
 
-# Settings of a run that describe its network -> fields of `Network`.
-SETTINGS = {
-    "depth": "depth",
-    "width": "width",
-    "stem": "stem",
-    "embedding_dim": "embedding_dim",
-    "hidden": "hidden",
-    "precision": "dtype",
-}
-# What they may be; the others are numbers from 1.
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "depth": get_args(Depth),
-    "stem": get_args(Stem),
-    "precision": ("float32", "bfloat16"),
-}
 # Largest side of an input, pixels: far beyond what anybody trains on, and still what a machine can hold.
 LARGEST_IMAGE = 4096
 
@@ -50,8 +36,7 @@ def load(workdir: str | Path, step: int | None = None) -> model.Model:
     if "imported" in card:
         raise ValueError(f"{folder} holds imported weights: an encoder, and a head that nobody has trained")
     size = image_size(card, folder / "card.json")
-    check_network(config, folder / "config.json")
-    method = Method(network=network_of(config))
+    method = Method(network=network_of(config, folder / "config.json"))
     statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
     fresh = jax.eval_shape(lambda: init_state(method, jax.random.key(0), size, statistics))
     restored = checkpoint.restore(folder / "checkpoints", fresh, step)
@@ -59,24 +44,25 @@ def load(workdir: str | Path, step: int | None = None) -> model.Model:
     return model.of_state(restored.state, size)
 
 
-def network_of(config: Mapping[str, Any]) -> Network:
-    """The network of a run's settings; one that is younger than the run had, in effect, its default."""
-    return Network(**{field: config[name] for name, field in SETTINGS.items() if name in config})
+def network_of(config: Mapping[str, Any], source: str | Path) -> Network:
+    """The network of a run's stored settings; one that is younger than the run had, in effect, its default.
 
-
-def check_network(config: Mapping[str, Any], source: str | Path) -> None:
-    """Raises ValueError for the first setting of a network that no network has; `source` is where it was found."""
-    for name in SETTINGS:
-        if name not in config:
+    Settings are nested, the network's under `network`; those of older runs are flat. Raises ValueError for the first
+    setting that no network has; `source` is where it was found.
+    """
+    stored = config.get("network", config)
+    if not isinstance(stored, Mapping):
+        raise ValueError(f"{source} has network {stored!r}; expected an object with its settings")
+    hints = get_type_hints(Network)
+    given = {}
+    for field in dataclasses.fields(Network):
+        if field.name not in stored:
             continue
-        value, choices = config[name], CHOICES.get(name)
-        if choices is None and (type(value) is not int or value < 1):
-            raise ValueError(f"{source} has {name} {value!r}; expected a whole number from 1")
-        if choices is not None and value not in choices:
-            raise ValueError(
-                f"{source} has {name} {value!r}; expected one of {', '.join(map(str, choices))}, or it is of another "
-                "version of this program"
-            )
+        value = given[field.name] = stored[field.name]
+        expected = problem(value, hints[field.name], field.metadata["bounds"])
+        if expected:
+            raise ValueError(f"{source} has {field.name} {value!r}; expected {expected}")
+    return Network(**given)
 
 
 def image_size(card: Mapping[str, Any], source: str | Path) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from mcss_jax import crop, skeleton
-from mcss_jax.training.train_step import Prediction, TrainState, embed_step
+from mcss_jax.training.state import TrainState
+from mcss_jax.training.train_step import Prediction, embed_step
 
 LARGEST = 256  # pictures that go through the network at once
 

@@ -19,16 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Key
 
-from mcss_jax.training.train_step import (
-    Batch,
-    Report,
-    Sums,
-    TrainState,
-    forward,
-    objective,
-    train_step,
-    update,
-)
+from mcss_jax.training.state import Batch, TrainState
+from mcss_jax.training.train_step import Report, Sums, forward, objective, train_step, update
 
 
 def check_parts(sizes: Mapping[str, int], parts: int) -> None:

@@ -17,7 +17,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
 
 from mcss_jax.training.accumulation import accumulated_step
-from mcss_jax.training.train_step import Prediction, Report, TrainState, embed_step
+from mcss_jax.training.state import TrainState
+from mcss_jax.training.train_step import Prediction, Report, embed_step
 
 AXIS = "replica"
 

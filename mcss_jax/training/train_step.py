@@ -3,18 +3,6 @@
 The body sees a local batch. Under a mapped axis it shares batch statistics, gathers the embeddings of all
 replicas as candidates for mining, and averages loss *and* gradients over the axis: the one recipe that is
 right under plain jit, pmap and shard_map alike (specs/engineering_notes.md, "Behaviour that matters to us").
-
-A batch holds `unlabelled`, `labelled` or both:
-
-    unlabelled: images uint8 [b, 2, s, s, 3], group, sequence int32 [b], time f32 [b] (seconds), valid bool
-                [b], sample int32 [b], pose f32 [b, 17, 3] (NaN unless the instant's label may be used; only
-                logged)
-    labelled:   images uint8 [l, s, s, 3], pose f32 [l, 17, 3] (camera frame, millimetres), intrinsics f32 [l,
-                3, 3], box f32 [l, 4] (pixels; NaN intrinsics or box: the camera looks at the person), valid
-                bool [l], sample int32 [l]
-
-`sample` is the index in the global batch of the step; keys are folded with it, so augmentation does not
-depend on the number of replicas.
 """
 
 import dataclasses
@@ -24,40 +12,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from mcss_jax import geometry, losses, metrics, mining, skeleton
 from mcss_jax.augment import augment
-from mcss_jax.method import Method, PoseNetwork, schedule, transformation
 from mcss_jax.networks.encoder import normalise
+from mcss_jax.networks.pose_network import PoseNetwork
+from mcss_jax.training.optimiser import schedule, transformation
+from mcss_jax.training.state import Batch, TrainState
 
-Batch = dict[str, dict[str, Array]]
 Sums = dict[str, tuple[Float[Array, ""], Float[Array, ""]]]
 Report = dict[str, Float[Array, ""]]
-
-
-class PoseStatistics(NamedTuple):
-    """Standardisation of canonical poses, from the labelled poses alone: mean and one scale, millimetres.
-
-    One scale for all coordinates, so that a millimetre of error weighs the same on every joint.
-    """
-
-    mean: Float[Array, "17 3"]
-    scale: Float[Array, ""]
-
-
-@struct.dataclass
-class TrainState:
-    """Everything that training changes, plus the statistics and the (static) method it belongs to."""
-
-    step: Any  # int32 scalar; like all leaves on devices or, for `parallel.replicate`, on the host
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-    statistics: PoseStatistics
-    method: Method = struct.field(pytree_node=False)
 
 
 class Outputs(NamedTuple):
@@ -81,31 +47,6 @@ class Prediction(NamedTuple):
     embedding: Float[Array, "b d"]
     canonical: Float[Array, "b 17 3"]
     rotation: Float[Array, "b 3 3"]
-
-
-def init_state(
-    method: Method, rng: Key[Array, ""], image_size: int, statistics: PoseStatistics
-) -> TrainState:
-    """A fresh state. `image_size` in pixels; `statistics` as `pose_statistics` gives them."""
-    images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
-    variables = PoseNetwork(method.network).init(rng, images)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=transformation(method.optimiser).init(variables["params"]),
-        statistics=statistics,
-        method=method,
-    )
-
-
-def pose_statistics(poses: Float[Array, "n 17 3"]) -> PoseStatistics:
-    """Statistics of labelled poses (any frame, millimetres). Without poses: mean zero, scale one."""
-    if poses.shape[0] == 0:
-        return PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
-    canonical, _ = skeleton.canonicalise(poses)
-    mean = jnp.mean(canonical, axis=0)
-    return PoseStatistics(mean, jnp.maximum(jnp.std(canonical - mean[None]), 1.0))
 
 
 def _sum_over(tree: Any, axis_name: str | None) -> Any:
@@ -220,7 +161,7 @@ def objective(
             min_gap=weights.min_negative_gap,
             across_groups=weights.across_groups,
             temperature=mining.temperature_at(
-                state.step, weights.temperature_start, weights.temperature_end, weights.temperature_steps
+                state.step, weights.temperature_start, weights.temperature_end, state.method.temperature_steps
             ),
         )
         terms["metric"] = (weights.metric_weight, losses.triplet(triplets, weights.margin))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.cli import options
 from launch.runs import settings
 from launch.training import train
 from tests.mcss_jax.steps import two_blocks
@@ -17,7 +18,7 @@ def trained_run(prepared_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -
     """
     folder = tmp_path_factory.mktemp("judged") / "mcss"
     with two_blocks():
-        config = settings.Train(
+        config = options.build(settings.Train, 
             dataset="synthetic_multiview/tiny", data_dir=str(prepared_tiny), workdir=str(folder), steps=3, width=8,
             stem="patch8", hidden=16, embedding_dim=8, blocks=2, sequences=1, instants=2, labelled_batch=4,
             validate_every=0, log_every=1,

@@ -1,9 +1,9 @@
 """A study of tiny runs for tests, what is in its result file, and results that no run has given."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
+from launch.cli import options
 from launch.runs import settings
 from launch.studies import results
 from launch.studies.study import Study
@@ -45,8 +45,10 @@ JUDGED = {"judge": "test", "every": 0, "stride": 5, "damaged": "keep"}
 def trained_as(method: str, labelled: str, seed: int) -> dict[str, Any]:
     """Settings of a run of a study."""
     folder = f"runs/a b/runs/{method}_{seed}"
-    return dataclasses.asdict(
-        settings.Train(method=method, labelled=labelled, seed=seed, workdir=folder, margin=0.25)
+    return options.values(
+        options.build(
+            settings.Train, method=method, labelled=labelled, seed=seed, workdir=folder, margin=0.25
+        )
     )
 
 

@@ -59,15 +59,20 @@ def test_a_file_says_its_own_command_and_means_what_it_is_called(
     settings.check(config)
     settings.check_devices(config, 8)
     method, _, name = file.stem.partition("_")
-    assert (config.method, config.labelled, config.validation_split) == (method, LABELS[name], "")
-    assert (config.depth, config.stem, config.image_size, config.precision) == (18, "conv", 224, "bfloat16")
-    assert config.init_from == "runs/imagenet_resnet18"
-    builder, _, wanted = config.dataset.partition("/")
+    assert (config.method, config.data.labelled, config.data.validation_split) == (method, LABELS[name], "")
+    assert (config.network.depth, config.network.stem, config.data.image_size, config.network.precision) == (
+        18,
+        "conv",
+        224,
+        "bfloat16",
+    )
+    assert config.run.init_from == "runs/imagenet_resnet18"
+    builder, _, wanted = config.data.dataset.partition("/")
     assert builder == file.parent.name and wanted in BUILDERS[builder].builder_configs
     run = f"runs/{builder}/{file.stem}"
     comments = [line[2:] for line in file.read_text().splitlines() if line.startswith("# ")]
     assert comments[:4] == [
-        f"python -m launch.prepare --dataset={config.dataset} --source=DIR --data_dir=data",
+        f"python -m launch.prepare --dataset={config.data.dataset} --source=DIR --data_dir=data",
         f"python -m launch.train --flagfile={file.relative_to(ROOT)} --data_dir=data --workdir={run}",
         f"python -m launch.evaluate --workdir={run} --split=test",
         "Time and result: not run yet.",
@@ -78,10 +83,10 @@ def test_a_file_says_its_own_command_and_means_what_it_is_called(
 def test_the_batches_can_be_had(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = parsed(file, monkeypatch)
     views, table = table_of(file.parent.name)
-    labels = sampling.parse_labelled(config.labelled, table)
+    labels = sampling.parse_labelled(config.data.labelled, table)
     for how in ("uniform", "chunk"):
         records = sampling.labelled_records(table, labels, how)
-        sampling.check(table, views, settings.blocks_of(config), len(records), config.labelled_batch)
+        sampling.check(table, views, settings.blocks_of(config), len(records), config.batch.labelled_batch)
     blocks = settings.blocks_of(config)
     assert (blocks is None) == (config.method == "baseline")
     if blocks is not None:

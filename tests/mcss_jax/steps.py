@@ -13,7 +13,7 @@ import pytest
 from mcss_jax.augment import Augmentation
 from mcss_jax.method import Method, Network, Objective, Optimiser
 from mcss_jax.networks import encoder
-from mcss_jax.training import train_step
+from mcss_jax.training.state import PoseStatistics, TrainState, init_state, pose_statistics
 
 SIZE = 32
 TINY = Method(
@@ -84,16 +84,14 @@ def make_batch(seed: int = 0, labelled: int = 8, unlabelled: int = 8) -> dict[st
     return batch
 
 
-def make_state(method: Method = TINY) -> train_step.TrainState:
+def make_state(method: Method = TINY) -> TrainState:
     """A state on the host, so that a donated call cannot take it from the next test.
 
     Filled by NumPy, which compiles nothing; no scale is zero, so that every parameter has a gradient.
     """
     rng = np.random.default_rng(3)
-    statistics = train_step.pose_statistics(jnp.asarray(poses(np.random.default_rng(9), 20)))
-    shapes = jax.eval_shape(
-        lambda: train_step.init_state(method, jax.random.key(0), SIZE, train_step.PoseStatistics(*statistics))
-    )
+    statistics = pose_statistics(jnp.asarray(poses(np.random.default_rng(9), 20)))
+    shapes = jax.eval_shape(lambda: init_state(method, jax.random.key(0), SIZE, PoseStatistics(*statistics)))
 
     def fill(path: Any, leaf: Any) -> np.ndarray:
         name = jax.tree_util.keystr(path)

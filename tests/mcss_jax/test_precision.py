@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcss_jax.method import PoseNetwork
 from mcss_jax.networks.convolution import Conv
 from mcss_jax.networks.encoder import normalise
+from mcss_jax.networks.pose_network import PoseNetwork
 from mcss_jax.training import train_step
+from mcss_jax.training.state import Batch, TrainState
 from tests.mcss_jax.steps import TINY, darken, leaves, make_batch, make_state, two_blocks
 
 KEY = jax.random.key(1)
-HALF = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, dtype="bfloat16"))
+HALF = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, precision="bfloat16"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,7 +28,7 @@ def small() -> Iterator[None]:
 
 
 def found(method: Any) -> Any:
-    def gradient(state: train_step.TrainState, batch: train_step.Batch) -> Any:
+    def gradient(state: TrainState, batch: Batch) -> Any:
         return jax.value_and_grad(train_step._loss, has_aux=True)(state.params, state, batch, KEY, None)
 
     return jax.jit(gradient)(make_state(method), make_batch())
@@ -49,7 +50,7 @@ def test_everything_kept_is_float32_and_near_it() -> None:
 def test_activations_are_bfloat16() -> None:
     """Of every convolution and normalisation; features, embedding and answers are float32 again."""
 
-    def everything(state: train_step.TrainState, images: jax.Array) -> Any:
+    def everything(state: TrainState, images: jax.Array) -> Any:
         return PoseNetwork(HALF.network).apply(
             {"params": state.params, "batch_stats": state.batch_stats},
             normalise(images),

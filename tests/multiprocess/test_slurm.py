@@ -1,6 +1,5 @@
 """Two tasks that meet as SLURM's variables say, on nodes with two devices and with one."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from launch.cli import options
 from launch.runs import run_folder
 from mcss_jax.storage import checkpoint
 from tests.multiprocess.test_two_processes import ROOT, TINY, environment, free_port
@@ -17,12 +17,13 @@ from tests.multiprocess.test_two_processes import ROOT, TINY, environment, free_
 pytestmark = pytest.mark.processes
 
 TASK = """
-import dataclasses, json, sys
+import json, sys
 import jax
+from launch.cli import options
 from launch.runs import hosts, settings
 from launch.training import train
 from tests.mcss_jax.steps import two_blocks
-config = settings.Train(**json.loads(sys.argv[1]))
+config = options.build(settings.Train, **json.loads(sys.argv[1]))
 hosts.initialise(config)
 found = {"visible": jax.config.values["jax_cuda_visible_devices"], "devices": jax.local_device_count()}
 try:
@@ -31,7 +32,7 @@ except ValueError as error:
     found["said"] = str(error)
 if sys.argv[2]:
     with two_blocks():
-        found["step"] = train.train(dataclasses.replace(config, devices=1)).step
+        found["step"] = train.train(options.replace(config, devices=1)).step
 print(json.dumps(found))
 """
 
@@ -46,7 +47,7 @@ def tasks(config: Any, tasks_per_node: str, then_train: bool) -> list[dict[str, 
         place = {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)}
         started.append(
             subprocess.Popen(
-                [sys.executable, "-c", TASK, json.dumps(dataclasses.asdict(config)), "x" if then_train else ""],
+                [sys.executable, "-c", TASK, json.dumps(options.values(config)), "x" if then_train else ""],
                 cwd=ROOT, env={**os.environ, **environment(devices), **job, **counts, **place}, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )
@@ -57,7 +58,7 @@ def tasks(config: Any, tasks_per_node: str, then_train: bool) -> list[dict[str, 
 
 
 def test_a_node_s_only_task_has_all_devices_and_all_use_as_many(prepared_tiny: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(
+    config = options.replace(
         TINY, method="baseline", data_dir=str(prepared_tiny), workdir=str(tmp_path / "run"), stop_after=1
     )
     found = tasks(config, "1(x2)", then_train=True)
@@ -72,5 +73,5 @@ def test_a_node_s_only_task_has_all_devices_and_all_use_as_many(prepared_tiny: P
 
 def test_tasks_that_share_a_node_have_one_device_each(tmp_path: Path) -> None:
     """JAX's own choice, by the task's number on its node."""
-    found = tasks(dataclasses.replace(TINY, workdir=str(tmp_path / "run")), "2", then_train=False)
+    found = tasks(options.replace(TINY, workdir=str(tmp_path / "run")), "2", then_train=False)
     assert [task["visible"] for task in found] == ["0", "1"]

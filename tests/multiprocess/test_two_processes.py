@@ -1,6 +1,5 @@
 """Two processes of two devices each are one process of four; a coordinator that does not answer."""
 
-import dataclasses
 import json
 import os
 import socket
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 from datasets.tuples import pipeline, sampling
+from launch.cli import options
 from launch.runs import metric_log, run_folder, settings
 from launch.training import labelled, train
 from mcss_jax.storage import checkpoint
@@ -23,7 +23,7 @@ from tests.mcss_jax.steps import leaves, two_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.processes
-TINY = settings.Train(
+TINY = options.build(settings.Train, 
     dataset="synthetic_multiview/tiny", labelled="S1:0.5", labelled_batch=8, blocks=2, sequences=2, instants=2,
     width=8, embedding_dim=8, hidden=8, stem="patch8", steps=100_000, warmup_steps=2, log_every=1, save_every=2,
     validate_every=0,
@@ -63,11 +63,11 @@ def pair(prepared_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     address = f"127.0.0.1:{free_port()}"
     started, outputs = [], [folder / f"{process}.json" for process in (0, 1)]
     for process, output in enumerate(outputs):
-        config = dataclasses.replace(
+        config = options.replace(
             TINY, data_dir=str(prepared_tiny), workdir=str(folder / "run"), coordinator_address=address,
             num_processes=2, process_id=process, keep=5,
         )  # fmt: skip
-        arguments = ["-m", "tests.multiprocess.worker", json.dumps(dataclasses.asdict(config)), str(output)]
+        arguments = ["-m", "tests.multiprocess.worker", json.dumps(options.values(config)), str(output)]
         started.append(
             subprocess.Popen(
                 [sys.executable, *arguments], cwd=ROOT, env=environment(2), text=True,
@@ -85,7 +85,7 @@ def single(prepared_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tra
     """The same run on four devices of one process, four updates."""
     folder = tmp_path_factory.mktemp("single") / "run"
     return train.train(
-        dataclasses.replace(TINY, data_dir=str(prepared_tiny), workdir=str(folder), stop_after=4, keep=5)
+        options.replace(TINY, data_dir=str(prepared_tiny), workdir=str(folder), stop_after=4, keep=5)
     )
 
 
@@ -110,14 +110,14 @@ def test_two_processes_are_one_with_their_devices(pair: Pair, single: train.Trai
 
 def test_each_process_decodes_its_own_records(pair: Pair, prepared_tiny: Path) -> None:
     """Two pictures of every unlabelled instant, one of every labelled one, and none twice."""
-    config = dataclasses.replace(TINY, data_dir=str(prepared_tiny), workdir="x")
-    split = pipeline.open_split(config.data_dir, config.dataset, "train")
-    records = labelled.choose(config, split.table, split.views, config.dataset)[1]
+    config = options.replace(TINY, data_dir=str(prepared_tiny), workdir="x")
+    split = pipeline.open_split(config.data.data_dir, config.data.dataset, "train")
+    records = labelled.choose(config, split.table, split.views, config.data.dataset)[1]
     planned: list[Counter[int]] = [Counter(), Counter()]
     for step in (0, 1):
         whole = sampling.plan(
-            split.table, split.views, seed=config.seed, step=step, blocks=settings.blocks_of(config),
-            labelled=records, labelled_size=config.labelled_batch,
+            split.table, split.views, seed=config.run.seed, step=step, blocks=settings.blocks_of(config),
+            labelled=records, labelled_size=config.batch.labelled_batch,
         )  # fmt: skip
         for process, counter in enumerate(planned):
             rows = slice(4 * process, 4 * process + 4)
@@ -133,8 +133,8 @@ def test_a_checkpoint_goes_on_elsewhere(
     stored = checkpoint.restore(pair.folder / run_folder.CHECKPOINTS, single.state, 2)
     with checkpoint.Checkpoints(tmp_path / "run" / run_folder.CHECKPOINTS) as checkpoints:
         checkpoints.save(2, stored.state, stored.position)
-    config = dataclasses.replace(TINY, data_dir=str(prepared_tiny), workdir=str(tmp_path / "run"))
-    resumed = train.train(dataclasses.replace(config, devices=devices, stop_after=4))
+    config = options.replace(TINY, data_dir=str(prepared_tiny), workdir=str(tmp_path / "run"))
+    resumed = train.train(options.replace(config, devices=devices, stop_after=4))
     assert resumed.step == 4 and len(jax.tree.leaves(resumed.state)[0].sharding.device_set) == devices
     assert_close(resumed.state, single.state)
 

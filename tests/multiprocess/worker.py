@@ -1,6 +1,5 @@
 """One of two processes that train as one; what it saw goes to a JSON file. Started by test_two_processes."""
 
-import dataclasses
 import json
 import signal
 import sys
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from datasets.tuples import pipeline
+from launch.cli import options
 from launch.runs import hosts, metric_log, settings
 from launch.training import sources, train
 from mcss_jax.training import parallel
@@ -32,7 +32,7 @@ def refusal(of: Callable[[], Any]) -> str:
 def refusals(config: settings.Train) -> dict[str, str]:
     """What is said to processes that differ; everything here ends at once on both."""
     process = jax.process_index()
-    own_folder = Path(f"{config.workdir}_of_{process}")
+    own_folder = Path(f"{config.run.workdir}_of_{process}")
     own_folder.mkdir()
 
     def alone() -> None:
@@ -41,16 +41,16 @@ def refusals(config: settings.Train) -> dict[str, str]:
                 raise OSError("only to one")
 
     # Of labelled pictures that one process could not share out among the devices, it would say so alone.
-    odd = dataclasses.replace(config, labelled_batch=8 - 2 * process)
+    odd = options.replace(config, labelled_batch=8 - 2 * process)
     return {
-        "settings": refusal(lambda: hosts.compare_settings(dataclasses.replace(config, seed=process))),
+        "settings": refusal(lambda: hosts.compare_settings(options.replace(config, seed=process))),
         "code": refusal(lambda: of_other_code(config)),
         "training": refusal(lambda: train.train(odd)),
         "fingerprint": refusal(lambda: hosts.compare({"the data's fingerprint": f"print {process}"})),
         "parameters": refusal(lambda: hosts.compare_state({"w": jax.numpy.full(3, process)})),
         "alone": refusal(alone),
         "folder": refusal(lambda: hosts.compare_folder(own_folder, "--workdir")),
-        "shared folder": refusal(lambda: hosts.compare_folder(Path(config.workdir).parent, "--workdir")),
+        "shared folder": refusal(lambda: hosts.compare_folder(Path(config.run.workdir).parent, "--workdir")),
     }
 
 
@@ -71,7 +71,7 @@ def of_a_full_disk(config: settings.Train) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metric_log.MetricLog, "write", full)
-        train.train(dataclasses.replace(config, workdir=f"{config.workdir}_full", stop_after=2))
+        train.train(options.replace(config, workdir=f"{config.run.workdir}_full", stop_after=2))
 
 
 def shard_mapped() -> dict[str, Any]:
@@ -142,24 +142,24 @@ def main(config: settings.Train, output: Path) -> None:
         found["refusals"] = refusals(config)
         found["shard_mapped"] = shard_mapped()
         found["sharded"] = train.train(
-            dataclasses.replace(
+            options.replace(
                 config,
                 parallel="shard_map",
                 cache="device",
-                workdir=f"{config.workdir}_sharded",
+                workdir=f"{config.run.workdir}_sharded",
                 stop_after=2,
             )
         ).step
         decoded = count_decoded()
-        half = train.train(dataclasses.replace(config, stop_after=2))
+        half = train.train(options.replace(config, stop_after=2))
         found["half"], found["decoded"] = half.step, sorted(decoded)
         found["refusals"]["log"] = refusal(lambda: of_a_full_disk(config))
         found["embedded"] = embedded(half.state)
         signal_at(3)
-        stopped = train.train(dataclasses.replace(config, save_every=10_000))
+        stopped = train.train(options.replace(config, save_every=10_000))
         found["stopped"], found["preempted"] = stopped.step, stopped.preempted
     output.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(settings.Train(**json.loads(sys.argv[1])), Path(sys.argv[2]))
+    main(options.build(settings.Train, **json.loads(sys.argv[1])), Path(sys.argv[2]))

@@ -15,8 +15,9 @@ from launch import benchmark_torch as benchmark_torch_program
 from launch.benchmarks import batch as benchmark_batch
 from launch.benchmarks import inputs, metrics, preparing, roofline, suites, timing, torch_comparison
 from launch.benchmarks import loss as benchmark_loss
+from launch.cli import options
 from launch.runs import settings
-from mcss_jax.method import PoseNetwork
+from mcss_jax.networks.pose_network import PoseNetwork
 from mcss_jax.training import train_step
 from tests.mcss_jax import steps
 
@@ -54,8 +55,14 @@ def small_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_suite_prints_a_table_and_appends_lines(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     file, plot = tmp_path / "figures.jsonl", tmp_path / "plot.png"
     file.write_text("")
-    config = suites.Benchmark(
-        suite="step", output=str(file), plot=str(plot), compare=str(file), devices=1, **SMALL
+    config = options.build(
+        suites.Benchmark,
+        suite="step",
+        output=str(file),
+        plot=str(plot),
+        compare=str(file),
+        devices=1,
+        **SMALL,
     )
     with steps.two_blocks():
         benchmark_program.main(config)
@@ -75,7 +82,7 @@ def test_a_suite_prints_a_table_and_appends_lines(tmp_path: Path, capsys: pytest
 
 def test_training_is_timed_with_its_input(prepared_tiny: Path) -> None:
     small = {name: value for name, value in SMALL.items() if name not in ("image_size", "instants")}
-    config = suites.Benchmark(
+    config = options.build(suites.Benchmark, 
         dataset="synthetic_multiview/tiny", data_dir=str(prepared_tiny), updates=1, devices=1, instants=2,
         **small,
     )  # fmt: skip
@@ -94,7 +101,9 @@ def test_training_is_timed_with_its_input(prepared_tiny: Path) -> None:
 
 def test_the_loss_is_a_share_of_a_step_of_as_many_images() -> None:
     with steps.two_blocks():
-        loss, step = benchmark_loss.loss_rows(suites.Benchmark(loss_pairs=32, devices=1, **SMALL))
+        loss, step = benchmark_loss.loss_rows(
+            options.build(suites.Benchmark, loss_pairs=32, devices=1, **SMALL)
+        )
     per_image = step.timing.median_s / 24
     assert loss.figures["share_of_a_step_of_its_images"] == pytest.approx(
         loss.timing.median_s / 64 / per_image
@@ -134,15 +143,15 @@ def test_refusals() -> None:
     with pytest.raises(
         ValueError, match=r"--suite names 'stride'; expected some of step, input, train, loss, retrieval"
     ):
-        benchmark_program.main(suites.Benchmark(suite="step,stride"))
+        benchmark_program.main(options.build(suites.Benchmark, suite="step,stride"))
     with pytest.raises(ValueError, match="--repeats=0; expected at least 1"):
-        benchmark_program.main(suites.Benchmark(repeats=0))
+        benchmark_program.main(options.build(suites.Benchmark, repeats=0))
     with pytest.raises((ValueError, OSError), match="launch.prepare"):
-        benchmark_program.main(suites.Benchmark(suite="input", data_dir="nowhere"))
+        benchmark_program.main(options.build(suites.Benchmark, suite="input", data_dir="nowhere"))
     with pytest.raises(ValueError, match="comparison is of the joint step"):
-        benchmark_torch_program.main(torch_comparison.Comparison(method="baseline"))
+        benchmark_torch_program.main(options.build(torch_comparison.Comparison, method="baseline"))
     with pytest.raises(ValueError, match="--repeats=0; expected at least 1"):
-        benchmark_torch_program.main(torch_comparison.Comparison(repeats=0))
+        benchmark_torch_program.main(options.build(torch_comparison.Comparison, repeats=0))
 
 
 def test_without_pytorch_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +194,7 @@ def test_the_networks_agree(torch_step: Any, depth: int, stem: str, train: bool)
 def test_the_losses_agree(torch_step: Any) -> None:
     plain = {f"augment_{name}": 0.0 for name in ("scale", "shift", "colour", "occlusion")}
     small = {name: value for name, value in SMALL.items() if name != "repeats"}
-    config = settings.Train(**small, **plain, augment_flip=False, temperature_start=0.2)
+    config = options.build(settings.Train, **small, **plain, augment_flip=False, temperature_start=0.2)
     batch = benchmark_batch.random_batch(config, 32)
     statistics = benchmark_batch.statistics()
     with steps.two_blocks():
@@ -204,7 +213,9 @@ def test_both_steps_are_timed_in_turn(
     monkeypatch.setattr(torch_step.torch, "compile", lambda forward: lambda images: 1 / 0)
     file = tmp_path / "figures.jsonl"
     with steps.two_blocks():
-        benchmark_torch_program.main(torch_comparison.Comparison(devices=1, output=str(file), **SMALL))
+        benchmark_torch_program.main(
+            options.build(torch_comparison.Comparison, devices=1, output=str(file), **SMALL)
+        )
     out = capsys.readouterr().out
     assert "without torch.compile, which does not work here: ZeroDivisionError" in out
     ours, theirs = map(json.loads, file.read_text().splitlines())

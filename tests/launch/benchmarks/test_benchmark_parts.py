@@ -1,6 +1,5 @@
 """Counts, ceilings, records, comparisons, plots and processes of the benchmark, on constructed figures."""
 
-import dataclasses
 import json
 import os
 import stat
@@ -20,7 +19,7 @@ from launch.benchmarks.flops import multiplications
 from launch.benchmarks.roofline import Ceilings, Cost
 from launch.benchmarks.settings import Benchmark
 from launch.benchmarks.timing import Row, Timing
-from launch.cli import compilation_cache, cpu, flags
+from launch.cli import compilation_cache, cpu, flags, options
 from mcss_jax.method import Network
 
 
@@ -102,7 +101,9 @@ def test_figures_are_kept_and_compared_row_by_row(tmp_path: Path) -> None:
     text = records.comparison([record(75.0), record(75.0, name="other")], before)
     assert "50          75       1.500" in text and "other" in text and "none" in text
     assert "warning" not in text
-    changed = record(75.0, cores=-1, settings=dataclasses.asdict(Benchmark(width=8, output="elsewhere")))
+    changed = record(
+        75.0, cores=-1, settings=options.values(options.build(Benchmark, width=8, output="elsewhere"))
+    )
     text = records.comparison([changed], before)
     assert "warning: conditions differ" in text
     assert f"cores: {cpu.cores()} before, -1 now" in text and "--width: 64 before, 8 now" in text
@@ -143,29 +144,32 @@ def test_the_plot_has_a_panel_for_what_was_measured(tmp_path: Path) -> None:
 
 def fake(config: Benchmark, size: int, limit: Any) -> Row:
     """Takes half as long again on two devices as one device does for the same work."""
-    assert config.labelled_batch == 64 * config.devices and config.blocks == 4 * config.devices
-    seconds = {1: 1.0, 2: 3.0}[config.devices]
+    assert (
+        config.batch.labelled_batch == 64 * config.devices.count
+        and config.batch.blocks == 4 * config.devices.count
+    )
+    seconds = {1: 1.0, 2: 3.0}[config.devices.count]
     figures = {
-        "images": 100.0 * config.devices,
+        "images": 100.0 * config.devices.count,
         "image_size": float(size),
         "images_per_second_per_device": 1.0,
     }
-    return Row("step", Timing((seconds,), 0.0), 100.0 * config.devices, "images", figures)
+    return Row("step", Timing((seconds,), 0.0), 100.0 * config.devices.count, "images", figures)
 
 
 def test_overhead_is_the_time_beyond_the_same_work_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_scaling, "measure", fake)
     monkeypatch.setattr(roofline, "ON_CPU", (8, 16))
-    rows = benchmark_scaling.scaling_rows(Benchmark(scaling_devices="1,2"))
+    rows = benchmark_scaling.scaling_rows(options.build(Benchmark, scaling_devices="1,2"))
     assert [row.figures["overhead_beyond_compute"] for row in rows] == pytest.approx([0.0, 0.5])
     assert rows[1].name == "scaling, 1 x 2 devices, 200 images"
     monkeypatch.setattr(benchmark_scaling.jax, "default_backend", lambda: "gpu")
-    rows = benchmark_scaling.scaling_rows(Benchmark(scaling_devices="1,2"))
+    rows = benchmark_scaling.scaling_rows(options.build(Benchmark, scaling_devices="1,2"))
     assert [row.figures["efficiency"] for row in rows] == pytest.approx([1.0, 1 / 3 * 2 / 2])
     with pytest.raises(ValueError, match="names 64 devices, but there are 4 here; name at most 4"):
-        benchmark_scaling.counts_of(Benchmark(scaling_devices="1,64"))
+        benchmark_scaling.counts_of(options.build(Benchmark, scaling_devices="1,64"))
     with pytest.raises(ValueError, match="--scaling_devices=2,4; expected 1 among them"):
-        benchmark_scaling.counts_of(Benchmark(scaling_devices="2,4"))
+        benchmark_scaling.counts_of(options.build(Benchmark, scaling_devices="2,4"))
 
 
 CHILD = """
@@ -184,11 +188,11 @@ def test_more_host_devices_than_here_are_made_in_new_processes(monkeypatch: pyte
     started = []
 
     def commands(config: Benchmark, processes: int, output: Path) -> list[list[str]]:
-        started.append((processes, config.blocks))
+        started.append((processes, config.batch.blocks))
         return [[sys.executable, "-c", CHILD, str(output), str(index)] for index in range(processes)]
 
     monkeypatch.setattr(benchmark_scaling, "commands", commands)
-    rows = benchmark_scaling.scaling_rows(Benchmark(scaling_devices="1,8"))
+    rows = benchmark_scaling.scaling_rows(options.build(Benchmark, scaling_devices="1,8"))
     assert started == [(1, 4), (1, 32), (2, 32)]
     names = [row.name for row in rows]
     assert names == [
@@ -199,10 +203,10 @@ def test_more_host_devices_than_here_are_made_in_new_processes(monkeypatch: pyte
 
 
 def test_commands_carry_the_settings_of_the_run(tmp_path: Path) -> None:
-    config = Benchmark(width=8, augment_flip=False, repeats=3, suite="scaling")
+    config = options.build(Benchmark, width=8, augment_flip=False, repeats=3, suite="scaling")
     (alone,) = benchmark_scaling.commands(config, 1, tmp_path / "a")
     assert alone[1:] == [
-        "-m", "launch.benchmark", "--suite=step", "--repeats=3", "--width=8", "--augment_flip=False",
+        "-m", "launch.benchmark", "--suite=step", "--repeats=3", "--width=8", "--noaugment_flip",
         f"--output={tmp_path / 'a'}",
     ]  # fmt: skip
     both = benchmark_scaling.commands(config, 2, tmp_path / "a")
@@ -211,7 +215,7 @@ def test_commands_carry_the_settings_of_the_run(tmp_path: Path) -> None:
     parsed = flags.flags.FlagValues()
     flags.define(Benchmark, parsed)
     parsed(["", *both[0][3:]])
-    assert flags.parsed(Benchmark, parsed).augment_flip is False
+    assert flags.parsed(Benchmark, parsed).augmentation.flip is False
 
 
 START = """
@@ -228,7 +232,7 @@ folder.mkdir()
 
 def test_starts_are_timed_to_their_first_log_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
-    cold, warm = compiling.compile_rows(Benchmark(repeats=2), (sys.executable, "-c", START))
+    cold, warm = compiling.compile_rows(options.build(Benchmark, repeats=2), (sys.executable, "-c", START))
     assert len(cold.timing.seconds) == 1 and len(warm.timing.seconds) == 2 and min(warm.timing.seconds) > 0
     failing = (sys.executable, "-c", "print('one'); raise SystemExit('no data here')")
     with pytest.raises(ValueError, match="to be timed ended with exit code 1: no data here"):
@@ -291,4 +295,4 @@ def test_settings_that_cannot_be_measured_are_refused() -> None:
         ({"sweep_batch": ""}, "--sweep_batch is empty; expected at least one multiple"),
     ):
         with pytest.raises(ValueError, match=message):
-            settings.check_benchmark(Benchmark(**changes))
+            settings.check_benchmark(options.build(Benchmark, **changes))

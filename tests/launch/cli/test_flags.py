@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 from absl import flags as absl_flags
 
-from launch.cli import flags
-from launch.cli.flags import option
+from launch.cli import flags, options
+from launch.cli.options import option
 from tests.launch import command_line
 
 
@@ -55,7 +55,7 @@ def test_help_is_complete_and_grouped() -> None:
     places = [text.index(group) for group in ("First:", "Second:", "Third:", "General:")]
     assert places == sorted(places)
     for field in dataclasses.fields(Config):
-        assert field.metadata["help"] in text and f"{field.name}" in text
+        assert field.metadata["meaning"] in text and f"{field.name}" in text
     for shown in ("--size=INTEGER", "--rate=NUMBER", "--name=TEXT", "--[no]fast", "--depth=18|34", "--kind=x|y",
                   "--most=INTEGER", "(default: 0.5)", "--flagfile=FILE"):  # fmt: skip
         assert shown in text
@@ -64,18 +64,18 @@ def test_help_is_complete_and_grouped() -> None:
 
 def test_other_settings_are_refused_with_the_list(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
-    file.write_text(flags.to_json(Config()))
-    flags.refuse_differences(Config(folder="elsewhere"), file)
+    file.write_text(options.to_json(Config()))
+    options.refuse_differences(Config(folder="elsewhere"), file)
     with pytest.raises(ValueError, match="another --workdir") as found:
-        flags.refuse_differences(Config(size=4, kind="y"), file)
+        options.refuse_differences(Config(size=4, kind="y"), file)
     assert "Differences: --kind: 'x' before, 'y' now; --size: 3 before, 4 now" in str(found.value)
     # A setting younger than the file had its default; one that is gone is a difference.
     older = {name: value for name, value in json.loads(file.read_text()).items() if name != "rate"}
     file.write_text(json.dumps(older))
-    flags.refuse_differences(Config(), file)
+    options.refuse_differences(Config(), file)
     file.write_text(json.dumps({**older, "gone": 1}))
     with pytest.raises(ValueError, match="--gone: 1 before, 'unknown' now; --rate: 0.5 before, 0.6 now"):
-        flags.refuse_differences(Config(rate=0.6), file)
+        options.refuse_differences(Config(rate=0.6), file)
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", ""])
@@ -83,7 +83,7 @@ def test_a_damaged_configuration_names_its_file(tmp_path: Path, content: str) ->
     file = tmp_path / "config.json"
     file.write_text(content)
     with pytest.raises(ValueError, match="config.json is not readable as a configuration"):
-        flags.refuse_differences(Config(), file)
+        options.refuse_differences(Config(), file)
 
 
 @pytest.mark.parametrize(

@@ -116,5 +116,5 @@ def test_training_names_what_fits_and_takes_it_in_the_same_folder(
             command_line.run(monkeypatch, Train, train_program.main, *flags)
         command_line.run(monkeypatch, Train, train_program.main, *flags, "--labelled_batch=4", "--blocks=1")
     stored = json.loads((folder / run_folder.CONFIG).read_text())
-    assert (stored["labelled_batch"], stored["blocks"]) == (4, 1)
+    assert (stored["batch"]["labelled_batch"], stored["batch"]["blocks"]) == (4, 1)
     assert [record["step"] for record in metric_log.read(folder)] == [1, 2]

@@ -11,6 +11,7 @@ import pytest
 
 from datasets.tuples import pipeline
 from launch import evaluate as evaluate_program
+from launch.cli import options
 from launch.evaluation import evaluate, inference, protocols
 from launch.runs import run_folder, settings
 from launch.training import train
@@ -115,7 +116,7 @@ def run(prepared_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A run of one step with a small network: what is judged need not be good."""
     folder = tmp_path_factory.mktemp("evaluated") / "mcss"
     with two_blocks():
-        train.train(settings.Train(
+        train.train(options.build(settings.Train, 
             dataset="synthetic_multiview/tiny", data_dir=str(prepared_tiny), workdir=str(folder), steps=1, width=8,
             stem="patch8", hidden=16, embedding_dim=8, blocks=2, sequences=1, instants=2, labelled_batch=4,
             validate_every=0, log_every=1,
@@ -220,7 +221,7 @@ def test_another_data_set_is_said_aloud(
     def elsewhere(*given: Any) -> run_folder.Run:
         found = original(*given)
         card = {**found.card, "dataset": "human36m/fps10/1.0.0:train", "boxes": "joints"}
-        config = dataclasses.replace(found.config, dataset="human36m/fps10")
+        config = options.replace(found.config, dataset="human36m/fps10")
         return dataclasses.replace(found, card=card, config=config)
 
     monkeypatch.setattr(run_folder, "open_run", elsewhere)

@@ -1,6 +1,5 @@
 """evaluate on one small trained run, and its figures against plain loops."""
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from launch import evaluate as evaluate_program
+from launch.cli import options
 from launch.evaluation import evaluate, protocols
 from launch.runs import run_folder
 from mcss_jax import metrics
@@ -88,6 +88,6 @@ def test_the_program_writes_what_it_prints(run: Path, capsys: pytest.CaptureFixt
 )
 def test_bad_input(config: evaluate.Evaluate, said: str, run: Path) -> None:
     if config.workdir:
-        config = dataclasses.replace(config, workdir=str(run))
+        config = options.replace(config, workdir=str(run))
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)):
         evaluate_program.main(config)

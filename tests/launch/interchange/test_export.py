@@ -18,6 +18,7 @@ from onnx import helper
 
 import mcss_jax
 from launch import export as export_program
+from launch.cli import options
 from launch.interchange import export, export_card, export_check, exported, onnx_graph
 from launch.interchange.export import Export
 from launch.prediction import model as predict_model
@@ -27,6 +28,7 @@ from mcss_jax import geometry
 from mcss_jax.networks import encoder
 from mcss_jax.storage import checkpoint
 from mcss_jax.training import train_step
+from mcss_jax.training.state import TrainState
 from tests.mcss_jax.steps import SIZE, TINY, make_state, two_blocks
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,7 +42,7 @@ def small() -> Iterator[None]:
         yield
 
 
-def state_of(**network: Any) -> train_step.TrainState:
+def state_of(**network: Any) -> TrainState:
     """A state with statistics, scales and biases that are neither zero nor one."""
     method = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, **network))
     rng = np.random.default_rng(4)
@@ -58,7 +60,7 @@ def state_of(**network: Any) -> train_step.TrainState:
     )
 
 
-def written(state: train_step.TrainState, form: exported.Format, folder: Path) -> exported.Runner:
+def written(state: TrainState, form: exported.Format, folder: Path) -> exported.Runner:
     file = folder / f"model.{form}"
     file.write_bytes(exported.to_bytes(state, SIZE, form))
     return exported.load(file, form)
@@ -93,7 +95,7 @@ def test_onnx_says_what_the_network_says(network: dict, tmp_path: Path) -> None:
 def test_stablehlo_says_what_the_network_says(tmp_path: Path) -> None:
     """In float32, whatever the run computed in; and it carries nobody's folders."""
     state = state_of()
-    rounded = exported.in_float32(state_of(dtype="bfloat16"))
+    rounded = exported.in_float32(state_of(precision="bfloat16"))
     run = written(rounded, "stablehlo", tmp_path)
     images = export_check.random_crops(3, SIZE)
     ours = exported.jax_runner(state)
@@ -209,7 +211,7 @@ def test_a_run_becomes_a_file_with_a_card(
     with pytest.raises(FileExistsError, match="model.onnx is there already; .* --overwrite to replace it"):
         export.export(config)
     assert file.stat().st_mtime_ns == before
-    assert export.check(dataclasses.replace(config, overwrite=True)) == file
+    assert export.check(options.replace(config, overwrite=True)) == file
     export_card.write(file, card | {"speed": []})
     assert "No speed was measured." in (tmp_path / "out" / "model.onnx.md").read_text()
 
@@ -219,7 +221,7 @@ def test_a_file_that_says_something_else_is_not_kept(
 ) -> None:
     honest = exported.to_bytes
 
-    def other(state: train_step.TrainState, size: int, form: exported.Format) -> bytes:
+    def other(state: TrainState, size: int, form: exported.Format) -> bytes:
         far = state.statistics._replace(mean=np.asarray(state.statistics.mean) + 1)
         return honest(dataclasses.replace(state, statistics=far), size, form)
 
@@ -256,7 +258,7 @@ def test_neither_nan_nor_another_shape_passes() -> None:
 def test_without_its_data_people_are_rendered(
     stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = Train(dataset="synthetic_multiview/tiny", data_dir=str(tmp_path), stream=stream)
+    config = options.build(Train, dataset="synthetic_multiview/tiny", data_dir=str(tmp_path), stream=stream)
     run = run_folder.Run(config, {"image_size": 16}, state=None, step=3)  # type: ignore[arg-type]
     if stream:  # rendered as the other case is, once is enough; and no data set is looked for
         monkeypatch.setattr(export_check.pipeline, "open_split", None)
@@ -296,13 +298,13 @@ def opened_in_every_way(folder: Path, tmp_path: Path) -> list[Callable[[], objec
     [
         (
             {"precision": "float99"},
-            "has precision 'float99'; expected one of float32, bfloat16, or it is of another",
+            "has precision 'float99'; expected one of float32, bfloat16",
         ),
         ({"depth": 19}, "has depth 19; expected one of 18, 34, 50"),
         ({"stem": "patch5"}, "has stem 'patch5'; expected one of conv, patch4, patch8"),
-        ({"width": 0}, "has width 0; expected a whole number from 1"),
-        ({"hidden": "many"}, "has hidden 'many'; expected a whole number from 1"),
-        ({"embedding_dim": True}, "has embedding_dim True; expected a whole number from 1"),
+        ({"width": 0}, "has width 0; expected at least 1"),
+        ({"hidden": "many"}, "has hidden 'many'; expected a value of type int"),
+        ({"embedding_dim": True}, "has embedding_dim True; expected a value of type int"),
     ],
 )
 def test_settings_of_no_network_are_named(
@@ -312,7 +314,7 @@ def test_settings_of_no_network_are_named(
     folder.mkdir()
     (folder / "card.json").write_text((trained_run / "card.json").read_text())
     config = json.loads((trained_run / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | changes))
+    (folder / "config.json").write_text(json.dumps(config | {"network": config["network"] | changes}))
     for open_it in opened_in_every_way(folder, tmp_path):
         with pytest.raises(ValueError, match=r"run/config\.json " + message):
             open_it()

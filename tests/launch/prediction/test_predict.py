@@ -16,7 +16,7 @@ from PIL import Image
 import mcss_jax
 from datasets.footage import boxes, video
 from launch import predict as predict_program
-from launch.cli import flags
+from launch.cli import options
 from launch.prediction import model as predict_model
 from launch.prediction import predict
 from launch.prediction.predict import Predict
@@ -34,10 +34,17 @@ TIMES = np.arange(24) / 25
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a run that nobody trained."""
     folder = tmp_path_factory.mktemp("run")
-    config = settings.Train(
-        width=8, stem="patch8", hidden=8, embedding_dim=8, steps=3, workdir=str(folder), dataset="noise"
+    config = options.build(
+        settings.Train,
+        width=8,
+        stem="patch8",
+        hidden=8,
+        embedding_dim=8,
+        steps=3,
+        workdir=str(folder),
+        dataset="noise",
     )
-    run_folder.write_text(folder / "config.json", flags.to_json(config))
+    run_folder.write_text(folder / "config.json", options.to_json(config))
     run_folder.write_text(folder / "card.json", json.dumps({"image_size": steps.SIZE, "dataset": "noise"}))
     with steps.two_blocks():
         with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
@@ -288,11 +295,18 @@ def test_a_picture_is_predicted_as_the_loaded_model_does(
 
 
 def test_the_network_of_every_setting() -> None:
-    config = settings.Train(
-        depth=50, width=24, stem="patch4", embedding_dim=6, hidden=7, precision="bfloat16", dataset="x"
+    config = options.build(
+        settings.Train,
+        depth=50,
+        width=24,
+        stem="patch4",
+        embedding_dim=6,
+        hidden=7,
+        precision="bfloat16",
+        dataset="x",
     )
-    assert loading.network_of(dataclasses.asdict(config)) == settings.method_of(config).network
-    assert loading.network_of({"seed": 3}) == method.Network()
+    assert loading.network_of(dataclasses.asdict(config), "config.json") == settings.method_of(config).network
+    assert loading.network_of({"seed": 3}, "config.json") == method.Network()
 
 
 def test_folders_that_are_no_runs(run: Path, tmp_path: Path) -> None:
@@ -300,7 +314,9 @@ def test_folders_that_are_no_runs(run: Path, tmp_path: Path) -> None:
         mcss_jax.load(tmp_path)
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"embedding_dim": 9}))
+    (copy / "config.json").write_text(
+        json.dumps(config | {"network": config["network"] | {"embedding_dim": 9}})
+    )
     with pytest.raises(ValueError, match=r"checkpoint.*expected float32\["):
         mcss_jax.load(copy)
     (copy / "config.json").write_text("[]")
@@ -388,7 +404,7 @@ def test_earlier_results_are_not_lost(is_open: None, tmp_path: Path) -> None:
     config = Predict(source=str(tmp_path / "a.png"), output=str(output))
     with pytest.raises(FileExistsError, match="is not empty; give --overwrite, or another folder"):
         predict.predict(config)
-    again = dataclasses.replace(config, overwrite=True)
+    again = options.replace(config, overwrite=True)
     (tmp_path / "b.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"nothing could be predicted\. .*b\.png is not a readable picture"):
         predict.predict(dataclasses.replace(again, source=str(tmp_path / "b.png")))

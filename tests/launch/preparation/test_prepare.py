@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from datasets.multiview_video import inspection
 from datasets.tuples import pipeline, tuple_builder
 from launch import prepare as prepare_program
-from launch.cli import flags
+from launch.cli import flags, options
 from launch.preparation import jobs, prepare
 from launch.preparation.settings import Prepare
 from launch.runs import locks, staging
@@ -326,7 +326,7 @@ def test_recordings(
     assert prepare.prepare(of(tmp_path, dataset="multiview_video/my_clip")) == again
     assert prepare.prepare(of(tmp_path, dataset="multiview_video", name="my_clip")) == again
     with pytest.raises(ValueError, match=r"\(fps 10\.0, now 'native'; size 48, now 256\).*another --name"):
-        prepare.prepare(dataclasses.replace(config, fps="native", crop_size=256))
+        prepare.prepare(options.replace(config, fps="native", crop_size=256))
     boxes = recorded / "boxes.csv"
     boxes.write_text("camera,frame,x0,y0,x1,y1\na,0,1,1,20,20\n")
     try:

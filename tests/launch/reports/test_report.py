@@ -16,7 +16,7 @@ from absl import flags as absl_flags
 
 from launch import demo
 from launch import report as report_program
-from launch.cli import flags
+from launch.cli import flags, options
 from launch.evaluation import evaluate, protocols
 from launch.reports import comparison, demo_card, pictures, report
 from launch.retrieval import protocol
@@ -145,8 +145,8 @@ def test_its_commands_make_the_same_runs(written: Path, runs: tuple[Path, Path])
         values = absl_flags.FlagValues()
         flags.define(settings.Train, values)
         values(command[2:])
-        assert flags.parsed(settings.Train, values) == settings.Train(
-            **run_folder.read_json(folder / "config.json")
+        assert flags.parsed(settings.Train, values) == options.stored(
+            settings.Train, run_folder.read_json(folder / "config.json"), "x"
         )
     assert f"--runs={','.join(map(str, runs))}" in commands[-1]
 
@@ -157,8 +157,8 @@ def test_the_demo_writes_its_report(
     """All of the demo but its training."""
 
     def trained(config: settings.Train) -> train.Trained:
-        shutil.copytree(runs[demo.METHODS.index(config.method)], config.workdir)
-        return train.Trained(Path(config.workdir), 3, True, run_folder.open_run(config.workdir).state)
+        shutil.copytree(runs[demo.METHODS.index(config.method)], config.run.workdir)
+        return train.Trained(Path(config.run.workdir), 3, True, run_folder.open_run(config.run.workdir).state)
 
     for method in demo.METHODS:
         lines = f"--dataset=synthetic_multiview/tiny\n--method={method}\n"
@@ -200,7 +200,7 @@ def test_people_of_one_name_are_not_always_one_person(runs: tuple[Path, Path]) -
     for other in (
         dataclasses.replace(run, card=run.card | {"dataset": "human36m/sessions/1.0.0:train"}),
         dataclasses.replace(run, card=run.card | {"specification": run.card["specification"] | {"seed": 99}}),
-        dataclasses.replace(run, config=dataclasses.replace(run.config, stream=True)),
+        dataclasses.replace(run, config=options.replace(run.config, stream=True)),
     ):
         comparison.check_unseen("run", other, split)
     other = dataclasses.replace(run, card=run.card | {"dataset": "synthetic_multiview/demo/1.0.0:train"})

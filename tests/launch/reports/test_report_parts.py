@@ -1,6 +1,5 @@
 """What a report is made of: pairs of views, examples, charts, colours, HTML; against plain loops and by hand."""
 
-import dataclasses
 import re
 from itertools import combinations
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from launch.cli import options
 from launch.evaluation.inference import Views
 from launch.pages import figures, palette
 from launch.pages import page as report_page
@@ -147,15 +147,15 @@ def compared(baseline: Train, mcss: Train, **beside: dict[str, Any]) -> Any:
 
 
 def test_the_gain_is_given_where_the_method_alone_differs() -> None:
-    base, mcss = Train(method="baseline"), Train(method="mcss")
+    base, mcss = options.build(Train, method="baseline"), options.build(Train, method="mcss")
     same = {"step": {"baseline": 9, "mcss": 9}, "trained_on": {"baseline": "a", "mcss": "a"}}
-    implied = dataclasses.replace(mcss, blocks=7, margin=0.3, temperature_steps=5, workdir="w", save_every=3)
+    implied = options.replace(mcss, blocks=7, margin=0.3, temperature_steps=5, workdir="w", save_every=3)
     for other in (mcss, implied):
         said = report_sections.headline(compared(base, other, **same))
         assert "MCSS <b>75.0</b> mm (25 % lower than the baseline)." in said and "(17 % lower), MCSS" in said
     for other, beside, names in (
-        (dataclasses.replace(mcss, steps=7, seed=1), same, "--seed, --steps"),
-        (dataclasses.replace(mcss, labelled="S1:0.5", blocks=2), same, "--labelled"),
+        (options.replace(mcss, steps=7, seed=1), same, "--seed, --steps"),
+        (options.replace(mcss, labelled="S1:0.5", blocks=2), same, "--labelled"),
         (mcss, same | {"step": {"baseline": 9, "mcss": 6}}, "step"),
         (mcss, same | {"trained_on": {"baseline": "a", "mcss": "b"}}, "training data"),
     ):
@@ -164,11 +164,11 @@ def test_the_gain_is_given_where_the_method_alone_differs() -> None:
         named = re.search(r"beside the method the two differ in (.*)\.</p>", said)
         assert named and ", ".join(sorted(named[1].split(", "))) == names
     # Folders that are only called so.
-    assert report_sections.headline(compared(mcss, dataclasses.replace(mcss, margin=0.3), **same)) == ""
+    assert report_sections.headline(compared(mcss, options.replace(mcss, margin=0.3), **same)) == ""
 
 
 def test_settings_of_the_method_are_settings() -> None:
-    assert comparison._OF_THE_METHOD < {field.name for field in dataclasses.fields(Train)}
+    assert comparison._OF_THE_METHOD < options.options(Train).keys()
 
 
 def test_curves_leave_out_what_was_not_logged() -> None:

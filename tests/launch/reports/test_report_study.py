@@ -11,7 +11,7 @@ import pytest
 from absl import flags as absl_flags
 
 from launch import report as report_program
-from launch.cli import flags
+from launch.cli import flags, options
 from launch.reports import report
 from launch.studies import results, study
 from tests.launch.pages import Reader
@@ -59,8 +59,8 @@ def test_its_commands_make_the_same_study(
     for line in REPORTED:
         if line["status"] == "finished":
             config = runs[results.key_of(line)].config
-            assert not flags.differences(config, line["configuration"])
-            assert config.workdir.startswith("runs/a b/runs/")
+            assert not options.differences(config, line["configuration"])
+            assert config.run.workdir.startswith("runs/a b/runs/")
 
 
 def test_a_study_has_a_protocol(written: Path) -> None:

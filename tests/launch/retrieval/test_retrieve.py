@@ -174,7 +174,7 @@ def test_names_tell_results_apart(run: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(set(names)) == len(names) and names[0] == "retrieval_test.json"
     assert names[-1] == "retrieval_test_synthetic_multiview-tiny-abcdef.json"
     assert names[2] == "retrieval_test_beside-runs-a-b.json" and names[4] == "retrieval_test_k1-5.json"
-    same = (Retrieve(dataset=opened.config.dataset), Retrieve(ks="20, 1,10,5"))
+    same = (Retrieve(dataset=opened.config.data.dataset), Retrieve(ks="20, 1,10,5"))
     assert {retrieve.file_name(config, opened, split) for config in same} == {names[0]}
 
 

@@ -1,7 +1,6 @@
 """Where processes find each other, what they say when they do not; agreement itself is in tests/multiprocess."""
 
 import contextlib
-import dataclasses
 import itertools
 import threading
 import time
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from launch.cli import options
 from launch.runs import hosts
 from launch.runs.settings import Train
 
@@ -23,8 +23,13 @@ SLURM = {
     "SLURM_LOCALID": "0",
     "SLURM_NTASKS": "2",
 }
-PAIR = Train(
-    workdir="x", coordinator_address="10.0.0.1:99", num_processes=2, process_id=1, coordinator_timeout=1
+PAIR = options.build(
+    Train,
+    workdir="x",
+    coordinator_address="10.0.0.1:99",
+    num_processes=2,
+    process_id=1,
+    coordinator_timeout=1,
 )
 
 
@@ -68,12 +73,12 @@ def test_a_task_with_a_node_to_itself_is_left_all_its_gpus(
     """JAX would give each task one; in tests/multiprocess it is asked what it made of it."""
     for name, value in (SLURM | {"SLURM_STEP_TASKS_PER_NODE": tasks}).items():
         monkeypatch.setenv(name, value)
-    hosts.initialise(Train(workdir="x"))
+    hosts.initialise(options.build(Train, workdir="x"))
     (given,) = joined
     assert given.get("local_device_ids") == (() if expected else None)
     assert not hosts.has_a_node({"SLURM_STEP_TASKS_PER_NODE": "1"}), "not in a step of several tasks"
     monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", "0")
-    hosts.initialise(Train(workdir="x"))
+    hosts.initialise(options.build(Train, workdir="x"))
     assert "local_device_ids" not in joined[1], "the user's choice"
 
 
@@ -107,12 +112,12 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_nobody_is_joined_on_a_machine_by_itself(
     joined: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosts.initialise(Train(workdir="x"))
+    hosts.initialise(options.build(Train, workdir="x"))
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
-    hosts.initialise(Train(workdir="x", num_processes=1))
+    hosts.initialise(options.build(Train, workdir="x", num_processes=1))
     assert joined == []
-    hosts.initialise(Train(workdir="x"))
+    hosts.initialise(options.build(Train, workdir="x"))
     assert len(joined) == 1 and "num_processes" not in joined[0]
 
 
@@ -125,7 +130,7 @@ def test_flags_say_it_all(joined: list[dict[str, Any]]) -> None:
         1,
     )
     assert given["cluster_detection_method"] == "deactivate"
-    assert given["initialization_timeout"] > PAIR.coordinator_timeout, "ours comes first"
+    assert given["initialization_timeout"] > PAIR.devices.coordinator_timeout, "ours comes first"
 
 
 def test_who_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +145,7 @@ def test_who_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
         ValueError,
         match=r"SLURM job, on the first of node\[01-02\], did not bring all .*; --num_processes=1 trains on this mach",
     ):
-        hosts.initialise(Train(workdir="x", coordinator_timeout=0))
+        hosts.initialise(options.build(Train, workdir="x", coordinator_timeout=0))
 
 
 def test_a_cluster_that_does_not_say_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +159,7 @@ def test_a_cluster_that_does_not_say_enough(monkeypatch: pytest.MonkeyPatch) -> 
         ValueError,
         match="coordinator of this Kubernetes job cannot be joined: jobs must be indexed; --num_processes=1 trains on",
     ):
-        hosts.initialise(Train(workdir="x"))
+        hosts.initialise(options.build(Train, workdir="x"))
 
 
 def test_differing() -> None:
@@ -239,6 +244,6 @@ def test_one_process_agrees_with_itself(tmp_path: Path) -> None:
 
 
 def test_processes_may_differ_in_what_is_their_own() -> None:
-    fields = {field.name for field in dataclasses.fields(Train)}
+    fields = options.options(Train).keys()
     assert set(hosts.OWN) <= fields
     assert not {"save_every", "stop_after", "seed", "parallel", "devices", "num_processes"} & set(hosts.OWN)

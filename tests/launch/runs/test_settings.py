@@ -1,13 +1,12 @@
 """What `check` refuses, and what reaches the library."""
 
-import dataclasses
-
 import pytest
 
+from launch.cli import options
 from launch.runs import settings
 from launch.runs.settings import Train
 
-GOOD = Train(workdir="x")
+GOOD = options.build(Train, workdir="x")
 
 
 def test_defaults_are_good() -> None:
@@ -39,34 +38,34 @@ def test_defaults_are_good() -> None:
 )  # fmt: skip
 def test_check_names_the_flag(name: str, value: float, expected: str) -> None:
     with pytest.raises(ValueError, match=rf"--{name}={value}; {expected}"):
-        settings.check(dataclasses.replace(GOOD, **{name: value}))
+        settings.check(options.replace(GOOD, **{name: value}))
 
 
 @pytest.mark.parametrize("method", ["baseline", "batchnorm"])
 def test_supervised_methods_need_labels(method: str) -> None:
     with pytest.raises(ValueError, match=f"--method={method} learns from labels alone, but --labelled=none"):
-        settings.check(dataclasses.replace(GOOD, method=method, labelled="none"))
+        settings.check(options.replace(GOOD, method=method, labelled="none"))
     with pytest.raises(
         ValueError, match=f"--method={method} learns .* --labelled_batch=0; expected at least 1"
     ):
-        settings.check(dataclasses.replace(GOOD, method=method, labelled_batch=0))
+        settings.check(options.replace(GOOD, method=method, labelled_batch=0))
 
 
 def test_a_picture_is_no_positive_of_itself() -> None:
     plain = dict.fromkeys(("augment_scale", "augment_shift", "augment_colour", "augment_occlusion"), 0.0)
-    settings.check(dataclasses.replace(GOOD, **plain))
+    settings.check(options.replace(GOOD, **plain))
     with pytest.raises(ValueError, match="--positives=augmented needs augmentation"):
-        settings.check(dataclasses.replace(GOOD, **plain, positives="augmented"))
-    settings.check(dataclasses.replace(GOOD, **plain | {"augment_shift": 0.1}, positives="augmented"))
+        settings.check(options.replace(GOOD, **plain, positives="augmented"))
+    settings.check(options.replace(GOOD, **plain | {"augment_shift": 0.1}, positives="augmented"))
 
 
 def test_parts_must_divide_the_share_of_a_device() -> None:
-    config = dataclasses.replace(GOOD, labelled_batch=64, blocks=4, sequences=4, instants=6, accumulate=8)
+    config = options.replace(GOOD, labelled_batch=64, blocks=4, sequences=4, instants=6, accumulate=8)
     settings.check_devices(config, 4)
     message = "--accumulate=8: --labelled_batch on each of 16 devices is 4 and .* divide the batch: 2$"
     with pytest.raises(ValueError, match=message):
         settings.check_devices(config, 16)
-    settings.check_devices(dataclasses.replace(config, labelled="none"), 4)
+    settings.check_devices(options.replace(config, labelled="none"), 4)
 
 
 @pytest.mark.parametrize(
@@ -93,13 +92,13 @@ def test_parts_must_divide_the_share_of_a_device() -> None:
     ],
 )
 def test_several_processes_are_named_in_full(changes: dict, message: str) -> None:
-    settings.check(dataclasses.replace(GOOD, num_processes=2, process_id=1, coordinator_address="[::1]:80"))
+    settings.check(options.replace(GOOD, num_processes=2, process_id=1, coordinator_address="[::1]:80"))
     with pytest.raises(ValueError, match=message):
-        settings.check(dataclasses.replace(GOOD, **changes))
+        settings.check(options.replace(GOOD, **changes))
 
 
 def test_batches_must_divide() -> None:
-    config = dataclasses.replace(GOOD, labelled_batch=6, blocks=1, sequences=3, instants=3)
+    config = options.replace(GOOD, labelled_batch=6, blocks=1, sequences=3, instants=3)
     settings.check_devices(config, 1)
     with pytest.raises(
         ValueError, match="is 6; expected a multiple of the 4 devices: the nearest are 4 and 8"
@@ -109,12 +108,12 @@ def test_batches_must_divide() -> None:
         ValueError, match="--blocks x --sequences x --instants is 9; expected a multiple of the 2 .* 8 and 10"
     ):
         settings.check_devices(config, 2)
-    settings.check_devices(dataclasses.replace(config, method="baseline"), 2)
-    settings.check_devices(dataclasses.replace(config, labelled="none"), 3)
+    settings.check_devices(options.replace(config, method="baseline"), 2)
+    settings.check_devices(options.replace(config, labelled="none"), 3)
 
 
 def test_jit_is_for_one_device() -> None:
-    config = dataclasses.replace(GOOD, parallel="jit")
+    config = options.replace(GOOD, parallel="jit")
     settings.check_devices(config, 1)
     with pytest.raises(
         ValueError, match="--parallel=jit is for one device, and there are 2; set --devices=1"
@@ -128,13 +127,13 @@ def test_every_setting_of_the_method_reaches_it() -> None:
     changes = {
         "margin": 0.77, "metric_weight": 2.0, "rotation_weight": 2.0, "across_groups": False, "temperature_start": 0.5,
         "temperature_end": 0.5, "temperature_steps": 7, "depth": 34, "width": 8, "stem": "patch8",
-        "embedding_dim": 9, "hidden": 9, "precision": "bfloat16", "steps": 9, "learning_rate": 0.1,
+        "embedding_dim": 9, "hidden": 9, "layers": 3, "precision": "bfloat16", "steps": 9, "learning_rate": 0.1,
         "warmup_steps": 9, "weight_decay": 0.5, "clip_norm": 9.0, "augment_scale": 0.9, "augment_shift": 0.9,
         "augment_colour": 0.9, "augment_occlusion": 0.9, "augment_flip": False, "min_negative_gap": 9.0,
         "method": "batchnorm",
     }  # fmt: skip
     for name, value in changes.items():
-        assert settings.method_of(dataclasses.replace(GOOD, **{name: value})) != base, name
+        assert settings.method_of(options.replace(GOOD, **{name: value})) != base, name
     others = {
         "dataset", "image_size", "data_dir", "labelled", "label_sampling", "train_split", "validation_split",
         "stream", "stream_size", "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "positives",
@@ -142,17 +141,18 @@ def test_every_setting_of_the_method_reaches_it() -> None:
         "stop_after", "decode_threads", "parallel", "devices", "coordinator_address", "num_processes", "process_id",
         "coordinator_timeout", "cache", "accumulate", "init_from",
     }  # fmt: skip
-    assert set(changes) | others == {field.name for field in dataclasses.fields(Train)}
-    assert base.objective.temperature_steps == GOOD.steps
-    assert settings.method_of(dataclasses.replace(GOOD, method="batchnorm")).objective.metric_weight == 0.0
+    assert set(changes) | others == options.options(Train).keys()
+    assert base.temperature_steps == GOOD.optimiser.steps
+    assert settings.method_of(options.replace(GOOD, temperature_steps=7)).temperature_steps == 7
+    assert settings.method_of(options.replace(GOOD, method="batchnorm")).objective.metric_weight == 0.0
 
 
 def test_blocks_of() -> None:
-    config = dataclasses.replace(
+    config = options.replace(
         GOOD, blocks=3, sequences=2, instants=5, min_negative_gap=0.7, mix_groups=True, positives="augmented"
     )
     blocks = settings.blocks_of(config)
     assert blocks is not None and blocks.size == 30
     assert (blocks.min_gap, blocks.mix_groups, blocks.positives) == (0.7, True, "augmented")
-    assert settings.blocks_of(dataclasses.replace(config, method="batchnorm")) == blocks
-    assert settings.blocks_of(dataclasses.replace(config, method="baseline")) is None
+    assert settings.blocks_of(options.replace(config, method="batchnorm")) == blocks
+    assert settings.blocks_of(options.replace(config, method="baseline")) is None

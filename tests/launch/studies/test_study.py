@@ -14,6 +14,7 @@ import pytest
 
 from datasets.tuples import pipeline
 from launch import study as study_program
+from launch.cli import options
 from launch.runs import provenance, run_folder
 from launch.runs.settings import Train
 from launch.studies import judge as study_judge
@@ -38,7 +39,7 @@ class Faked:
         folder = run_folder.claim(config, {"fingerprint": self.fingerprint})
         self.before(folder.name)
         self.trained.append(folder.name)
-        return train.Trained(folder, config.steps, True, None)  # type: ignore[arg-type]
+        return train.Trained(folder, config.optimiser.steps, True, None)  # type: ignore[arg-type]
 
     def open_judge(self, config: Train, protocol: study_judge.Protocol) -> study_judge.Judge:
         def judge(run: Any) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def test_processes_share_a_study(faked: Faked, config: Study, capsys: pytest.Cap
 
 
 def test_killed_between_training_and_judging_only_judges(faked: Faked, config: Study) -> None:
-    study.study(dataclasses.replace(config, judge="none"))
+    study.study(options.replace(config, judge="none"))
     assert faked.trained == NAMES and not faked.judged
     assert [line["status"] for line in lines(config, "none").values()] == ["finished"] * 4
     assert not list(Path(config.workdir).glob("summary_*"))
@@ -140,8 +141,8 @@ def test_a_failed_run_is_recorded_stops_no_other_and_is_tried_again(
     with pytest.raises(
         ValueError, match="--judge=test reads the test people, .* but 2 of 4 runs are not finished"
     ):
-        study.study(dataclasses.replace(config, judge="test"))
-    study_program.main(dataclasses.replace(config, dry_run=True))
+        study.study(options.replace(config, judge="test"))
+    study_program.main(options.replace(config, dry_run=True))
     listed = capsys.readouterr().out.splitlines()
     assert listed[0] == "run 1 of 4: baseline, labels S1:0.5, seed 0: finished"
     assert listed[1] == "run 2 of 4: mcss, labels S1:0.5, seed 0: failed: the loss became non-finite"
@@ -162,7 +163,7 @@ def test_an_interrupted_run_stops_the_study(
         "train",
         lambda c: (
             original(c)
-            if not c.workdir.endswith(NAMES[1])
+            if not c.run.workdir.endswith(NAMES[1])
             else dataclasses.replace(original(c), finished=False, stopped=True)
         ),
     )
@@ -209,10 +210,10 @@ def test_a_signal_during_judging_lets_it_finish(
     monkeypatch.setattr(study_judge, "open_judge", open_judge)
     handler = signal.getsignal(sent)
     with pytest.raises(SystemExit) if code else contextlib.nullcontext() as left:
-        study_program.main(dataclasses.replace(config))
+        study_program.main(options.replace(config))
     assert left is None or left.value.code == code
     assert statuses(config) == ["finished", *["unfinished"] * 3] and signal.getsignal(sent) is handler
-    last = dataclasses.replace(config, methods="baseline", seeds="1")
+    last = options.replace(config, methods="baseline", seeds="1")
     study_program.main(last)  # nothing is left: nothing to be started again
 
 
@@ -220,7 +221,7 @@ def test_what_a_killed_call_worked_on_is_noted(
     faked: Faked, config: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Power that fails ends no call in good order: its seconds are not known, and nobody adds up the rest."""
-    config = dataclasses.replace(config, methods="baseline", seeds="0")
+    config = options.replace(config, methods="baseline", seeds="0")
     written = study_runs._write
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "revision", lambda: "first")
@@ -239,7 +240,7 @@ def test_what_a_killed_call_worked_on_is_noted(
 
 
 def test_a_call_that_fails_is_noted_with_its_seconds(faked: Faked, config: Study) -> None:
-    config = dataclasses.replace(config, methods="baseline", seeds="0")
+    config = options.replace(config, methods="baseline", seeds="0")
     faked.before = lambda name: (_ for _ in ()).throw(ValueError("no"))
     with pytest.raises(
         SystemExit, match="study: error: 1 runs failed, see above; the same command tries them"
@@ -250,7 +251,7 @@ def test_a_call_that_fails_is_noted_with_its_seconds(faked: Faked, config: Study
 
 
 def test_the_note_of_an_older_study_is_read(faked: Faked, config: Study) -> None:
-    study.study(dataclasses.replace(config, judge="none"))
+    study.study(options.replace(config, judge="none"))
     for name in NAMES:
         note = Path(config.workdir) / "runs" / name / study_runs.TRAINING
         note.write_text(
@@ -263,7 +264,7 @@ def test_the_note_of_an_older_study_is_read(faked: Faked, config: Study) -> None
 
 
 def test_the_test_waits_for_every_grid_of_the_folder(faked: Faked, config: Study) -> None:
-    small = dataclasses.replace(config, methods="mcss", seeds="0", judge="test")
+    small = options.replace(config, methods="mcss", seeds="0", judge="test")
     faked.before = lambda name: (_ for _ in ()).throw(SystemExit(9)) if name == NAMES[2] else None
     with pytest.raises(SystemExit):
         study.study(config)
@@ -274,13 +275,13 @@ def test_the_test_waits_for_every_grid_of_the_folder(faked: Faked, config: Study
         study.study(small)
     # A run that was trained for nobody to judge is finished.
     faked.before = lambda name: None
-    study.study(dataclasses.replace(config, judge="none", seeds="1"))
+    study.study(options.replace(config, judge="none", seeds="1"))
     study.study(small)
     assert [line["status"] for line in lines(config, "test").values()] == ["finished"]
 
 
 def test_a_set_that_was_prepared_anew_is_refused(faked: Faked, config: Study) -> None:
-    study.study(dataclasses.replace(config, judge="none"))
+    study.study(options.replace(config, judge="none"))
     card = Path(config.workdir) / "runs" / NAMES[3] / run_folder.CARD
     card.write_text(json.dumps({"fingerprint": "before"}))
     with pytest.raises(
@@ -305,7 +306,7 @@ def test_the_summary_is_of_what_all_processes_found(
     faked: Faked, config: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process puts the last line between this one's last look at the file and its summary."""
-    config = dataclasses.replace(config, seeds="0")
+    config = options.replace(config, seeds="0")
     original = study.do_what_is_left
     late = []
 
@@ -356,7 +357,7 @@ def test_what_no_run_can_be_made_of_is_said_before_the_first(
     monkeypatch.setattr(study_runs.train, "train", lambda *_: pytest.fail("trained"))
     (tmp_path / "base.flags").write_text(BASE + flags + "\n")
     with pytest.raises((ValueError, FileNotFoundError), match=told):
-        study.study(dataclasses.replace(config, base=str(tmp_path / "base.flags"), **changes))
+        study.study(options.replace(config, base=str(tmp_path / "base.flags"), **changes))
     assert not Path(config.workdir).exists()
 
 

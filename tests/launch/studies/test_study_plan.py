@@ -1,12 +1,11 @@
 """Which runs a study is made of."""
 
-import dataclasses
 import itertools
 from pathlib import Path
 
 import pytest
 
-from launch.cli import flags
+from launch.cli import flags, options
 from launch.runs import settings
 from launch.runs.settings import Train
 from launch.studies import plan as study_plan
@@ -15,7 +14,7 @@ from launch.studies.plan import Grid, parse_grid, plan
 from launch.training import streamed
 
 ROOT = Path(__file__).resolve().parents[3]
-BASE = Train(labelled_batch=8)
+BASE = options.build(Train, labelled_batch=8)
 
 
 def test_a_grid_is_a_product_seed_after_seed() -> None:
@@ -30,8 +29,8 @@ def test_a_grid_is_a_product_seed_after_seed() -> None:
     assert runs[2].folder == Path("study/runs/baseline_S1+S5_seed0")
     assert str(runs[4]) == "baseline, labels S1:0.05, seed 3"
     for run in runs:
-        assert (run.config.method, run.config.labelled, run.config.seed) == run.key
-        expected = dataclasses.replace(
+        assert (run.config.method, run.config.data.labelled, run.config.run.seed) == run.key
+        expected = options.replace(
             BASE, method=run.method, labelled=run.labelled, seed=run.seed, workdir=str(run.folder)
         )
         assert run.config == expected
@@ -49,8 +48,8 @@ def test_every_method_changes_what_it_is_called_after() -> None:
     changed = {
         run.method: {
             name
-            for name, value in dataclasses.asdict(run.config).items()
-            if value != getattr(mcss, name) and name != "workdir"
+            for name, value in options.values(run.config).items()
+            if value != options.values(mcss)[name] and name != "workdir"
         }
         for run in runs
     }
@@ -75,11 +74,11 @@ def test_the_temporal_rule_alone_tells_two_methods_apart() -> None:
     mcss, without, near = (run.config for run in runs)
     blocks = [settings.blocks_of(config) for config in (mcss, without, near)]
     assert blocks[1] == blocks[2] != blocks[0] and blocks[1] is not None and blocks[1].min_gap == 0
-    assert streamed.stream_of(blocks[1], 64).gap < near.min_negative_gap
+    assert streamed.stream_of(blocks[1], 64).gap < near.objective.min_negative_gap
     gaps = [settings.method_of(config).objective.min_negative_gap for config in (mcss, without, near)]
     assert gaps == [0.5, 0.0, 0.5]
     with pytest.raises(ValueError, match="--instant_gap=-2.0; expected a finite number of at least 0, or -1"):
-        settings.check(dataclasses.replace(mcss, instant_gap=-2.0))
+        settings.check(options.replace(mcss, instant_gap=-2.0))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,7 @@ def test_grids_that_cannot_be() -> None:
     twins = Grid(("mcss", "no_global_negatives"), ("S1",), (0,))
     assert len(plan(BASE, "study", [twins])) == 2
     with pytest.raises(ValueError, match="the methods mcss and no_global_negatives are the same"):
-        plan(dataclasses.replace(BASE, across_groups=False), "study", [twins])
+        plan(options.replace(BASE, across_groups=False), "study", [twins])
 
 
 @pytest.mark.parametrize("name", ["demo", "studio", "human36m"])
@@ -161,14 +160,19 @@ def test_the_flag_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {run.method for run in runs} == set(study_plan.METHODS)
     if name == "studio":
         of_run = runs[0].config
-        assert (of_run.stream, of_run.stream_size, of_run.precision, of_run.depth) == (
+        assert (
+            of_run.data.stream,
+            of_run.data.stream_size,
+            of_run.network.precision,
+            of_run.network.depth,
+        ) == (
             True,
             224,
             "bfloat16",
             18,
         )
     if name == "human36m":
-        assert config.judge == "none" and not runs[0].config.validation_split
+        assert config.judge == "none" and not runs[0].config.data.validation_split
         assert any("MPJPE 120.9, PA-MPJPE 90.8" in line for line in lines if line.startswith("#"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from launch.cli import options
 from launch.runs import locks
 from launch.runs.settings import Train
 from launch.studies import figures as study_figures
@@ -17,7 +18,9 @@ from launch.studies.plan import Grid, PlannedRun, plan
 from launch.studies.results import Results
 
 JUDGED = {"judge": "validation", "every": 0, "stride": 1, "damaged": "keep"}
-RUNS = plan(Train(labelled_batch=8), "study", [Grid(("baseline", "mcss"), ("S1", "all"), (0, 1, 2))])
+RUNS = plan(
+    options.build(Train, labelled_batch=8), "study", [Grid(("baseline", "mcss"), ("S1", "all"), (0, 1, 2))]
+)
 FIGURES = {
     ("baseline", "S1"): (90.0, 92.0, 94.0),
     ("mcss", "S1"): (72.0, 69.0, None),
@@ -42,7 +45,9 @@ def line_of(run: PlannedRun) -> dict[str, Any]:
         "mean_pose_mpjpe": 240.0,
         "mean_pose_n_mpjpe": 200.0,
     }
-    return study_results.finished(run, figures, {"judged": JUDGED, "configuration": run.config.__dict__})
+    return study_results.finished(
+        run, figures, {"judged": JUDGED, "configuration": options.values(run.config)}
+    )
 
 
 LINES = [line_of(run) for run in RUNS]
@@ -126,7 +131,9 @@ def test_figures_under_other_settings_are_refused(tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     results.put(*LINES)
     results.check(RUNS, JUDGED)
-    other = plan(Train(labelled_batch=8, margin=0.4), "study", [Grid(("baseline",), ("S1",), (0,))])
+    other = plan(
+        options.build(Train, labelled_batch=8, margin=0.4), "study", [Grid(("baseline",), ("S1",), (0,))]
+    )
     with pytest.raises(
         ValueError, match="baseline, labels S1, seed 0 under other .*--margin: 0.5 before, 0.4 now"
     ):
@@ -141,7 +148,9 @@ def test_figures_of_other_runs_under_other_settings_are_refused(tmp_path: Path) 
     results.put(*(line for line in LINES if line["method"] == "baseline"))
 
     def of(method: str, **changes: Any) -> tuple[PlannedRun, ...]:
-        return plan(Train(labelled_batch=8, **changes), "study", [Grid((method,), ("S1",), (7,))])
+        return plan(
+            options.build(Train, labelled_batch=8, **changes), "study", [Grid((method,), ("S1",), (7,))]
+        )
 
     results.check(of("mcss", data_dir="elsewhere", log_every=7), JUDGED)
     results.check(of("no_temporal_rule"), JUDGED)  # differs in what makes it this method
@@ -153,13 +162,13 @@ def test_figures_of_other_runs_under_other_settings_are_refused(tmp_path: Path) 
             results.check(of("mcss", **changes), JUDGED)
     # Two runs of a method agree in what it sets, too: it may have meant something else before.
     [now] = of("soft_mining")
-    soft = study_results.finished(now, {}, {"judged": JUDGED, "configuration": now.config.__dict__})
+    soft = study_results.finished(now, {}, {"judged": JUDGED, "configuration": options.values(now.config)})
     before = soft | {"seed": 8, "configuration": soft["configuration"] | {"temperature_end": 2.0}}
     with pytest.raises(ValueError, match="--temperature_end of soft_mining: 1.0 before, 2.0 now"):
         study_results.refuse_mixture(results.file, [soft, before])
     # Another process's line, seen when the file is written.
     [long] = of("mcss", steps=9000)
-    told = {"judged": JUDGED, "configuration": long.config.__dict__}
+    told = {"judged": JUDGED, "configuration": options.values(long.config)}
     kept = results.file.read_bytes()
     with pytest.raises(ValueError, match="--steps: 1000 before, 9000 now"):
         results.put(study_results.finished(long, {}, told))
@@ -174,10 +183,14 @@ def test_figures_of_other_runs_under_other_settings_are_refused(tmp_path: Path) 
 @pytest.mark.parametrize("stream", [False, True])
 def test_figures_of_other_data_are_refused(stream: bool) -> None:
     """A stream has other people with each seed; a set has not."""
-    run = plan(Train(labelled_batch=8, stream=stream), "study", [Grid(("baseline", "mcss"), ("S1",), (0, 1))])
+    run = plan(
+        options.build(Train, labelled_batch=8, stream=stream),
+        "study",
+        [Grid(("baseline", "mcss"), ("S1",), (0, 1))],
+    )
 
     def line(run: PlannedRun, fingerprint: str) -> dict[str, Any]:
-        about = {"judged": JUDGED, "configuration": run.config.__dict__, "fingerprint": fingerprint}
+        about = {"judged": JUDGED, "configuration": options.values(run.config), "fingerprint": fingerprint}
         return study_results.finished(run, {}, about)
 
     other = [line(run[0], "a"), line(run[1], "b")]
@@ -274,7 +287,9 @@ def test_the_curve_shows_means_and_spreads() -> None:
 
 def test_ablations_stand_beside_what_they_are_compared_with() -> None:
     """At the same labels and seeds: the baseline's seeds 1 and 2 are no part of the comparison with seed 0."""
-    runs = plan(Train(labelled_batch=8), "study", [Grid(("batchnorm", "soft_mining"), ("S1",), (0,))])
+    runs = plan(
+        options.build(Train, labelled_batch=8), "study", [Grid(("batchnorm", "soft_mining"), ("S1",), (0,))]
+    )
     about = {"judged": JUDGED, "configuration": {"stream": False}}
     lines = [
         *LINES,

@@ -13,6 +13,7 @@ import pytest
 from datasets.synthetic_multiview import stream
 from datasets.tuples import pipeline
 from launch import study as study_program
+from launch.cli import options
 from launch.evaluation import evaluate, protocols
 from launch.runs import run_folder
 from launch.runs.settings import Train
@@ -41,7 +42,7 @@ def finished(prepared_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> S
 
 def copied(finished: Study, tmp_path: Path) -> Study:
     shutil.copytree(finished.workdir, tmp_path / "study")
-    return dataclasses.replace(finished, workdir=str(tmp_path / "study"))
+    return options.replace(finished, workdir=str(tmp_path / "study"))
 
 
 def test_a_line_holds_figures_and_what_they_depend_on(finished: Study) -> None:
@@ -58,7 +59,7 @@ def test_a_line_holds_figures_and_what_they_depend_on(finished: Study) -> None:
         for name in ("mpjpe", "n_mpjpe", "pa_mpjpe"):
             assert line[f"mean_pose_{name}"] == pytest.approx(expected.mean_pose[name], rel=1e-5)
         assert line["subjects"] == ["S6"] and line["views"] == 16 and line["retrieval_pa_mpjpe_at_1"] > 0
-        assert line["configuration"] == dataclasses.asdict(run.config) and run.config.labelled == labelled
+        assert line["configuration"] == options.values(run.config) and run.config.data.labelled == labelled
         assert line["fingerprint"] == split.fingerprint == run.card["fingerprint"]
         assert line["wall_seconds"] > 0 and line["hardware"]["platform"] == "cpu" and "revision" in line
     summary = json.loads((Path(finished.workdir) / "summary_validation.json").read_text())
@@ -81,7 +82,7 @@ def test_a_finished_run_is_never_redone(
     study_program.main(config)
     assert (tmp_path / "study" / "results_validation.jsonl").read_bytes() == before
     assert "2 of 2 runs finished" in capsys.readouterr().out
-    study_program.main(dataclasses.replace(config, methods="mcss"))
+    study_program.main(options.replace(config, methods="mcss"))
     assert "1 runs more, which are not in this grid" in capsys.readouterr().out
 
 
@@ -97,17 +98,17 @@ def test_test_people_are_read_once_when_all_is_finished(
 
     monkeypatch.setattr(pipeline, "open_split", counted)
     config = copied(finished, tmp_path)
-    larger = dataclasses.replace(config, seeds="0,1", judge="test")
+    larger = options.replace(config, seeds="0,1", judge="test")
     with pytest.raises(
         ValueError, match="but 2 of 4 runs are not finished, the first: baseline, .* seed 1; run the"
     ):
         study.study(larger)
     assert not opened and not (tmp_path / "study" / "results_test.jsonl").exists()
-    study.study(dataclasses.replace(config, judge="test"))
+    study.study(options.replace(config, judge="test"))
     assert "all 2 runs are finished: the test people are read now, once" in capsys.readouterr().out
     assert opened == ["train", "test"]
     assert {tuple(line["subjects"]) for line in lines(config, "test").values()} == {("S7",)}
-    study.study(dataclasses.replace(config, judge="test"))
+    study.study(options.replace(config, judge="test"))
     assert opened == ["train", "test"]
 
 
@@ -129,7 +130,7 @@ def test_nothing_of_the_test_is_read_while_choices_are_made(
     )
     assert line["pa_mpjpe"] == clean["pa_mpjpe"]
     with pytest.raises(Exception):  # noqa: B017 - whatever a poisoned shard raises
-        study.study(dataclasses.replace(config, judge="test"))
+        study.study(options.replace(config, judge="test"))
 
 
 def test_a_damaged_last_checkpoint_is_not_replaced_by_an_older_one(finished: Study, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_dry_run_touches_nothing(
         json.dumps(lines(finished)["mcss", "S1:0.5", 0]) + "\n"
     )
     before = sorted(tmp_path.rglob("*"))
-    study_program.main(dataclasses.replace(config, seeds="0,1", dry_run=True, data_dir="nowhere"))
+    study_program.main(options.replace(config, seeds="0,1", dry_run=True, data_dir="nowhere"))
     assert capsys.readouterr().out.splitlines() == [
         "run 1 of 4: baseline, labels S1:0.5, seed 0: trained, not judged",
         "run 2 of 4: mcss, labels S1:0.5, seed 0: finished",
@@ -172,12 +173,12 @@ def test_runs_of_other_settings_are_refused(
     with pytest.raises(
         ValueError, match="results_validation.jsonl holds figures .*--margin: 0.5 before, 0.3 now"
     ):
-        study.study(dataclasses.replace(config, base=str(other)))
+        study.study(options.replace(config, base=str(other)))
     with pytest.raises(ValueError, match="--stride: 12 before, 6 now"):
-        study.study(dataclasses.replace(config, stride=6))
+        study.study(options.replace(config, stride=6))
     (tmp_path / "study" / "results_validation.jsonl").unlink()
     with pytest.raises(ValueError, match="holds a run with other settings; .*--margin: 0.5 before, 0.3 now"):
-        study.study(dataclasses.replace(config, base=str(other)))
+        study.study(options.replace(config, base=str(other)))
 
 
 def drawn_at_random(seed: int, moments: stream.Moments, config: stream.StreamConfig) -> stream.StreamBatch:
@@ -220,13 +221,13 @@ def test_a_stream_is_judged_on_streamed_people(
         methods="baseline",
         stride=800,
     )
-    study.study(dataclasses.replace(config, data_dir="nowhere"))
+    study.study(options.replace(config, data_dir="nowhere"))
     [line] = lines(config).values()
     assert line["status"] == "finished", line
     assert asked == ["validation"] and line["subjects"] == ["S6"] and line["views"] == 8 * 4
     assert np.isfinite([line["pa_mpjpe"], line["mean_pose_pa_mpjpe"], line["retrieval_hit_at_1"]]).all()
     assert line["split"] == "synthetic_multiview stream, 64 px: validation"
-    study.study(dataclasses.replace(config, judge="test"))
+    study.study(options.replace(config, judge="test"))
     assert asked == ["validation", "test"]
     [line] = lines(config, "test").values()
     assert line["subjects"] == ["S7", "S8"] and line["views"] == 16 * 4

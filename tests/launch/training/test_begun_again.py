@@ -1,7 +1,6 @@
 """A run that somebody has begun before: what it left is kept, named and waited for."""
 
 import contextlib
-import dataclasses
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from launch import train as train_program
+from launch.cli import options
 from launch.runs import locks, run_folder
 from launch.runs.settings import Train
 from launch.training import train
@@ -28,7 +28,7 @@ def small() -> Iterator[None]:
 
 @pytest.fixture
 def config(prepared_tiny: Path, tmp_path: Path) -> Train:
-    return dataclasses.replace(TINY, data_dir=str(prepared_tiny), workdir=str(tmp_path / "run"))
+    return options.replace(TINY, data_dir=str(prepared_tiny), workdir=str(tmp_path / "run"))
 
 
 @pytest.fixture
@@ -70,19 +70,19 @@ def test_advice_after_a_checkpoint_is_for_another_folder(
     outcomes: list[float | Exception], message: str, config: Train, outcome: list[float | Exception]
 ) -> None:
     outcome[:] = [1.0]
-    assert train.train(dataclasses.replace(config, stop_after=1)).step == 1
+    assert train.train(options.replace(config, stop_after=1)).step == 1
     outcome[:] = outcomes
     with pytest.raises(ValueError, match=message + f"{run_folder.ELSEWHERE}$"):
-        train.train(dataclasses.replace(config, log_every=1))
+        train.train(options.replace(config, log_every=1))
     assert outcome == []
 
 
 def test_a_run_that_begins_again_is_not_finished(config: Train, outcome: list[float | Exception]) -> None:
     """Somebody has removed the checkpoints of a finished run."""
     outcome[:] = [1.0]
-    (folder := Path(config.workdir)).mkdir()
+    (folder := Path(config.run.workdir)).mkdir()
     (folder / "finished.json").write_text("{}")
-    train.train(dataclasses.replace(config, stop_after=1))
+    train.train(options.replace(config, stop_after=1))
     assert not (folder / "finished.json").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_signal_while_the_folder_is_another_s(
     monkeypatch.setattr(
         train.folder_lock.time, "sleep", lambda seconds: signal.raise_signal(getattr(signal, name))
     )
-    folder = Path(config.workdir)
+    folder = Path(config.run.workdir)
     with locks.held(folder), pytest.raises(SystemExit) if code else contextlib.nullcontext() as left:
         train_program.main(config)
     assert left is None or left.value.code == code

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from datasets.tuples import pipeline, sampling, tuple_builder
+from launch.cli import options
 from launch.runs.settings import Train
 from launch.training import cached, sources
 from tests.datasets.changed_records import Records
@@ -57,13 +58,13 @@ def test_batches_are_those_of_the_loader(split: pipeline.Split, capsys: pytest.C
 
 
 def test_a_run_reads_from_the_device(prepared_tiny: Path) -> None:
-    config = Train(
+    config = options.build(Train, 
         data_dir=str(prepared_tiny), dataset="synthetic_multiview/tiny", labelled_batch=8, blocks=2, sequences=2,
         instants=2, workdir="x", validate_every=0,
     )  # fmt: skip
     found = {}
     for cache in ("none", "device"):
-        source = sources.Prepared(dataclasses.replace(config, cache=cache))
+        source = sources.Prepared(options.replace(config, cache=cache))
         found[cache] = [batch for _, batch in source.batches(0, 2, pipeline.Waiting())]
     assert isinstance(found["device"][1]["labelled"]["images"], jax.Array)
     jax.tree.map(np.testing.assert_array_equal, *found.values())

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from datasets.tuples import pipeline
+from launch.cli import options
 from launch.runs import run_folder
 from launch.runs.settings import Train
 from launch.training import journal
 
-CONFIG = Train(workdir="x", save_every=4)
+CONFIG = options.build(Train, workdir="x", save_every=4)
 
 
 def notes(first: int = 0) -> journal.Journal:

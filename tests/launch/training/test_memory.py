@@ -1,7 +1,6 @@
 """Too little device memory is answered with a batch that was tried and fits."""
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +9,14 @@ import jax
 import numpy as np
 import pytest
 
+from launch.cli import options
 from launch.runs import hosts, run_folder
 from launch.runs.settings import Train
 from launch.training import memory
 from mcss_jax.training import parallel
 from tests.mcss_jax.training.test_parallel import compilations
 
-CONFIG = Train(labelled_batch=16, blocks=2, sequences=3, instants=4, workdir="x")
+CONFIG = options.build(Train, labelled_batch=16, blocks=2, sequences=3, instants=4, workdir="x")
 BATCH = {
     "labelled": {"images": np.ones((16, 4, 4, 3), np.uint8), "sample": np.arange(16)},
     "unlabelled": {"images": np.ones((24, 2, 4, 4, 3), np.uint8), "sample": np.arange(24)},
@@ -67,7 +67,7 @@ def test_parts_are_named_only_where_they_fit() -> None:
     with pytest.raises(ValueError, match="what fits is --labelled_batch=8 --blocks=1$"):
         step(STATE, BATCH, KEY)
     # An eighth of the batch fits, but 12 labelled pictures cannot be gone through in eight equal parts.
-    odd = dataclasses.replace(CONFIG, labelled_batch=12)
+    odd = options.replace(CONFIG, labelled_batch=12)
     batch = {**BATCH, "labelled": {name: x[:12] for name, x in BATCH["labelled"].items()}}
     step = memory.explained(room_for(8, []), odd, devices=1)
     with pytest.raises(ValueError, match="what fits is --labelled_batch=1 --blocks=1 --instants=1$"):
@@ -217,7 +217,7 @@ def test_compilers_that_run_out_and_that_fail_otherwise() -> None:
 def test_hosts_that_run_out_in_the_step_itself_do_not_search(changes: dict[str, Any], advice: str) -> None:
     """The others may be waiting in it."""
     program = Program()
-    step = memory.explained(program.made, dataclasses.replace(CONFIG, **changes), devices=2)
+    step = memory.explained(program.made, options.replace(CONFIG, **changes), devices=2)
     with pytest.raises(ValueError, match=f"samples in a host's part of the batch; {advice}"):
         step(STATE, BATCH, KEY)
     assert program.lowered == [16]
@@ -252,7 +252,7 @@ def test_what_else_goes_wrong_is_not_touched() -> None:
 
         return step
 
-    step = memory.explained(make, dataclasses.replace(CONFIG, accumulate=4), devices=1)
+    step = memory.explained(make, options.replace(CONFIG, accumulate=4), devices=1)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         step(STATE, BATCH, KEY)
     # Later calls are passed through, with whatever they raise.
@@ -273,20 +273,25 @@ def test_an_error_while_looking_is_not_hidden() -> None:
 
 def test_halving_keeps_what_the_devices_can_share() -> None:
     def flags(config: Train | None) -> tuple[int, ...] | None:
-        return config and (config.labelled_batch, config.blocks, config.sequences, config.instants)
+        return config and (
+            config.batch.labelled_batch,
+            config.batch.blocks,
+            config.batch.sequences,
+            config.batch.instants,
+        )
 
     assert flags(memory.halved(CONFIG, 4)) == (8, 1, 3, 4)
     assert memory.halved(CONFIG, 16) is None
-    assert memory.halved(dataclasses.replace(CONFIG, blocks=3, instants=3), 1) is None
-    assert memory.halved(dataclasses.replace(CONFIG, labelled_batch=1), 1) is None
-    assert flags(memory.halved(dataclasses.replace(CONFIG, labelled="none"), 1)) == (16, 1, 3, 4)
-    assert flags(memory.halved(dataclasses.replace(CONFIG, method="baseline"), 1)) == (8, 2, 3, 4)
-    assert memory.halved(dataclasses.replace(CONFIG, accumulate=16), 1) is None
+    assert memory.halved(options.replace(CONFIG, blocks=3, instants=3), 1) is None
+    assert memory.halved(options.replace(CONFIG, labelled_batch=1), 1) is None
+    assert flags(memory.halved(options.replace(CONFIG, labelled="none"), 1)) == (16, 1, 3, 4)
+    assert flags(memory.halved(options.replace(CONFIG, method="baseline"), 1)) == (8, 2, 3, 4)
+    assert memory.halved(options.replace(CONFIG, accumulate=16), 1) is None
 
 
 def test_validation_takes_no_more_at_a_time_than_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
     def at_once(views: int, **changes: Any) -> int:
-        return memory.judged_at_once(dataclasses.replace(CONFIG, **changes), views)
+        return memory.judged_at_once(options.replace(CONFIG, **changes), views)
 
     assert at_once(4) == 16 + 2 * 24 and at_once(3) == 63
     assert (at_once(4, accumulate=4), at_once(4, method="baseline")) == (16, 16)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from datasets.tuples import pipeline
+from launch.cli import options
 from launch.runs.settings import Train
 from launch.training import sources
 
-TINY = Train(
+TINY = options.build(Train, 
     dataset="synthetic_multiview/tiny", labelled="S1:0.5", labelled_batch=8, blocks=2, sequences=2, instants=2,
     workdir="x", validate_every=5, validation_stride=7,
 )  # fmt: skip
@@ -19,7 +20,7 @@ TINY = Train(
 
 @pytest.fixture
 def config(prepared_tiny: Path) -> Train:
-    return dataclasses.replace(TINY, data_dir=str(prepared_tiny))
+    return options.replace(TINY, data_dir=str(prepared_tiny))
 
 
 def test_prepared_batches_are_those_of_their_step(config: Train) -> None:
@@ -41,9 +42,9 @@ def test_labelled_poses_are_those_of_the_labelled(config: Train) -> None:
     half = source.card["labelled_instants"]
     assert source.labelled_poses.shape == (4 * half, 17, 3)
     assert not source.labelled_poses[:, 0].any(), "root-relative"
-    whole = sources.Prepared(dataclasses.replace(config, labelled="S1"))
+    whole = sources.Prepared(options.replace(config, labelled="S1"))
     assert whole.card["labelled_instants"] == 2 * half
-    nobody = sources.Prepared(dataclasses.replace(config, labelled="none"))
+    nobody = sources.Prepared(options.replace(config, labelled="none"))
     assert nobody.labelled_poses.shape == (0, 17, 3)
     _, batch = next(nobody.batches(0, 1, pipeline.Waiting()))
     assert set(batch) == {"unlabelled"} and np.isnan(batch["unlabelled"]["pose"]).all()
@@ -57,11 +58,11 @@ def test_label_sampling_reaches_the_batches_and_the_card(config: Train) -> None:
     assert uniform.card["specification"]["size"] == 64
     poses = {}
     for seed in (0, 1):
-        chunk = sources.Prepared(dataclasses.replace(config, label_sampling="chunk", seed=seed))
+        chunk = sources.Prepared(options.replace(config, label_sampling="chunk", seed=seed))
         assert chunk.card["label_sampling"] == "chunk" and chunk.card["labelled"] == "S1:0.5"
         assert chunk.card["labelled_instants"] == uniform.card["labelled_instants"] == 8 * 3
         poses[seed] = chunk.labelled_poses
-    other = sources.Prepared(dataclasses.replace(config, label_sampling="chunk", labelled_batch=4, steps=7))
+    other = sources.Prepared(options.replace(config, label_sampling="chunk", labelled_batch=4, steps=7))
     np.testing.assert_array_equal(other.labelled_poses, poses[0])
     assert (poses[0] != poses[1]).any() and (poses[0] != uniform.labelled_poses).any()
 
@@ -75,14 +76,14 @@ def test_validation_views_are_of_other_people(config: Train) -> None:
     # No more at a time than an update has: 8 labelled, twice 8 unlabelled.
     assert max(len(v.images) for v in first) == size == 24
     records = np.concatenate([v.record for v in first])
-    assert set(np.diff(np.unique(records))) == {TINY.validation_stride} and len(records) == 7 * 4
+    assert set(np.diff(np.unique(records))) == {TINY.run.validation_stride} and len(records) == 7 * 4
     assert np.isfinite(np.concatenate([v.pose for v in first])).all()
     for changes in ({"validate_every": 0}, {"validation_split": ""}):
-        assert sources.Prepared(dataclasses.replace(config, **changes)).validation() is None
+        assert sources.Prepared(options.replace(config, **changes)).validation() is None
 
 
 def test_a_baseline_has_neither_blocks_nor_unlabelled_people(config: Train) -> None:
-    source = sources.Prepared(dataclasses.replace(config, method="baseline"))
+    source = sources.Prepared(options.replace(config, method="baseline"))
     _, batch = next(source.batches(0, 1, pipeline.Waiting()))
     assert set(batch) == {"labelled"}
     assert source.card["unlabelled_subjects"] == [] and source.card["unlabelled_instants"] == 0
@@ -104,19 +105,19 @@ def test_sets_without_poses(config: Train, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(
         ValueError, match="has instants without poses and cannot judge a run; set --validation_split="
     ):
-        sources.Prepared(dataclasses.replace(config, labelled="none"))
+        sources.Prepared(options.replace(config, labelled="none"))
     with pytest.raises(
         ValueError, match="--method=baseline learns from labels alone, but --labelled=all leaves none"
     ):
-        sources.Prepared(dataclasses.replace(config, labelled="all", method="baseline"))
+        sources.Prepared(options.replace(config, labelled="all", method="baseline"))
     with pytest.raises(ValueError, match="--labelled leaves no labelled instant"):
-        sources.Prepared(dataclasses.replace(config, labelled="all", validation_split=""))
+        sources.Prepared(options.replace(config, labelled="all", validation_split=""))
 
 
 def test_an_augmented_positive_is_the_same_picture_twice(config: Train) -> None:
     pairs = {}
     for positives in ("views", "augmented"):
-        source = sources.Prepared(dataclasses.replace(config, positives=positives))
+        source = sources.Prepared(options.replace(config, positives=positives))
         _, batch = next(source.batches(0, 1, pipeline.Waiting()))
         pairs[positives] = batch
     views, augmented = (pairs[name]["unlabelled"]["images"] for name in ("views", "augmented"))

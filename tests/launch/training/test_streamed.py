@@ -11,10 +11,11 @@ import pytest
 from datasets.synthetic_multiview import stream
 from datasets.synthetic_multiview.streamed_takes import Takes
 from datasets.tuples import pipeline, sampling
+from launch.cli import options
 from launch.runs.settings import Train
 from launch.training import sources, streamed
 
-TINY = Train(
+TINY = options.build(Train, 
     stream=True, stream_size=16, labelled="S1, S3", labelled_batch=48, blocks=2, sequences=2, instants=2, workdir="x",
     validate_every=5, validation_stride=800,
 )  # fmt: skip
@@ -80,7 +81,7 @@ def test_the_parts_of_a_stream_share_their_people_and_no_motion(recorder: Record
     assert [len(v.images) for v in views] == [PER_SUBJECT // 800 * 4] and size == 64
     takes = streamed.judged_takes(TINY, "test")
     assert sum(len(v.images) for v in streamed.views_of(takes, np.arange(100))) == 400
-    assert {seed for seed, _ in recorder.asked} == {TINY.seed}
+    assert {seed for seed, _ in recorder.asked} == {TINY.run.seed}
     people: dict[frozenset[int], list[np.ndarray]] = {}
     training, labelled = frozenset(streamed.TRAINING), frozenset((1, 3))
     for _, moments in recorder.asked:
@@ -102,7 +103,7 @@ def test_the_parts_of_a_stream_share_their_people_and_no_motion(recorder: Record
 
 def test_fewer_labels_are_some_of_more(recorder: Recorder, no_poses: None) -> None:
     """Labels are finite, and drawn like those of a prepared set: every instant of the takes, in any camera."""
-    few = dataclasses.replace(TINY, labelled="S3:0.01", method="baseline", validate_every=0)
+    few = options.replace(TINY, labelled="S3:0.01", method="baseline", validate_every=0)
     source = streamed.Streamed(few)
     assert source.card["labelled_instants"] == PER_SUBJECT // 100 == 64 and source.validation() is None
     assert source.card["unlabelled_subjects"] == [] and source.card["unlabelled_instants"] == 0
@@ -114,10 +115,10 @@ def test_fewer_labels_are_some_of_more(recorder: Recorder, no_poses: None) -> No
     assert {int(x) for m in asked for x in m.subject} == {3}
     assert {int(x) for m in asked for x in m.action} == set(range(8))
     assert {int(x) for m in asked for x in np.asarray(m.views).ravel()} == {0, 1, 2, 3}
-    nobody = streamed.Streamed(dataclasses.replace(TINY, labelled="none"))
+    nobody = streamed.Streamed(options.replace(TINY, labelled="none"))
     assert set(next(nobody.batches(0, 1, pipeline.Waiting()))[1]) == {"unlabelled"}
     assert nobody.labelled_poses.shape == (0, 17, 3)
-    chunk = dataclasses.replace(few, label_sampling="chunk")
+    chunk = options.replace(few, label_sampling="chunk")
     assert streamed.Streamed(chunk).card["label_sampling"] == "chunk"
 
 
@@ -130,7 +131,7 @@ def test_fewer_labels_are_some_of_more(recorder: Recorder, no_poses: None) -> No
 )
 def test_labels_that_a_stream_has_not(changes: dict[str, Any], told: str, no_poses: None) -> None:
     with pytest.raises(ValueError, match=told):
-        sources.open_source(dataclasses.replace(TINY, **changes))
+        sources.open_source(options.replace(TINY, **changes))
 
 
 def test_ablations_of_the_stream() -> None:
@@ -144,7 +145,7 @@ def test_ablations_of_the_stream() -> None:
 
 
 def test_an_augmented_positive_is_the_same_picture_twice(recorder: Recorder, no_poses: None) -> None:
-    config = dataclasses.replace(TINY, labelled="none", positives="augmented")
+    config = options.replace(TINY, labelled="none", positives="augmented")
     _, batch = next(streamed.Streamed(config).batches(0, 1, pipeline.Waiting()))
     assert batch["unlabelled"]["images"].shape == (8, 2, 16, 16, 3)
     assert recorder.asked[0][1].views.shape == (8, 1), "rendered once"

@@ -1,7 +1,6 @@
 """Training as a user runs it: restarts, refusals, interruptions, control of what is saved, a stream without TFDS."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 from launch import train as train_program
+from launch.cli import options
 from launch.runs import locks, metric_log, run_folder
 from launch.runs.settings import Train
 from launch.training import journal, sources, train
@@ -24,7 +24,7 @@ from mcss_jax.storage import checkpoint
 from tests.mcss_jax.steps import two_blocks
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = Train(
+TINY = options.build(Train, 
     dataset="synthetic_multiview/tiny", labelled="S1:0.5", labelled_batch=8, blocks=2, sequences=2, instants=2,
     width=8, embedding_dim=8, hidden=8, stem="patch8", steps=10, warmup_steps=2, log_every=2, save_every=4,
     validate_every=0, validation_stride=12,
@@ -39,7 +39,7 @@ def small() -> Iterator[None]:
 
 @pytest.fixture
 def config(prepared_tiny: Path, tmp_path: Path) -> Train:
-    return dataclasses.replace(TINY, data_dir=str(prepared_tiny), workdir=str(tmp_path / "run"))
+    return options.replace(TINY, data_dir=str(prepared_tiny), workdir=str(tmp_path / "run"))
 
 
 def arrays(state: Any) -> list[np.ndarray]:
@@ -50,12 +50,12 @@ def arrays(state: Any) -> list[np.ndarray]:
 def straight(prepared_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> train.Trained:
     """Ten steps in one go, with a validation at the third and the last."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    config = dataclasses.replace(TINY, data_dir=str(prepared_tiny), workdir=str(folder), validate_every=3)
+    config = options.replace(TINY, data_dir=str(prepared_tiny), workdir=str(folder), validate_every=3)
     return train.train(config)
 
 
 def test_ten_steps_are_five_and_a_restart_and_five(straight: train.Trained, config: Train) -> None:
-    half = train.train(dataclasses.replace(config, stop_after=5))
+    half = train.train(options.replace(config, stop_after=5))
     assert (half.step, half.finished) == (5, False)
     assert checkpoint.steps(half.folder / "checkpoints") == [4, 5]
     whole = train.train(config)
@@ -106,9 +106,9 @@ def test_a_resume_under_other_settings_is_refused(
     shutil.copytree(straight.folder, tmp_path / "run")
     before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
     with pytest.raises(
-        ValueError, match=f"--margin: {config.margin} before, 0.4 now; --seed: 0 before, 1 now"
+        ValueError, match=f"--margin: {config.objective.margin} before, 0.4 now; --seed: 0 before, 1 now"
     ):
-        train.train(dataclasses.replace(config, margin=0.4, seed=1))
+        train.train(options.replace(config, margin=0.4, seed=1))
     card = json.loads((tmp_path / "run" / "card.json").read_text())
     assert {file: file.read_bytes() for file in before} == before
     (tmp_path / "run" / "card.json").write_text(json.dumps({**card, "fingerprint": "other"}))
@@ -131,9 +131,9 @@ def test_checkpoints_of_other_data_are_refused(
 
 @pytest.mark.parametrize("left", ["checkpoints/0/commit_success.txt", "finished.json"])
 def test_what_was_trained_is_never_claimed_by_others(left: str, tmp_path: Path) -> None:
-    config, card = Train(workdir=str(tmp_path / "run")), {"fingerprint": "a"}
+    config, card = options.build(Train, workdir=str(tmp_path / "run")), {"fingerprint": "a"}
     folder = run_folder.claim(config, card)
-    other = dataclasses.replace(config, seed=1)
+    other = options.replace(config, seed=1)
     run_folder.claim(other, {"fingerprint": "b"})
     (folder / left).parent.mkdir(parents=True, exist_ok=True)
     (folder / left).touch()
@@ -185,13 +185,13 @@ def test_schedulers_are_asked_to_start_it_again(
 
 def test_a_folder_in_use_is_refused(config: Train) -> None:
     """A lock that was left behind is none: it ends with its process."""
-    with locks.held(Path(config.workdir)) as mine:
+    with locks.held(Path(config.run.workdir)) as mine:
         assert mine
         with pytest.raises(
             OSError, match="another training is at work in .*run; wait for it, stop it, or use another"
         ):
             train.train(config)
-    assert checkpoint.steps(Path(config.workdir) / "checkpoints") == []
+    assert checkpoint.steps(Path(config.run.workdir) / "checkpoints") == []
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
@@ -215,18 +215,18 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
         ValueError,
         match="non-finite between updates 1 and 4 .*; nothing was saved. Lower --learning_rate or --clip_norm$",
     ):
-        train.train(dataclasses.replace(config, log_every=100))
-    assert checkpoint.steps(Path(config.workdir) / "checkpoints") == []
-    assert [record["step"] for record in metric_log.read(config.workdir)] == [1]
+        train.train(options.replace(config, log_every=100))
+    assert checkpoint.steps(Path(config.run.workdir) / "checkpoints") == []
+    assert [record["step"] for record in metric_log.read(config.run.workdir)] == [1]
     # Nothing is lost: the same folder takes other settings, and its log begins anew.
     monkeypatch.undo()
-    assert train.train(dataclasses.replace(config, seed=1, stop_after=2)).step == 2
-    assert [record["step"] for record in metric_log.read(config.workdir)] == [1, 2]
+    assert train.train(options.replace(config, seed=1, stop_after=2)).step == 2
+    assert [record["step"] for record in metric_log.read(config.run.workdir)] == [1, 2]
     # Not without a word: what it said before is kept.
     assert "left no checkpoint; its log is kept as metrics.jsonl.before1" in capsys.readouterr().out
-    kept = (Path(config.workdir) / "metrics.jsonl.before1").read_text().splitlines()
+    kept = (Path(config.run.workdir) / "metrics.jsonl.before1").read_text().splitlines()
     assert [json.loads(line)["step"] for line in kept] == [1]
-    assert json.loads((Path(config.workdir) / "config.json").read_text())["seed"] == 1
+    assert json.loads((Path(config.run.workdir) / "config.json").read_text())["run"]["seed"] == 1
 
 
 def test_damage_and_collapse_are_said_once(config: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ def test_damage_and_collapse_are_said_once(config: Train, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sources.pipeline.Split, "__getitem__", damaged)
     with pytest.warns(UserWarning) as said:
-        trained = train.train(dataclasses.replace(config, steps=4))
+        trained = train.train(options.replace(config, steps=4))
     assert trained.finished
     texts = sorted(str(warning.message) for warning in said)
     assert len(texts) == 2
@@ -285,21 +285,21 @@ def test_bad_settings_leave_nothing_behind(
     config: Train, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        train.train(dataclasses.replace(config, **changes))
-    assert not Path(config.workdir).exists()
+        train.train(options.replace(config, **changes))
+    assert not Path(config.run.workdir).exists()
 
 
 def test_a_network_that_cannot_be_made_leaves_nothing_behind(config: Train) -> None:
-    odd = dataclasses.replace(config, stream=True, labelled="none", stream_size=36)
+    odd = options.replace(config, stream=True, labelled="none", stream_size=36)
     with pytest.raises(ValueError, match="images of 36 x 36 pixels cannot be cut into patches of 8 x 8"):
         train.train(odd)
-    assert not Path(config.workdir).exists()
+    assert not Path(config.run.workdir).exists()
 
 
 def test_an_unwritable_folder(config: Train, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="Not a directory|File exists"):
-        train.train(dataclasses.replace(config, workdir=str(tmp_path / "file" / "run")))
+        train.train(options.replace(config, workdir=str(tmp_path / "file" / "run")))
 
 
 def test_what_a_finished_run_says(
@@ -345,11 +345,12 @@ def test_bad_flags_end_with_one_sentence_and_exit_code_one() -> None:
 def test_a_stream_trains_without_tfds_and_touches_no_data_folder(tmp_path: Path) -> None:
     code = f"""
 import sys
+from launch.cli.options import build
 from launch.runs.settings import Train
 from launch.training import train
 from mcss_jax.networks import encoder
 encoder.STAGES[18] = (1, 1)
-done = train.train(Train(
+done = train.train(build(Train,
     stream=True, stream_size=16, labelled="none", blocks=1, sequences=1, instants=2, width=8,
     embedding_dim=8, hidden=8, stem="patch8", steps=2, validate_every=0, data_dir="{tmp_path}/data",
     workdir="{tmp_path}/run",

@@ -1,6 +1,5 @@
 """--init_from: what is taken over from imported weights and from another run, what is fresh, what is refused."""
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,20 +9,19 @@ import numpy as np
 import pytest
 
 from launch import import_weights as import_weights_program
+from launch.cli import options
 from launch.interchange import import_weights
 from launch.interchange.import_weights import ImportWeights
 from launch.runs import run_folder
 from launch.runs.settings import Train
 from launch.training import train, warm_start
 from mcss_jax import method
-from mcss_jax.training import train_step
+from mcss_jax.training.state import PoseStatistics, TrainState
 from tests.launch.resnets import random_weights, save
 from tests.mcss_jax.steps import poses, two_blocks
 
 WIDTH = 8
-STATISTICS = train_step.PoseStatistics(
-    jax.numpy.asarray(poses(np.random.default_rng(0), 1)[0]), jax.numpy.asarray(2.0)
-)
+STATISTICS = PoseStatistics(jax.numpy.asarray(poses(np.random.default_rng(0), 1)[0]), jax.numpy.asarray(2.0))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,8 +66,14 @@ def test_imported_weights_are_no_trained_network(imported: Path) -> None:
 def test_the_encoder_is_taken_over_and_the_head_is_fresh(
     imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = Train(
-        workdir=str(tmp_path / "run"), init_from=str(imported), width=WIDTH, embedding_dim=8, hidden=8, seed=3
+    config = options.build(
+        Train,
+        workdir=str(tmp_path / "run"),
+        init_from=str(imported),
+        width=WIDTH,
+        embedding_dim=8,
+        hidden=8,
+        seed=3,
     )
     state, card = warm_start.first_state(config, 32, STATISTICS)
     assert f"starts from the encoder of {imported} (step 0); embedding fresh" in capsys.readouterr().out
@@ -99,7 +103,7 @@ def test_a_run_starts_from_another_and_resumes_without_it(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = run_folder.open_run(trained_run)
-    config = dataclasses.replace(
+    config = options.replace(
         source.config, workdir=str(tmp_path / "run"), init_from=str(trained_run), seed=5, stop_after=1
     )
     begun = train.train(config)
@@ -119,19 +123,19 @@ def test_a_run_starts_from_another_and_resumes_without_it(
     monkeypatch.setattr(warm_start, "open_source", gone)
     assert warm_start.first_state(config, 64, STATISTICS).card == origin
     with pytest.raises(ValueError, match="--init_from: '.*' before, '' now"):
-        run_folder.claim(dataclasses.replace(config, init_from=""), {})
+        run_folder.claim(options.replace(config, init_from=""), {})
 
 
 def test_an_embedding_of_another_length_or_of_nobodys_training_is_fresh() -> None:
-    def state(value: float) -> train_step.TrainState:
+    def state(value: float) -> TrainState:
         params = {"encoder": {"conv1": value, "embedding": value}, "regressor": value}
-        return train_step.TrainState(0, params, {"encoder": value}, None, STATISTICS, method.Method())
+        return TrainState(0, params, {"encoder": value}, None, STATISTICS, method.Method())
 
     def run(**card: str) -> run_folder.Run:
         return run_folder.Run(Train(), card, state(1.0), 3)
 
     assert warm_start.has_embedding(run(), Train())
-    assert not warm_start.has_embedding(run(), Train(embedding_dim=5))
+    assert not warm_start.has_embedding(run(), options.build(Train, embedding_dim=5))
     assert not warm_start.has_embedding(run(imported="ResNet-18"), Train())
     for with_embedding, embedding in ((True, 1.0), (False, 0.0)):
         taken = warm_start.take_encoder(state(0.0), state(1.0), with_embedding)
@@ -140,7 +144,7 @@ def test_an_embedding_of_another_length_or_of_nobodys_training_is_fresh() -> Non
 
 
 def test_other_networks_and_other_folders_are_refused(trained_run: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(
+    config = options.replace(
         run_folder.open_run(trained_run).config, init_from=str(trained_run), width=16, stem="conv"
     )
     with pytest.raises(
@@ -151,4 +155,4 @@ def test_other_networks_and_other_folders_are_refused(trained_run: Path, tmp_pat
     with pytest.raises(
         FileNotFoundError, match="is not the folder of a run .*import_weights --source=FILE.safetens"
     ):
-        warm_start.open_source(dataclasses.replace(config, init_from=str(tmp_path)))
+        warm_start.open_source(options.replace(config, init_from=str(tmp_path)))

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from mcss_jax.networks import encoder
 from mcss_jax.training import accumulation, parallel, train_step
-from mcss_jax.training.train_step import Batch, TrainState
+from mcss_jax.training.state import Batch, TrainState
 from tests.mcss_jax.steps import darken, leaves, make_batch, make_state, two_blocks
 
 KEY = jax.random.key(1)

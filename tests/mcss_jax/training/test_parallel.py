@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mcss_jax.training import parallel, train_step
-from mcss_jax.training.train_step import TrainState
+from mcss_jax.training.state import TrainState
 from tests.mcss_jax.steps import leaves, make_batch, make_state, two_blocks
 
 ROOT = Path(__file__).resolve().parents[3]

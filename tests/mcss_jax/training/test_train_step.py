@@ -11,7 +11,7 @@ import pytest
 
 from mcss_jax import skeleton
 from mcss_jax.training import train_step
-from mcss_jax.training.train_step import TrainState
+from mcss_jax.training.state import PoseStatistics, TrainState, pose_statistics
 from tests.mcss_jax.steps import TINY, leaves, make_batch, make_state, poses, two_blocks
 
 KEY = jax.random.key(1)
@@ -166,14 +166,14 @@ def test_targets_follow_the_crop_and_the_mirror() -> None:
 
 def test_pose_statistics() -> None:
     pose = poses(np.random.default_rng(0), 50)
-    mean, scale = train_step.pose_statistics(jnp.asarray(pose))
+    mean, scale = pose_statistics(jnp.asarray(pose))
     canonical = np.asarray(jax.jit(skeleton.canonicalise)(pose)[0], np.float64)
     np.testing.assert_allclose(mean, canonical.mean(0), atol=1e-2)
     assert float(scale) == pytest.approx((canonical - canonical.mean(0)).std(), rel=1e-4)
-    mean, scale = train_step.pose_statistics(jnp.zeros((0, 17, 3)))
+    mean, scale = pose_statistics(jnp.zeros((0, 17, 3)))
     assert not np.asarray(mean).any() and float(scale) == 1.0
     # One pose has no spread; the scale stays usable.
-    assert float(train_step.pose_statistics(jnp.asarray(pose[:1]))[1]) == 1.0
+    assert float(pose_statistics(jnp.asarray(pose[:1]))[1]) == 1.0
 
 
 def test_embed_step_uses_the_running_statistics(state: TrainState) -> None:
@@ -191,6 +191,6 @@ def test_embed_step_uses_the_running_statistics(state: TrainState) -> None:
     )
     # Standardisation is undone: deviations from the mean pose grow with the scale.
     mean, scale = state.statistics
-    wide = embed(dataclasses.replace(state, statistics=train_step.PoseStatistics(mean, 2 * scale)), images)
+    wide = embed(dataclasses.replace(state, statistics=PoseStatistics(mean, 2 * scale)), images)
     deviation, wider = (np.asarray(found.canonical) - mean for found in (together, wide))
     np.testing.assert_allclose(wider, 2 * deviation, rtol=1e-3, atol=1e-2)

@@ -1,0 +1,226 @@
+"""Settings of programs as frozen dataclasses, some of them nested: their names as flags, their values, their JSON.
+
+A setting is defined once, as a field. Its flag, its line in `--help`, its place in `config.json`, what it may be and
+whether a run may be resumed under another value are all read from there.
+"""
+
+import dataclasses
+import functools
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mcss_jax.setting import Bounds, problem
+
+Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A setting as its flag knows it.
+
+    Attributes:
+      name: of the flag, unique in a configuration.
+      path: attributes that lead from the configuration to the value.
+      hint: its type.
+      default: of the field.
+      meaning: a sentence or two for `--help`.
+      group: heading in `--help`.
+      changeable: it does not decide the result (folders, intervals): a run may be resumed under another value.
+      bounds: what numbers it may be.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    hint: Any
+    default: Any
+    meaning: str
+    group: str
+    changeable: bool
+    bounds: Bounds | None
+
+    def of(self, config: Any) -> Any:
+        """The value in a configuration."""
+        return functools.reduce(getattr, self.path, config)
+
+
+def option(
+    default: Any,
+    meaning: str,
+    group: str = "",
+    *,
+    changeable: bool = False,
+    bounds: Bounds | None = None,
+    flag: str = "",
+) -> Any:
+    """A dataclass field that becomes a flag, named as the field where `flag` does not say otherwise; see `Option`."""
+    metadata = {
+        "meaning": meaning,
+        "group": group,
+        "changeable": changeable,
+        "bounds": bounds,
+        "flag": flag,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def nested(default: Any, group: str, prefix: str = "") -> Any:
+    """A field that holds a dataclass of settings: `group` heads them, `prefix` begins their flags."""
+    return dataclasses.field(default=default, metadata={"group": group, "prefix": prefix})
+
+
+def options(config: type) -> dict[str, Option]:
+    """Every setting of a configuration by the name of its flag, in order."""
+    found = list(_options(config, (), "", ""))
+    assert len({one.name for one in found}) == len(found), f"two flags of {config.__name__} have one name"
+    return {one.name: one for one in found}
+
+
+def _options(config: type, path: tuple[str, ...], group: str, prefix: str) -> Iterator[Option]:
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        of_field, hint = field.metadata, hints[field.name]
+        there = (*path, field.name)
+        if dataclasses.is_dataclass(hint):
+            yield from _options(typing.cast(type, hint), there, of_field["group"], of_field["prefix"])
+        else:
+            yield Option(
+                name=of_field.get("flag") or prefix + field.name,
+                path=there,
+                hint=hint,
+                default=field.default,
+                meaning=of_field["meaning"],
+                group=of_field.get("group") or group,
+                changeable=of_field.get("changeable", False),
+                bounds=of_field.get("bounds"),
+            )
+
+
+def values(config: Any) -> dict[str, Any]:
+    """Every setting by the name of its flag."""
+    return {name: one.of(config) for name, one in options(type(config)).items()}
+
+
+def build(config: type[Config], **given: Any) -> Config:
+    """The configuration with these settings, by the names of their flags, and the defaults of all others."""
+    unknown = given.keys() - options(config).keys()
+    if unknown:
+        raise TypeError(f"{config.__name__} has no settings {sorted(unknown)}")
+    return _built(
+        config, (), {one.path: given[name] for name, one in options(config).items() if name in given}
+    )
+
+
+def _built(config: type, path: tuple[str, ...], given: Mapping[tuple[str, ...], Any]) -> Any:
+    hints, fields = typing.get_type_hints(config), {}
+    for field in dataclasses.fields(config):
+        there = (*path, field.name)
+        if dataclasses.is_dataclass(hints[field.name]):
+            fields[field.name] = _built(hints[field.name], there, given)
+        elif there in given:
+            fields[field.name] = given[there]
+    return config(**fields)
+
+
+def replace(config: Config, **changed: Any) -> Config:
+    """The same configuration with some settings changed, by the names of their flags."""
+    return build(type(config), **(values(config) | changed))
+
+
+def check_values(config: Any) -> None:
+    """Raises ValueError naming the first setting that has a value which it may not have."""
+    for name, one in options(type(config)).items():
+        expected = problem(one.of(config), one.hint, one.bounds)
+        if expected:
+            raise ValueError(f"--{name}={one.of(config)}; expected {expected}")
+
+
+def arguments(config: Any) -> list[str]:
+    """The flags of a configuration: every setting that is not the default, as the line of a flag file."""
+    parts = []
+    for name, one in options(type(config)).items():
+        value = one.of(config)
+        if value == one.default:
+            continue
+        if isinstance(value, bool):
+            parts.append(f"--{name}" if value else f"--no{name}")
+        else:
+            parts.append(f"--{name}={value}")
+    return parts
+
+
+def to_json(config: Any) -> str:
+    """A configuration as JSON text, nested as its dataclasses are."""
+    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
+
+
+def flattened(config: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration by the names of flags; what is none of them keeps its place as its name (`a.b`).
+
+    Older configurations were stored flat, by the names of flags: they are taken as they are.
+    """
+    names = {one.path: name for name, one in options(config).items()}
+    found: dict[str, Any] = {}
+
+    def walk(part: Mapping[str, Any], path: tuple[str, ...]) -> None:
+        for key, value in part.items():
+            there = (*path, key)
+            if isinstance(value, dict):
+                walk(value, there)
+            else:
+                found[names.get(there, ".".join(there))] = value
+
+    walk(content, ())
+    return found
+
+
+def stored(config: type[Config], content: Mapping[str, Any], source: str | Path) -> Config:
+    """A configuration as it was stored, nested or flat; settings younger than it have, in effect, their default.
+
+    Raises ValueError naming the setting and `source`, where it was found, for one that is unknown or that no flag
+    would have given.
+    """
+    found, known = flattened(config, content), options(config)
+    if not found.keys() <= known.keys():
+        raise ValueError(
+            f"{source} is of another version of this program: it has settings {sorted(found.keys() - known.keys())}, "
+            "which are unknown here"
+        )
+    for name, value in found.items():
+        expected = problem(value, known[name].hint, known[name].bounds)
+        if expected:
+            raise ValueError(f"{source} has {name} {value!r}; expected {expected}")
+    return build(config, **found)
+
+
+def differences(config: Any, content: Mapping[str, Any]) -> list[str]:
+    """Settings in which a stored configuration differs, `changeable` ones aside: `--seed: 0 before, 1 now`."""
+    known = options(type(config))
+    # A setting that is younger than what is stored had, in effect, its default.
+    before = {name: one.default for name, one in known.items()} | flattened(type(config), content)
+    now = values(config)
+    changeable = {name for name, one in known.items() if one.changeable}
+    return [
+        f"--{name}: {before[name]!r} before, {now.get(name, 'unknown')!r} now"
+        for name in sorted(before.keys() - changeable)
+        if name not in now or before[name] != now[name]
+    ]
+
+
+def refuse_differences(config: Any, file: Path) -> None:
+    """Compares with the configuration in `file`.
+
+    Raises ValueError with the list of differences, `changeable` settings aside.
+    """
+    try:
+        content = dict(json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is not readable as a configuration: {error}") from error
+    found = differences(config, content)
+    if found:
+        raise ValueError(
+            f"{file.parent} holds a run with other settings; use the same flags or another --workdir. "
+            f"Differences: {'; '.join(found)}"
+        )

@@ -1,0 +1,58 @@
+"""Settings that explain themselves: beside its default, a field says what it means and which values it may have."""
+
+import dataclasses
+import math
+import typing
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """The numbers that a setting may be; `reason` is said where one of them is not obvious."""
+
+    at_least: int | float | None = None
+    above: int | float | None = None
+    at_most: int | float | None = None
+    reason: str = ""
+
+    def allow(self, value: int | float) -> bool:
+        """Whether a setting may have this value; NaN and infinity never."""
+        return (
+            math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+    def words(self, whole: bool) -> str:
+        """What is allowed, in words: `at least 1`, `a number from 0 to 1`; `whole` for integers."""
+        kind = "a whole number" if whole else "a number"
+        if self.at_most is not None and self.at_least is not None:
+            text = f"{kind} from {self.at_least:g} to {self.at_most:g}"
+        elif self.at_most is not None:
+            text = f"{kind} in ({self.above:g}, {self.at_most:g}]"
+        else:
+            least = f"at least {self.at_least:g}" if self.above is None else f"above {self.above:g}"
+            text = least if whole else f"a finite number {'of ' if self.above is None else ''}{least}"
+        return f"{text}: {self.reason}" if self.reason else text
+
+
+def setting(default: Any, meaning: str, bounds: Bounds | None = None) -> Any:
+    """A dataclass field that is a setting: its default, what it means, and what it may be."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds})
+
+
+def problem(value: Any, hint: Any, bounds: Bounds | None = None) -> str | None:
+    """What is expected instead of `value` for a setting of type `hint`, or None where it is fine.
+
+    `true` is no number here, and 1 is a number for a float.
+    """
+    choices = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        fits = any(type(value) is type(choice) and value == choice for choice in choices)
+        return None if fits else f"one of {', '.join(map(str, choices))}"
+    if type(value) not in ((int, float) if hint is float else (hint,)):
+        return f"a value of type {hint.__name__}"
+    if bounds is not None and not bounds.allow(value):
+        return bounds.words(whole=hint is int)
+    return None

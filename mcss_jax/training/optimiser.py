@@ -1,0 +1,27 @@
+"""The optimiser as optax transformations: clipping, AdamW, and the schedule of its learning rate."""
+
+import jax
+import optax
+
+from mcss_jax.method import Optimiser
+
+
+def schedule(optimiser: Optimiser) -> optax.Schedule:
+    """Learning rate by step."""
+    # A run shorter than its warm-up would never reach the peak, let alone come down from it.
+    warmup = min(optimiser.warmup_steps, optimiser.steps // 2)
+    return optax.warmup_cosine_decay_schedule(
+        0.0, optimiser.learning_rate, warmup, max(optimiser.steps, warmup + 1)
+    )
+
+
+def transformation(optimiser: Optimiser) -> optax.GradientTransformation:
+    """The optax chain; weight decay touches kernels only."""
+
+    def kernels(params: optax.Params) -> optax.Params:
+        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(optimiser.clip_norm),
+        optax.adamw(schedule(optimiser), weight_decay=optimiser.weight_decay, mask=kernels),
+    )
