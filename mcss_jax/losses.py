@@ -81,8 +81,8 @@ def triplet(triplets: Triplets, margin: float) -> tuple[Float[Array, ""], Float[
 
     The mean runs over all of them, not over the violating ones: a mean over violators is not a mean of
     replicas.
-    Source: the triplet loss of the paper's section 3; margin and mining are flags (specs/data_formats.md,
-    4.3).
+    Source: the triplet loss of the paper's section 3; margin and mining are settings
+    (docs/method.md#what-the-paper-leaves-open).
     """
     hinge = jnp.maximum(margin + triplets.positive - triplets.negative, 0.0)
     return jnp.sum(jnp.where(triplets.valid, hinge, 0.0)), jnp.sum(triplets.valid).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Pose errors: MPJPE, N-MPJPE, PA-MPJPE, 3DPCK and AUC (definitions: specs/data_formats.md, section 3).
+"""Pose errors: MPJPE, N-MPJPE, PA-MPJPE, 3DPCK and AUC (definitions: docs/data_formats.md#pose-metrics).
 
 Every function takes poses of 17 joints with the root first, in any leading shape (also none, also empty), and
 returns one number per pose; averaging over frames or actions is the caller's. Computed in float32, whatever
@@ -23,7 +23,7 @@ Poses = Float[Array | np.ndarray, "*b 17 3"]
 JOINTS_3DHP: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 15, 16)
 """The 14 joints of 3DPCK in the order of Human3.6M's 17: all but Hip, Spine and Neck/Nose."""
 AUC_THRESHOLDS: tuple[float, ...] = tuple(float(t) for t in range(0, 151, 5))
-"""Millimetres; zero is among them, so that a perfect pose scores 30/31 (specs/data_formats.md, section 3)."""
+"""Millimetres; zero is among them, so that a perfect pose scores 30/31 (docs/data_formats.md#pose-metrics)."""
 
 _SMALL = 64
 _CHUNK = 1024  # the intermediate arrays of one chunk stay in the cache

@@ -2,8 +2,8 @@
 
 The temporal rule is the method's idea: within one group (same person, clothes and room) only the pose can
 tell two instants apart, and only instants far enough in time have another pose. The paper's gap and hardness
-are not public (specs/data_formats.md, section 4.3); hardness is scheduled from soft to hard, because
-hardest-in-batch from random weights collapses (DESIGN.md, "Mining").
+are not public (docs/method.md#what-the-paper-leaves-open); hardness is scheduled from soft to hard, because
+hardest-in-batch from random weights collapses (docs/method.md#soft-minimum).
 """
 
 import jax.numpy as jnp

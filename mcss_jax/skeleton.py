@@ -1,7 +1,7 @@
 """The 17 joints of Human3.6M and the canonical (body-frame) pose.
 
 Order, parents and sides follow the de-facto standard 17-joint subset of Human3.6M's 32 joints
-(specs/data_formats.md, section 1.3). Nothing here depends on a camera.
+(docs/data_formats.md#human36m-joints). Nothing here depends on a camera.
 """
 
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def canonicalise(
     The canonical pose is root-relative and turned into the body's own frame (`body_frame`), so every view of
     an instant has the same target and no camera is needed. `restore(canonical, rotation)` is the
     root-relative pose again. Units are kept. Source: the frame is our documented choice, the paper's is not
-    public (specs/data_formats.md, section 4.3).
+    public (docs/method.md#canonical-frame).
     """
     rotation = body_frame(pose)
     centred = pose - pose[..., ROOT : ROOT + 1, :]

@@ -17,7 +17,7 @@ PACKAGES = ("mcss_jax", "datasets", "launch")
 SOURCES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 NAMES = [str(file.relative_to(ROOT)) for file in SOURCES]
 
-# Removed or deprecated since JAX 0.8 (specs/engineering_notes.md). A name bans all that is in it.
+# Removed or deprecated since JAX 0.8 (docs/method.md#jax-interfaces-that-are-gone). A name bans all that is in it.
 BANNED = (
     "jax.core",
     "jax.device_put_replicated",

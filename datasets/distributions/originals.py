@@ -189,7 +189,7 @@ def checksum_warnings(source: str | Path, progress: Progress = unheard) -> tuple
 
     Lists are files as `md5sum` writes them: `checksums.txt`, `MD5SUMS`, `*.md5`. A name in them means the archive at
     that place beside the list, else the only one of that file name. A mismatch is no error: the sum of one
-    Human3.6M archive differs between genuine downloads (data_formats.md, section 1.1).
+    Human3.6M archive differs between genuine downloads (docs/data_formats.md#human36m-archives-and-layout).
 
     Args:
       source: a folder; a single archive has no list.

@@ -1,6 +1,6 @@
 """What a source holds of Human3.6M, told by file names and `metadata.xml`: takes, and what is missing.
 
-specs/data_formats.md 1.1, 1.4, 1.7, 1.8, 1.10.
+docs/data_formats.md, Human3.6M.
 """
 
 import dataclasses

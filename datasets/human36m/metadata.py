@@ -1,7 +1,7 @@
 """Human3.6M's own `metadata.xml`: which file is which action, how long it is, and the cameras.
 
 The file comes with the owners' code, not with the data, and may not be passed on; every user reads their own
-(specs/data_formats.md 1.4).
+(docs/data_formats.md#human36m-metadataxml).
 """
 
 import dataclasses

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 
 JOINTS = 32
 JOINTS17 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
-"""Which of the 32 joints are those of `mcss_jax.skeleton` (specs/data_formats.md 1.3)."""
+"""Which of the 32 joints are those of `mcss_jax.skeleton` (docs/data_formats.md#human36m-joints)."""
 
 
 def read_pose(path: Path, name: str) -> Float[np.ndarray, "f 32 3"]:
-    """Joints of every frame, millimetres (specs/data_formats.md 1.2).
+    """Joints of every frame, millimetres (docs/data_formats.md#human36m-pose-files).
 
     Args:
         path: a file of `D3_Positions` (world) or `D3_Positions_mono` (the camera's frame).
@@ -47,7 +47,7 @@ def read_pose(path: Path, name: str) -> Float[np.ndarray, "f 32 3"]:
 
 
 def read_mask_boxes(path: Path, frame: Int[np.ndarray, " n"], name: str) -> Float[np.ndarray, "n 4"]:
-    """Boxes of the person, x0, y0, x1, y1 at pixel edges; NaN where a mask is empty (specs/data_formats.md 1.9).
+    """Boxes of the person, x0, y0, x1, y1 at pixel edges; NaN where a mask is empty (docs/data_formats.md#human36m-person-masks-and-boxes).
 
     Args:
         path: a file of `ground_truth_bb`; only the masks of `frame` are read.

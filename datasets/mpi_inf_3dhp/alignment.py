@@ -6,9 +6,9 @@ from jaxtyping import Float
 from datasets.mpi_inf_3dhp.calibration import Camera
 from mcss_jax import geometry
 
-# Section 2.2: the annotations reproject within hundredths of a pixel, and all cameras give the same point in the world.
+# docs/data_formats.md#mpi-inf-3dhp-annotations-and-frame-rates: the annotations reproject within hundredths of a pixel, and all cameras give the same point in the world.
 MOST_PIXELS, MOST_MILLIMETRES = 1.0, 10.0
-# TS5 and TS6 are slightly distorted (section 2.5), which a fit without distortion leaves over.
+# TS5 and TS6 are slightly distorted (docs/data_formats.md#mpi-inf-3dhp-test-set), which a fit without distortion leaves over.
 MOST_FIT_PIXELS = 2.0
 FRAMES_LOOKED_AT = 50
 
@@ -19,7 +19,7 @@ def fit_intrinsics(
     """The pinhole camera that takes `annot3` (millimetres, camera frame) to `annot2` (pixels).
 
     Least squares on each axis apart: u = f X / Z + c. Points behind the camera or not finite are left out.
-    Source: specs/data_formats.md, section 2.5.
+    Source: docs/data_formats.md#mpi-inf-3dhp-test-set.
 
     Args:
       name: of the file, for messages.

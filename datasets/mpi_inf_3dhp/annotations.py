@@ -1,7 +1,7 @@
 """The annotations: `annot.mat` of a training sequence, `annot_data.mat` of a test sequence.
 
-Arrays come out in the order of the 17 joints of `mcss_jax.skeleton`. Source: specs/data_formats.md, sections
-2.2, 2.4 and 2.5.
+Arrays come out in the order of the 17 joints of `mcss_jax.skeleton`. Source:
+docs/data_formats.md, MPI-INF-3DHP.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""`camera.calibration`: the cameras of one training sequence, as text (specs/data_formats.md, section 2.3)."""
+"""`camera.calibration`: the cameras of one training sequence, as text (docs/data_formats.md#mpi-inf-3dhp-camera-calibration)."""
 
 import dataclasses
 

@@ -1,7 +1,7 @@
 """The joints of MPI-INF-3DHP and where the 17 joints of `mcss_jax.skeleton` are among them.
 
 The mapping is nominal: hip width, neck against thorax, spine height and head differ from Human3.6M's. Source:
-specs/data_formats.md, section 2.4.
+docs/data_formats.md#mpi-inf-3dhp-joints.
 """
 
 ANNOTATED = (

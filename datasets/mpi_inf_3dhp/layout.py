@@ -1,4 +1,4 @@
-"""Which of a source's files is what: told by their paths alone (specs/data_formats.md, sections 2.1 and 2.5)."""
+"""Which of a source's files is what: told by their paths alone (docs/data_formats.md, MPI-INF-3DHP)."""
 
 import dataclasses
 import re

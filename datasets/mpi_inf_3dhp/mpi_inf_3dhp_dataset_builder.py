@@ -15,7 +15,7 @@ from datasets.mpi_inf_3dhp.catalogue import take_inventory
 from datasets.mpi_inf_3dhp.footage import Options
 from datasets.mpi_inf_3dhp.layout import SUBJECTS
 
-# Source: specs/data_formats.md, section 2.1; the default download is `vnect`.
+# Source: docs/data_formats.md#mpi-inf-3dhp-training-files-and-cameras; the default download is `vnect`.
 CAMERA_SETS = {
     "vnect": (0, 1, 2, 4, 5, 6, 7, 8),
     "chest": (0, 2, 4, 7, 8),

@@ -13,9 +13,9 @@ from datasets.mpi_inf_3dhp.annotations import Annotations, read_training
 from datasets.mpi_inf_3dhp.calibration import Camera, read_calibration
 from datasets.mpi_inf_3dhp.footage import Options, joint_boxes, picture_size
 
-# The videos have 50 frames per second; all others 25: specs/data_formats.md, section 2.2.
+# The videos have 50 frames per second; all others 25: docs/data_formats.md#mpi-inf-3dhp-annotations-and-frame-rates.
 FIFTY = ("S1/Seq2", "S3/Seq1", "S3/Seq2", "S5/Seq1", "S5/Seq2")
-# Frames of the videos, of which some annotations have more: section 2.2, in which margipose's
+# Frames of the videos, of which some annotations have more: margipose's
 # sequence_info.json, mmpose's preprocess_mpi_inf_3dhp.py and a third table agree.
 FRAMES = {
     "S1/Seq1": 6416, "S2/Seq1": 6502, "S3/Seq1": 12488, "S4/Seq1": 6171,
@@ -36,7 +36,7 @@ def step(rate: float, native: bool) -> int:
     """Frames from one kept frame to the next: 2 at 25 and 5 at 50 frames per second.
 
     A divisor of 10, so that the frames whose number is a multiple of 10 are always kept (the retrieval
-    protocol's, section 4.1).
+    protocol's, docs/data_formats.md#pr-vipe-protocol-and-frame-keys).
     """
     return 1 if native else min((1, 2, 5, 10), key=lambda n: abs(np.log(rate / n / SAMPLED)))
 

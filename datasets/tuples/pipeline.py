@@ -330,7 +330,7 @@ def iterate_views(
     """Valid views in batches of at most `batch` pictures, but of whole records.
 
     What is left out is not decoded: other cameras than `cameras` (none given: all are wanted), and records
-    that the data set itself marks as not valid (`valid_frame`, specs/data_formats.md 2.5).
+    that the data set itself marks as not valid (`valid_frame`, docs/data_formats.md#mpi-inf-3dhp-test-set).
 
     Args:
       records: indices of the wanted records, in the order of the views; all by default.

@@ -2,8 +2,8 @@
 
 One TFDS record is one synchronised instant seen by V cameras. Everything is stored so that TensorFlow is
 needed neither to write nor to read: JPEG bytes as objects (only the views a plan uses are decoded), float64
-as raw bytes (TFDS would silently round it to float32 otherwise). Source: specs/engineering_notes.md, "TFDS
-without TensorFlow".
+as raw bytes (TFDS would silently round it to float32 otherwise). Source:
+docs/data_formats.md#storage-without-tensorflow.
 """
 
 import dataclasses

@@ -26,7 +26,7 @@ class Multiplications(NamedTuple):
     def training_flop(self) -> int:
         """FLOP of forward and backward pass: three products a layer, but no gradient of the picture itself.
 
-        Source: performance.md, section 2.2 (`2 (3 MAC - stem)`). Normalisation, augmentation, losses and the
+        Source: docs/method.md#cost-of-one-step (`2 (3 MAC - stem)`). Normalisation, augmentation, losses and the
         optimiser are not model FLOP.
         """
         return 2 * (3 * self.forward - self.stem)

@@ -1,4 +1,4 @@
-"""What a program sets before JAX begins on a machine without an accelerator; measured in WORKSPACE.md, Speed.
+"""What a program sets before JAX begins on a machine without an accelerator; measured in docs/performance.md.
 
 With both, a training step of the demo takes 0.6 of the time on two cores.
 """

@@ -117,7 +117,7 @@ def pose_errors(views: Views) -> dict[str, Float[np.ndarray, " n"]]:
 
     `mpjpe` and `n_mpjpe` are in the camera's frame (root-relative), `*_canonical` in the body's; `pa_mpjpe` is the
     same in both, and taken from the body's, where a constant mean pose is at its best. `pck_150mm` and `auc` are
-    MPI-INF-3DHP's, in the camera's frame (specs/data_formats.md, section 3).
+    MPI-INF-3DHP's, in the camera's frame (docs/data_formats.md#pose-metrics).
     Raises ValueError when the split has no poses.
     """
     if not views.has_pose:

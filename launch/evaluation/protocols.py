@@ -1,6 +1,6 @@
 """Which records and cameras an evaluation looks at, how its figures are grouped, and what it must say of both.
 
-Facts: specs/data_formats.md, sections 1.8 (damaged takes), 1.10 (sampling), 2.4 (joints) and 2.5 (activities).
+Facts: docs/data_formats.md (damaged takes, sampling, joints, activities).
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ from datasets.tuples.tuple_builder import view_bytes
 from launch.cli import cpu, progress
 
 SHOWN = 12  # lines of one kind, before the rest is only counted
-# Source pixels that one core decodes and cuts in a second, in millions; see WORKSPACE.md, "Speed".
+# Source pixels that one core decodes and cuts in a second, in millions; see docs/performance.md.
 MEGAPIXELS_PER_SECOND = 250.0
 UNPACKED_PER_SECOND = 2e8  # bytes, by one process
 WAITING_BYTES_PER_MEGAPIXEL = 300_000  # of a kept picture that waits for its box

@@ -1,6 +1,6 @@
 """The two operations of a ResNet that XLA lowers badly when maps are small or on a CPU, in faster exact forms.
 
-Measured on 2 CPU cores (WORKSPACE.md, results): a 3x3 convolution on a 2x2 map runs at 6 to 12 GFLOP/s through
+Measured on 2 CPU cores (docs/performance.md): a 3x3 convolution on a 2x2 map runs at 6 to 12 GFLOP/s through
 XLA's convolution and at ten times that as one dense layer; max-pooling's backward pass dominates a narrow stem.
 Both forms give the same values as `lax` on every platform.
 """

@@ -1,8 +1,7 @@
 """Pose regressor: embedding to canonical pose, features to the rotation of the body.
 
 The embedding is shared by all views of an instant, so it can only say what the body does; how the body is
-turned towards the camera differs by view and is read from the encoder's features (DESIGN: "One replica's
-step").
+turned towards the camera differs by view and is read from the encoder's features (docs/method.md#network).
 """
 
 import jax.numpy as jnp

@@ -18,7 +18,7 @@ QueryPoses = Float[AnyArray, "q 17 3"]
 GalleryPoses = Float[AnyArray, "n 17 3"]
 
 MATCH_THRESHOLD = 0.1
-"""NP-MPJPE up to which two poses match (Pr-VIPE's kappa; specs/data_formats.md 4.1)."""
+"""NP-MPJPE up to which two poses match (Pr-VIPE's kappa; docs/data_formats.md#pr-vipe-protocol-and-frame-keys)."""
 
 _QUERY_BLOCK = 64
 _GALLERY_BLOCK = 2048
@@ -27,7 +27,7 @@ _REPAIRS = 64  # degenerate pairs of one block that are solved one by one
 
 
 def pose_scale(poses: Float[AnyArray, "*b 17 3"]) -> Float[np.ndarray, "*b"]:
-    """|Hip - Spine| + |Spine - Thorax|, Pr-VIPE's unit of length (specs/data_formats.md 4.1)."""
+    """|Hip - Spine| + |Spine - Thorax|, Pr-VIPE's unit of length (docs/data_formats.md#pr-vipe-protocol-and-frame-keys)."""
     poses = np.asarray(poses)
     lower = np.linalg.norm(poses[..., ROOT, :] - poses[..., SPINE, :], axis=-1)
     return np.asarray(lower + np.linalg.norm(poses[..., SPINE, :] - poses[..., THORAX, :], axis=-1))

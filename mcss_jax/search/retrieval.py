@@ -1,6 +1,6 @@
 """Cross-view retrieval: exact blocked nearest neighbours, Hit@k, mean PA-MPJPE@K, oracle and chance.
 
-Protocol: specs/data_formats.md, section 4.1. A query is one view of an instant; the gallery holds other
+Protocol: docs/data_formats.md#retrieval-protocols. A query is one view of an instant; the gallery holds other
 views. Which pairs may be retrieved is a rule (`blocked.Rule`); `ViewRule` is the usual one.
 
 `nearest`, `oracle` and `allowed_counts` loop over query blocks and are called from outside `jax.jit`; their memory

@@ -1,7 +1,7 @@
 """One update on a batch whose activations do not fit: cut into parts, mined as a whole.
 
 Triplets reach over the whole batch, so gradients of single parts cannot simply be added up. In two passes, as in
-gradient caching (specs/performance.md, 2.5): every part is embedded and its activations dropped; the loss of all
+gradient caching (docs/method.md#accumulation): every part is embedded and its activations dropped; the loss of all
 outputs together gives a cotangent for each; every part is computed again, and its cotangents pulled back. It costs
 one more forward pass.
 

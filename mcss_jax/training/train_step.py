@@ -2,7 +2,7 @@
 
 The body sees a local batch. Under a mapped axis it shares batch statistics, gathers the embeddings of all
 replicas as candidates for mining, and averages loss *and* gradients over the axis: the one recipe that is
-right under plain jit, pmap and shard_map alike (specs/engineering_notes.md, "Behaviour that matters to us").
+right under plain jit, pmap and shard_map alike (docs/method.md#one-replicas-step).
 """
 
 import dataclasses

@@ -95,7 +95,7 @@ class Distribution:
 
 
 def defective(**changes: object) -> Distribution:
-    """Every defect that specs/data_formats.md, section 2.6, knows, in miniature."""
+    """Every defect of docs/data_formats.md#mpi-inf-3dhp-known-defects, in miniature."""
     return dataclasses.replace(
         Distribution(
             sequences=("S3/Seq1", "S4/Seq2", "S6/Seq2"),

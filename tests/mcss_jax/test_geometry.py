@@ -1,4 +1,4 @@
-"""Cameras against the specification's vectors, rotations at their degenerate ends, Procrustes against SVD."""
+"""Cameras against published vectors (docs/data_formats.md#human36m-cameras), rotations at their degenerate ends, Procrustes against SVD."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mcss_jax import geometry
 
-# Camera numbers of one published calibration (specs/data_formats.md 1.4, 1.5); the points are made up.
+# Camera numbers of one published calibration (docs/data_formats.md#human36m-cameras); the points are made up.
 ANGLES = (-1.38382776045614, -3.16734304390158, 0.413636308164621)
 CENTRE = np.array([1841.10702774543, 4955.28462344526, 1563.4453958977])
 INTRINSICS = np.array(
@@ -63,7 +63,7 @@ class TestCamera:
     )
     pixels = np.array([[443.3167689867, 421.4837935469], [322.0541910116, 310.3089983083]])
 
-    def test_specification_vectors(self):
+    def test_published_vectors(self):
         found = geometry.to_camera(self.world, self.extrinsics)
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, self.camera, atol=1e-7)

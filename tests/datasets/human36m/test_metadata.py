@@ -17,7 +17,7 @@ DISTRIBUTION = human36m.Distribution(
 )
 TEXT = human36m.metadata_xml(DISTRIBUTION)
 
-# specs/data_formats.md 1.4: camera 54138969 as it filmed S1, and the lenses of all four.
+# docs/data_formats.md#human36m-cameras: camera 54138969 as it filmed S1, and the lenses of all four.
 PLACEMENT = (
     -1.38382776045614,
     -3.16734304390158,

@@ -12,7 +12,7 @@ from datasets.human36m.poses import JOINTS17, read_mask_boxes, read_pose
 from mcss_jax import skeleton
 from tests.distributions import human36m
 
-NAMES32 = (  # specs/data_formats.md 1.3
+NAMES32 = (  # docs/data_formats.md#human36m-joints
     "Hip RHip RKnee RFoot rtoes rsite1 LHip LKnee LFoot ltoes lsite1 spine1 Spine Thorax Neck Head lclavicle LShoulder "
     "LElbow LWrist lthumb lsite2 lwrist2 lsite3 rclavicle RShoulder RElbow RWrist rthumb rsite2 rwrist2 rsite3"
 ).split()

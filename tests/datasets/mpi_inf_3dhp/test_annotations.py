@@ -30,7 +30,7 @@ def test_sequence(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_joint_lists_are_the_published_ones() -> None:
-    """Section 2.4 of specs/data_formats.md; both ways lead to the same names."""
+    """docs/data_formats.md#mpi-inf-3dhp-joints; both ways lead to the same names."""
     assert joints.FROM_ANNOTATED == [4, 23, 24, 25, 18, 19, 20, 3, 5, 6, 7, 9, 10, 11, 14, 15, 16]
     assert joints.FROM_TEST_SET == [14, 8, 9, 10, 11, 12, 13, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4]
     relevant = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]

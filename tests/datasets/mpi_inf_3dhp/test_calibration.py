@@ -7,7 +7,7 @@ from datasets.mpi_inf_3dhp.calibration import read_calibration
 from mcss_jax import geometry
 from tests.distributions import mpi_inf_3dhp as distribution
 
-# Published numbers of one camera: specs/data_formats.md, section 2.3.
+# Published numbers of one camera: docs/data_formats.md#mpi-inf-3dhp-camera-calibration.
 PUBLISHED = """Skeletool Camera Calibration File V1.0
 name          0
   sensor      10 10

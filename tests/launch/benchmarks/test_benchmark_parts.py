@@ -27,11 +27,11 @@ from mcss_jax.method import Network
     ("depth", "size", "giga", "training"),
     [(18, 224, 1.814, 10.65), (50, 224, 4.087, 24.29)],
 )
-def test_multiplications_are_those_of_the_specification(
+def test_multiplications_are_those_of_the_networks(
     depth: Any, size: int, giga: float, training: float
 ) -> None:
     found = multiplications(Network(depth=depth), size)
-    assert found.forward / 1e9 == pytest.approx(giga, abs=2e-3)  # the specification leaves the heads out
+    assert found.forward / 1e9 == pytest.approx(giga, abs=2e-3)  # docs/method.md#cost-of-one-step leaves the heads out
     assert found.training_flop / 1e9 == pytest.approx(training, abs=1e-2)
 
 

@@ -23,7 +23,7 @@ GROUPS = {
     "Head": [1], "Neck": [2], "Shoulder": [3, 6], "Elbow": [4, 7], "Wrist": [5, 8], "Hip": [9, 12], "Knee": [10, 13],
     "Ankle": [11, 14],
 }  # fmt: skip
-# Where each joint of the test set's order lies in Human3.6M's 17 (specs/data_formats.md, section 2.4).
+# Where each joint of the test set's order lies in Human3.6M's 17 (docs/data_formats.md#mpi-inf-3dhp-joints).
 TO_17 = [10, 8, 14, 15, 16, 11, 12, 13, 1, 2, 3, 4, 5, 6, 0, 7, 9]
 
 
