@@ -37,7 +37,7 @@ def project(
 ) -> Float[AnyArray, "*b 2"]:
     """Camera coordinates (mm) to pixels, by Human3.6M's own distortion (k1, k2, k3, p1, p2).
 
-    This is not OpenCV's model, which doubles the tangential cross terms (docs/data_formats.md#human36m-lens-distortion). Points
+    This is not OpenCV's model, which doubles the tangential cross terms (docs/data_formats.md). Points
     must lie in front of the camera: at z = 0 the result is not finite, behind it is a mirror image. NumPy
     stays NumPy, float64 too.
     """
@@ -57,7 +57,7 @@ def look_through(
     """Rotation from the virtual camera that looks through the box's centre to the real camera.
 
     X_real = R X_virtual: R takes the optical axis to the viewing ray of the centre of `box` (x0, y0, x1, y1;
-    pixels) by the shortest way, so nothing rolls more than it must (docs/method.md#rotation-in-the-virtual-camera). Lens
+    pixels) by the shortest way, so nothing rolls more than it must (docs/method.md). Lens
     distortion is left out. Where a number is not finite, or the focal length is zero: the identity.
     """
     intrinsics, box = jnp.asarray(intrinsics), jnp.asarray(box)

@@ -1,6 +1,6 @@
 """Where Human3.6M's files lie: found by pattern, since everybody's archives and folders are named otherwise.
 
-docs/data_formats.md#human36m-archives-and-layout. Paths are those of `originals.File`, in which archives count as folders.
+docs/data_formats.md. Paths are those of `originals.File`, in which archives count as folders.
 """
 
 import dataclasses

@@ -47,7 +47,7 @@ def read_pose(path: Path, name: str) -> Float[np.ndarray, "f 32 3"]:
 
 
 def read_mask_boxes(path: Path, frame: Int[np.ndarray, " n"], name: str) -> Float[np.ndarray, "n 4"]:
-    """Boxes of the person, x0, y0, x1, y1 at pixel edges; NaN where a mask is empty (docs/data_formats.md#human36m-person-masks-and-boxes).
+    """Boxes of the person, x0, y0, x1, y1 at pixel edges; NaN where a mask is empty (docs/data_formats.md).
 
     Args:
         path: a file of `ground_truth_bb`; only the masks of `frame` are read.

@@ -15,7 +15,7 @@ from mcss_jax import geometry
 
 FRAME_RATE = 50.0
 TEST_STEP = 64
-"""Test frames at multiples of this are kept too: one of the two usual protocols (docs/data_formats.md#human36m-protocols-and-sampling)."""
+"""Test frames at multiples of this are kept too: one of the two usual protocols (docs/data_formats.md)."""
 MONO_TOLERANCE = 1.0  # millimetres
 MONO_FRAMES = 10  # of each camera are compared
 

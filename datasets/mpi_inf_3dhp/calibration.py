@@ -1,4 +1,4 @@
-"""`camera.calibration`: the cameras of one training sequence, as text (docs/data_formats.md#mpi-inf-3dhp-camera-calibration)."""
+"""`camera.calibration`: the cameras of one training sequence, as text (docs/data_formats.md)."""
 
 import dataclasses
 

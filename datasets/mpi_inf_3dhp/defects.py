@@ -1,4 +1,4 @@
-"""What is known to be wrong with the distribution (docs/data_formats.md#mpi-inf-3dhp-known-defects), and how it is met."""
+"""What is known to be wrong with the distribution (docs/data_formats.md), and how it is met."""
 
 import dataclasses
 

@@ -5,7 +5,7 @@ One key a line (docs/data_formats.md#pr-vipe-protocol-and-frame-keys):
     S11:Directions 1:54138969:000020    Human3.6M: subject, name of the take's files, camera, frame
     S1:Seq1:V0:C0:003370                MPI-INF-3DHP: subject, sequence, video, camera, frame
 
-Human3.6M's file names say neither action nor sub-action (docs/data_formats.md#human36m-file-names-and-actions); the owners' metadata.xml does.
+Human3.6M's file names say neither action nor sub-action (docs/data_formats.md); the owners' metadata.xml does.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Cross-view retrieval as it is measured: a set of views that are queries and gallery at once, and its figures.
 
 The gallery is cut by camera, and every query is searched in each other camera by itself: averaged over all ordered
-camera pairs that is Pr-VIPE's form (docs/data_formats.md#pr-vipe-protocol-and-frame-keys). A query's nearest views of all cameras
+camera pairs that is Pr-VIPE's form (docs/data_formats.md). A query's nearest views of all cameras
 together, the pooled form, are among its nearest views of each, so they are merged and not searched again.
 """
 

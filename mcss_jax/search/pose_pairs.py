@@ -27,7 +27,7 @@ _REPAIRS = 64  # degenerate pairs of one block that are solved one by one
 
 
 def pose_scale(poses: Float[AnyArray, "*b 17 3"]) -> Float[np.ndarray, "*b"]:
-    """|Hip - Spine| + |Spine - Thorax|, Pr-VIPE's unit of length (docs/data_formats.md#pr-vipe-protocol-and-frame-keys)."""
+    """|Hip - Spine| + |Spine - Thorax|, Pr-VIPE's unit of length (docs/data_formats.md)."""
     poses = np.asarray(poses)
     lower = np.linalg.norm(poses[..., ROOT, :] - poses[..., SPINE, :], axis=-1)
     return np.asarray(lower + np.linalg.norm(poses[..., SPINE, :] - poses[..., THORAX, :], axis=-1))

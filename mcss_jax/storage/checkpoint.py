@@ -1,6 +1,6 @@
 """Checkpoints: the training state, the position in the data, and a checksum for every array.
 
-Orbax writes; this file adds what it leaves open (docs/data_formats.md#checkpoints): checksums over the arrays, a refusal to cast, the choice
+Orbax writes; this file adds what it leaves open (docs/data_formats.md): checksums over the arrays, a refusal to cast, the choice
 of the newest checkpoint that is whole, and errors that say what to do. A checkpoint is a folder:
 
     DIRECTORY/1200/state   the arrays, flat, named by their path in the state
