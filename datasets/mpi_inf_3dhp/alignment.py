@@ -6,7 +6,8 @@ from jaxtyping import Float
 from datasets.mpi_inf_3dhp.calibration import Camera
 from mcss_jax import geometry
 
-# docs/data_formats.md: the annotations reproject within hundredths of a pixel, and all cameras give the same point in the world.
+# The annotations reproject within hundredths of a pixel, and all cameras give the same point in the world
+# (docs/data_formats.md#mpi-inf-3dhp-annotations-and-frame-rates).
 MOST_PIXELS, MOST_MILLIMETRES = 1.0, 10.0
 # TS5 and TS6 are slightly distorted (docs/data_formats.md), which a fit without distortion leaves over.
 MOST_FIT_PIXELS = 2.0

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from datasets.tuples import sampling
+from datasets.tuples import prepared, sampling
 from datasets.tuples.read_ahead import Waiting as Waiting
 from datasets.tuples.read_ahead import read_ahead as read_ahead
 from datasets.tuples.records import SequenceRow, decode_into, decode_jpeg
@@ -115,11 +115,9 @@ def open_split(
     record, and for an `image_size` beyond the stored one.
     """
     # Here, not above: training on a stream goes without TFDS.
-    import tensorflow_datasets as tfds
-
     from datasets.tuples import columns, tuple_builder
 
-    builder = tfds.builder_from_directory(str(prepared_path(data_dir, dataset)))
+    builder = prepared.open_builder(prepared_path(data_dir, dataset))
     table = tuple_builder.sequence_table(builder.info, split)
     if not table:
         raise ValueError(f"split {split!r} of {builder.info.full_name} holds no record")
@@ -153,9 +151,7 @@ def open_split(
 
 def split_names(data_dir: str | Path, dataset: str) -> tuple[str, ...]:
     """The splits of a prepared set that hold records. Raises FileNotFoundError when it is not prepared."""
-    import tensorflow_datasets as tfds
-
-    info = tfds.builder_from_directory(str(prepared_path(data_dir, dataset))).info
+    info = prepared.open_builder(prepared_path(data_dir, dataset)).info
     return tuple(name for name, rows in info.metadata["tables"].items() if rows)
 
 

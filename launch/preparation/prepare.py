@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from datasets.footage import contact_sheet
 from datasets.tuples import pipeline, tuple_builder
+from datasets.tuples import prepared as sets
 from launch.cli import progress
 from launch.preparation import inspection
 from launch.preparation.distribution_job import Distribution
@@ -47,7 +48,7 @@ def prepare(config: Prepare) -> Prepared:
     job, data_dir = job_of(config), Path(config.data_dir).expanduser()
     path = data_dir / job.dataset / job.version
     if (path / "dataset_info.json").is_file() and not config.overwrite:
-        info = tfds.builder_from_directory(str(path)).info
+        info = sets.open_builder(path).info
         differences = job.differences(path, info.metadata["specification"])
         if differences:
             raise ValueError(
@@ -63,7 +64,7 @@ def prepare(config: Prepare) -> Prepared:
                 with staging(data_dir) as staged:
                     _build(job, staged, data_dir)
                     install(staged / job.dataset / job.version, path, staged)
-        info = tfds.builder_from_directory(str(path)).info
+        info = sets.open_builder(path).info
         prepared = Prepared(job.dataset, path, tuple_builder.fingerprint(info), fresh=wanted)
     _describe(prepared, data_dir)
     return prepared
@@ -127,7 +128,7 @@ def _full_disk_in_words(data_dir: Path) -> Iterator[None]:
 
 def _describe(prepared: Prepared, data_dir: Path) -> None:
     """Prints the sequence tables in short, size, fingerprint, pictures, folder and how to name the set."""
-    info = tfds.builder_from_directory(str(prepared.path)).info
+    info = sets.open_builder(prepared.path).info
     views = info.features["view_valid"].shape[0]
     for name in info.metadata["tables"]:
         table = tuple_builder.sequence_table(info, name)

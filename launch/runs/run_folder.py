@@ -83,6 +83,7 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
     # Its shapes are enough: no start of a program need compile what is overwritten.
     fresh = jax.eval_shape(lambda: initial_state(config, size, statistics))
     restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
+    loading.check_fingerprint(restored, card, folder)
     loading.check_finite(restored.state, f"{folder}, step {restored.step}")
     return Run(config, card, restored.state, restored.step)
 

@@ -1,10 +1,10 @@
 """Checkpoints: the training state, the position in the data, and a checksum for every array.
 
-Orbax writes; this file adds what it leaves open (docs/data_formats.md): checksums over the arrays, a refusal to cast, the choice
-of the newest checkpoint that is whole, and errors that say what to do. A checkpoint is a folder:
+Orbax writes; this file adds what it leaves open (docs/data_formats.md#checkpoints): checksums over the arrays, a
+refusal to cast, the choice of the newest checkpoint that is whole, and errors that say what to do. A folder:
 
     DIRECTORY/1200/state   the arrays, flat, named by their path in the state
-    DIRECTORY/1200/info    JSON: position, metric, and each array's shape, dtype and CRC-32
+    DIRECTORY/1200/info    JSON: step, position, metric, and each array's shape, dtype and CRC-32
 
 Arrays go through host memory in both directions, so a checkpoint does not know how many devices wrote it. With several
 processes each has the whole state: one of them saves, any may restore, and who calls sees to it that they agree.
@@ -151,7 +151,9 @@ class Checkpoints:
         if step in self._ours:
             return
         arrays, manifest = _to_host(state)
-        info = json.dumps({"position": position, "metric": metric, "manifest": manifest}, sort_keys=True)
+        info = json.dumps(
+            {"step": step, "position": position, "metric": metric, "manifest": manifest}, sort_keys=True
+        )
         self._remove_superseded(step)
         self._ours.add(step)
         self._saving = self._writer.submit(self._write, step, arrays, info)
@@ -316,9 +318,13 @@ def _read_info(folder: Path) -> dict[str, Any]:
         stored = json.loads((folder / "info" / "metadata").read_text())
         if zlib.crc32(stored["text"].encode()) != stored["crc32"]:
             raise _Damaged("info/metadata was changed")
-        return json.loads(stored["text"])
+        info = dict(json.loads(stored["text"]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise _Damaged(f"info/metadata cannot be read ({error})") from error
+    # A copied or renamed folder is not a later state of the run. Older checkpoints do not say their step.
+    if "step" in info and (type(info["step"]) is not int or info["step"] != int(folder.name)):
+        raise _Damaged(f"the folder is called {folder.name}, but holds step {info['step']!r}")
+    return info
 
 
 def _restore_one(folder: Path, abstract_state: State) -> tuple[State, Position]:

@@ -40,6 +40,7 @@ def load(workdir: str | Path, step: int | None = None) -> model.Model:
     statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
     fresh = jax.eval_shape(lambda: init_state(method, jax.random.key(0), size, statistics))
     restored = checkpoint.restore(folder / "checkpoints", fresh, step)
+    check_fingerprint(restored, card, folder)
     check_finite(restored.state, f"{folder}, step {restored.step}")
     return model.of_state(restored.state, size)
 
@@ -73,6 +74,19 @@ def image_size(card: Mapping[str, Any], source: str | Path) -> int:
             f"{source} has image_size {size!r}; a number of pixels was expected, from 1 to {LARGEST_IMAGE}"
         )
     return size
+
+
+def check_fingerprint(restored: checkpoint.Restored, card: Mapping[str, Any], folder: str | Path) -> None:
+    """Raises ValueError when a checkpoint was trained on other data than the run's card says.
+
+    Then checkpoint or card is another run's. Where either does not say, as in older runs, nothing is compared.
+    """
+    of_state, of_run = restored.position.get("fingerprint"), card.get("fingerprint")
+    if of_state is not None and of_run is not None and of_state != of_run:
+        raise ValueError(
+            f"{folder}: the checkpoint of step {restored.step} is of data with fingerprint {of_state}, card.json is of "
+            f"data with {of_run}: they are not of one run; restore the folder from a copy, or train anew"
+        )
 
 
 def check_finite(state: TrainState, source: str) -> None:

@@ -1,4 +1,4 @@
-"""Cameras against published vectors (docs/data_formats.md), rotations at their degenerate ends, Procrustes against SVD."""
+"""Cameras against published vectors (docs/data_formats.md), degenerate rotations, Procrustes against SVD."""
 
 import jax
 import jax.numpy as jnp

@@ -134,7 +134,7 @@ def test_the_ablation_draws_from_anywhere() -> None:
     records = sampling.unlabelled_records(TABLE, make_up, 0, 0)
     assert len(set(records)) == 24 and records.max() < RECORDS
     assert len({row_of(TABLE, r).group for r in records[:8]}) > 1
-    assert len(sampling.unlabelled_records(TABLE, Blocks(20, 2, 5, mix_groups=True), 0, 0)) == 200
+    assert len(sampling.unlabelled_records(TABLE, Blocks(20, 2, 5, 0.5, mix_groups=True), 0, 0)) == 200
 
 
 @settings(max_examples=20, deadline=None)
@@ -277,7 +277,7 @@ def test_a_plan_that_hosts_cannot_share() -> None:
 
 
 def test_check() -> None:
-    blocks = Blocks(3, 2, 4)
+    blocks = Blocks(3, 2, 4, 0.5)
     sampling.check(TABLE, 4, blocks, 10, 40)
     sampling.check(TABLE, 1, None, 10, 10)
     sampling.check(TABLE, 2, blocks, 0, 0)
@@ -287,7 +287,7 @@ def test_check() -> None:
     with pytest.raises(
         ValueError, match="a batch of 184 unlabelled instants .* is larger than .* of 180 instants"
     ):
-        sampling.check(TABLE, 4, Blocks(23, 2, 4), 10, 4)
+        sampling.check(TABLE, 4, Blocks(23, 2, 4, 0.5), 10, 4)
     with pytest.raises(ValueError, match="--labelled leaves no labelled instant"):
         sampling.check(TABLE, 4, blocks, 0, 4)
     with pytest.raises(

@@ -31,7 +31,9 @@ def test_multiplications_are_those_of_the_networks(
     depth: Any, size: int, giga: float, training: float
 ) -> None:
     found = multiplications(Network(depth=depth), size)
-    assert found.forward / 1e9 == pytest.approx(giga, abs=2e-3)  # docs/method.md#cost-of-one-step leaves the heads out
+    assert found.forward / 1e9 == pytest.approx(
+        giga, abs=2e-3
+    )  # docs/method.md#cost-of-one-step leaves the heads out
     assert found.training_flop / 1e9 == pytest.approx(training, abs=1e-2)
 
 

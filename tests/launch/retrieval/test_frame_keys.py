@@ -95,7 +95,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_human36m_by_its_metadata(tmp_path: Path, metadata: str) -> None:
-    """Names of files are each subject's own: `Discussion 2` is sub-action 1 of S5, and 3 is 2 (docs/data_formats.md)."""
+    """Files are named subject by subject: in S5, `Discussion 2` is sub-action 1, and 3 is 2 (docs/data_formats.md)."""
     by_file = frame_keys.takes_by_file(metadata)
     assert by_file["S5", "Discussion 2"] == ("S5", "Discussion", "1")
     assert by_file["S9", "Discussion 1"] == ("S9", "Discussion", "1")
