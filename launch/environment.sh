@@ -1,32 +1,38 @@
+# shellcheck shell=bash
 # Finds Python, makes .venv at the repository's root and keeps it up to date. For sourcing:
 #
 #     source launch/environment.sh
+#     use_environment .venv-other       # only for another folder than .venv
 #     prepare_environment requirements.txt [more requirement files]
 #
 # MCSS_PYTHON names the Python to use, MCSS_ACCELERATOR the build of JAX (cpu, cuda12, cuda13, tpu), where the
 # automatic choice is not wanted. Works in bash 3.2 (macOS) too.
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-VENV=$ROOT/.venv
-STAMP=$VENV/.requirements      # what is installed, one line a requirements file; written last
-UNFINISHED=$VENV/.unfinished   # there while pip works: a run that finds it starts afresh
+
+use_environment() {  # name of a folder at the repository's root
+  VENV=$ROOT/$1
+  STAMP=$VENV/.requirements      # what is installed, one line a requirements file; written last
+  UNFINISHED=$VENV/.unfinished   # there while pip works: a run that finds it starts afresh
+}
+use_environment .venv
 
 say() { printf '[environment] %s\n' "$*"; }
 complain() { printf '[environment] %s\n' "$*" >&2; }
 
-# Prints the version of a Python (3.11, 3.12) if it is one that this project runs on; fails otherwise.
+# Prints the version of a Python (3.11, 3.12, 3.13) if it is one that this project runs on; fails otherwise.
 # A pyenv shim exists on PATH even where its Python does not run, so only running it tells.
 python_version() {
   "$1" -c 'import sys, venv, ensurepip
 v = sys.version_info[:2]
 print("%d.%d" % v)
-sys.exit(not (3, 11) <= v <= (3, 12))' 2>/dev/null
+sys.exit(not (3, 11) <= v <= (3, 13))' 2>/dev/null
 }
 
-# Prints the path of the first fitting Python on PATH.
+# Prints the path of the first fitting Python on PATH: the newest one that is there by its version.
 find_python() {
   local name path
-  for name in ${MCSS_PYTHON:+"$MCSS_PYTHON"} python3.12 python3.11 python3 python; do
+  for name in ${MCSS_PYTHON:+"$MCSS_PYTHON"} python3.13 python3.12 python3.11 python3 python; do
     while IFS= read -r path; do
       if python_version "$path" >/dev/null; then
         printf '%s\n' "$path"
@@ -34,11 +40,11 @@ find_python() {
       fi
     done < <(type -aP -- "$name")
     if [[ $name == "${MCSS_PYTHON:-}" ]]; then
-      complain "MCSS_PYTHON is $name, which does not run as Python 3.11 or 3.12 with the venv module."
+      complain "MCSS_PYTHON is $name, which does not run as Python 3.11 to 3.13 with the venv module."
       return 1
     fi
   done
-  complain "No Python 3.11 or 3.12 with the venv module was found on PATH (python3 here is" \
+  complain "No Python 3.11 to 3.13 with the venv module was found on PATH (python3 here is" \
     "$(python3 -V 2>/dev/null || echo missing)). Install one, for instance: apt install python3.12-venv," \
     "dnf install python3.12, brew install python@3.12; or set MCSS_PYTHON to its path."
   return 1
@@ -102,14 +108,14 @@ is_up_to_date() {  # version, accelerator, files...
   done
 }
 
-# True if .venv cannot be trusted: cut short, its Python gone, or made for another accelerator.
+# True if the environment cannot be trusted: cut short, its Python gone, or made for another accelerator.
 is_unusable() {
   [[ -e $UNFINISHED ]] || ! python_version "$VENV/bin/python" >/dev/null ||
     { [[ -f $STAMP ]] && grep -Fvq -- " $1" "$STAMP"; }
 }
 
 prepare_environment() {
-  local accelerator version python file line kept='' extra='' arguments=()
+  local accelerator version python file kept='' extra='' arguments=()
   accelerator=$(detect_accelerator)
   case $accelerator in
     cpu) ;;
@@ -126,10 +132,10 @@ prepare_environment() {
   if is_unusable "$accelerator"; then
     python=$(find_python) || return 1
     say "Making $VENV with Python $(python_version "$python") ($python)"
-    rm -rf -- "$VENV" && mkdir -- "$VENV" && : >"$UNFINISHED" && "$python" -m venv "$VENV" || {
+    if ! { rm -rf -- "$VENV" && mkdir -- "$VENV" && : >"$UNFINISHED" && "$python" -m venv "$VENV"; }; then
       complain "Could not make $VENV: see the message above."
       return 1
-    }
+    fi
   fi
 
   version=$(python_version "$VENV/bin/python")

@@ -11,6 +11,7 @@ from launch.benchmarks.flops import multiplications
 from launch.benchmarks.roofline import Ceilings, Cost
 from launch.benchmarks.settings import Benchmark, enlarged, integers
 from launch.benchmarks.timing import Row, Timing, in_turn
+from launch.cli import cpu
 from launch.runs import run_folder, settings
 from mcss_jax.training import parallel
 
@@ -19,6 +20,7 @@ class StepProgram:
     """One update after another on one batch, by the mapped step that training uses; `cost` is that of an update."""
 
     def __init__(self, config: settings.Train, batch: Batch) -> None:
+        cpu.say_if_unmeasured()
         size = next(iter(batch.values()))["images"].shape[-2]
         self.devices = parallel.choose_devices(config.devices.count)
         step = parallel.mapped_step(config.devices.parallel, self.devices, config.batch.accumulate)

@@ -4,6 +4,7 @@ With both, a training step of the demo takes 0.6 of the time on two cores.
 """
 
 import ctypes
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -11,12 +12,14 @@ from collections.abc import MutableMapping
 
 import jax
 
+from launch.cli import progress
+
 # glibc's numbers of parameters, <malloc.h>.
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 KEPT = 1 << 30  # bytes
-# XLA aborts the program at a flag that it does not know: only versions of JAX that it was measured with.
-MEASURED = ((0, 10),)
-FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+# What has XLA leave convolutions to Eigen: from this version of JAX, up to before that one, by this flag. XLA aborts
+# the program at a flag that it does not know, so only measured versions are here; requirements.txt says how to add one.
+CONVOLUTIONS = (((0, 10), (0, 13), "--xla_cpu_experimental_ynn_fusion_type=dot,reduce"),)
 
 
 def prepare() -> None:
@@ -53,11 +56,27 @@ def keep_memory() -> bool:
     return bool(mallopt(TRIM_THRESHOLD, KEPT) and mallopt(ARENA_MAX, 1))
 
 
+def convolution_flag(version: tuple[int, ...]) -> str | None:
+    """The flag for this version of JAX; None for one that was not measured."""
+    return next((flag for first, last, flag in CONVOLUTIONS if first <= version < last), None)
+
+
 def use_threads_in_convolutions(environment: MutableMapping[str, str], version: tuple[int, ...]) -> None:
     """Has XLA leave convolutions to Eigen, which spreads each over the cores; YNNPACK runs small ones on a single one.
 
-    (On one core YNNPACK is the faster of the two.)
+    (On one core YNNPACK is the faster of the two.) A user's own choice stays.
     """
     flags = environment.get("XLA_FLAGS", "")
-    if version[:2] in MEASURED and FLAG not in flags:
-        environment["XLA_FLAGS"] = f"{flags} {FLAG}=dot,reduce".strip()
+    flag = convolution_flag(version)
+    if flag and flag.split("=")[0] not in flags:
+        environment["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+@functools.cache
+def say_if_unmeasured(version: tuple[int, ...] = jax.__version_info__) -> None:
+    """Says once, to those who train or measure on a CPU, that this JAX is newer than what is known to be fast there."""
+    if alone(os.environ) and cores() > 1 and version >= max(last for _, last, _ in CONVOLUTIONS):
+        progress.say(
+            f"JAX {'.'.join(map(str, version))} is newer than launch/cli/cpu.py knows: XLA chooses how convolutions "
+            "run, perhaps far slower; requirements.txt says what to do about a new JAX"
+        )

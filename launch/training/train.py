@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from datasets.tuples import pipeline
-from launch.cli import progress
+from launch.cli import cpu, progress
 from launch.runs import folder_lock, hosts, metric_log, run_folder, settings, stopping
 from launch.training import journal, memory, sources, warm_start
 from mcss_jax.storage import checkpoint
@@ -134,6 +134,7 @@ def train(config: settings.Train) -> Trained:
     if jax.process_count() > 1:
         each = f"{len(here)} device{'s' if len(here) > 1 else ''}"
         hosts.say(f"training on {each} of each of {jax.process_count()} processes")
+    cpu.say_if_unmeasured()
     source, card, state = _begin(config)
     make = functools.partial(parallel.mapped_step, config.devices.parallel, devices)
     rng = jax.random.key(config.run.seed + 1)

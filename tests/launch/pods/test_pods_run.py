@@ -234,7 +234,7 @@ def test_a_host_from_setup_to_resume(launch, tmp_path):
     program(tmp_path, "gcsfuse", NOTE + '; touch "$HOME/mounted"')
     program(
         tmp_path,
-        "python3.12",
+        "python3.13",
         f"""
 if [[ "$*" == "-m venv "* ]]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
 elif [[ "$*" == "-m pip "* ]]; then echo "pip $*"
