@@ -22,17 +22,18 @@ from launch.benchmarks.steps import StepProgram
 from launch.benchmarks.timing import Row, in_turn, table
 from launch.benchmarks.torch_comparison import Comparison, torch_step
 from launch.cli import cpu, flags
+from mcss_jax.errors import UserError
 
 
 def main(config: Comparison) -> None:
-    """Compares them. Raises ValueError for settings that cannot be measured, or without PyTorch."""
+    """Compares them. Raises UserError for settings that cannot be measured, or without PyTorch."""
     # Both share one accelerator: JAX would take most of its memory at the start.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     check(config)
     if config.repeats < 1:
-        raise ValueError(f"--repeats={config.repeats}; expected at least 1")
+        raise UserError(f"--repeats={config.repeats}; expected at least 1")
     if config.method != "mcss" or config.data.labelled == "none" or not config.batch.labelled_batch:
-        raise ValueError(
+        raise UserError(
             "the comparison is of the joint step: use --method=mcss with --labelled and --labelled_batch"
         )
     module = torch_step()
@@ -41,7 +42,7 @@ def main(config: Comparison) -> None:
     platform = jax.devices()[0].platform
     ours = StepProgram(config, batch)
     if platform != "cpu" and len(ours.devices) > 1:
-        raise ValueError(
+        raise UserError(
             f"PyTorch's step is for one device, and there are {len(ours.devices)}; set --devices=1"
         )
     eager = module.program(config, batch, statistics(), platform)

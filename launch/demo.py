@@ -37,7 +37,7 @@ def _seconds_before(output: Path) -> float:
     """What an interrupted call had used already."""
     try:
         return float(json.loads((output / "seconds.json").read_text())["seconds"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         return 0.0
 
 

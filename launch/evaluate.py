@@ -22,14 +22,15 @@ from launch.evaluation.evaluate import (
     table,
 )
 from launch.runs import run_folder
+from mcss_jax.errors import UserError
 
 
 def main(config: Evaluate) -> None:
     """Prints the tables and the card, and writes all of it beside the run."""
     if not config.workdir:
-        raise ValueError("--workdir is missing; name the folder of a run")
+        raise UserError("--workdir is missing; name the folder of a run")
     if config.batch < 1:
-        raise ValueError(f"--batch={config.batch}; expected at least 1")
+        raise UserError(f"--batch={config.batch}; expected at least 1")
     run = run_folder.open_run(config.workdir, config.step or None)
     split = open_data(run, config.dataset, config.data_dir, config.split)
     choice = protocols.choose(

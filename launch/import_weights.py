@@ -17,13 +17,14 @@ import sys
 from launch.cli import flags, progress
 from launch.interchange.import_weights import ImportWeights, import_weights
 from launch.runs import run_folder
+from mcss_jax.errors import UserError
 
 
 def main(config: ImportWeights) -> None:
     """Imports and says how to go on."""
     try:
         folder = import_weights(config)
-    except ValueError as error:
+    except UserError as error:
         for listing in getattr(error, "__notes__", ()):
             progress.say(listing, sys.stderr)
         raise

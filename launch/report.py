@@ -16,13 +16,14 @@ from launch.reports import study_sections
 from launch.reports.comparison import compare
 from launch.reports.report import Report, write
 from launch.retrieval import retrieve
+from mcss_jax.errors import UserError
 
 
 def main(config: Report) -> None:
     """Compares the runs, reads the study, and names the page."""
     folders = [folder for folder in config.runs.split(",") if folder]
     if not folders and not config.study:
-        raise ValueError(
+        raise UserError(
             "--runs is missing; name the folders of the runs to compare, separated by commas, or a study with --study"
         )
     study = study_sections.read(config.study) if config.study else []

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from mcss_jax.errors import UserError
+
 # Far larger squares are first averaged down to three times the crop: a third of the time, at most two grey levels off.
 REDUCING_GAP = 3.0
 LARGEST_SIDE = 8192  # pixels of a square, where the picture itself is no larger
@@ -28,11 +30,11 @@ def crop_resize(
     """Cut `box` (x0, y0, x1, y1; pixels) out and resize it to `size` x `size`, antialiased; black beyond the picture.
 
     Raises:
-        ValueError: the box has no area, is not finite, or is far larger than the picture.
+        UserError: the box has no area, is not finite, or is far larger than the picture.
     """
     x0, y0, x1, y1 = (float(side) for side in box)
     if not (math.isfinite(x0 + y0 + x1 + y1) and x1 > x0 and y1 > y0):
-        raise ValueError(
+        raise UserError(
             f"box ({x0}, {y0}, {x1}, {y1}) has no area; x0 < x1 and y0 < y1, in pixels, were expected."
         )
     left, top, right, bottom = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
@@ -41,7 +43,7 @@ def crop_resize(
     if (
         max(height, width) > largest_side(image.shape[1], image.shape[0]) + 1
     ):  # its edges may lie between pixels
-        raise ValueError(
+        raise UserError(
             f"box ({x0}, {y0}, {x1}, {y1}) is far larger than the picture; pixels of the picture were expected."
         )
     if part.shape[:2] != (height, width):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import compilation_cache
+from mcss_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mcss_jax", "datasets", "launch")
@@ -40,7 +41,7 @@ BANNED = (
 # What the packages of the house may import of each other.
 ALLOWED = {
     "mcss_jax": ("mcss_jax",),
-    "datasets": ("datasets", "mcss_jax.crop", "mcss_jax.skeleton", "mcss_jax.geometry"),
+    "datasets": ("datasets", "mcss_jax.crop", "mcss_jax.errors", "mcss_jax.skeleton", "mcss_jax.geometry"),
     "launch": ("launch", "datasets", "mcss_jax"),
 }
 
@@ -165,7 +166,7 @@ def test_the_cache_is_private(tmp_path, monkeypatch):
     folder = compilation_cache.private_folder("xla-tests")
     assert folder.is_relative_to(tmp_path) and folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o770)
-    with pytest.raises(PermissionError, match="is open to other users; expected mode 0700"):
+    with pytest.raises(UserError, match="is open to other users; expected mode 0700"):
         compilation_cache.private_folder("xla-tests")
 
 

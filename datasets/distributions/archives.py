@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, cast
 
 from datasets.distributions.tar_stream import CHUNK, TarStream
+from mcss_jax.errors import UserError
 
 SUFFIXES = (".tgz", ".tar.gz", ".tar", ".zip")
 RATIO_FROM = 1 << 30  # small archives may be as compressible as they like
@@ -97,7 +98,7 @@ def walk(
       name: what errors call it; by default its path.
 
     Raises:
-      ValueError: it is empty, not an archive, truncated or damaged; it holds a link, a device, an encrypted
+      UserError: it is empty, not an archive, truncated or damaged; it holds a link, a device, an encrypted
         member, one name twice, a name that points out of the folder it is unpacked to, or more than `limits`.
     """
     name = name or str(path)
@@ -112,7 +113,7 @@ def walk(
     for raw, length, is_folder, chunks in members:
         count, total = count + 1, total + length
         if count > limits.members:
-            raise ValueError(f"{name}: holds more than {limits.members:,} members, the most that is allowed")
+            raise UserError(f"{name}: holds more than {limits.members:,} members, the most that is allowed")
         if is_folder:
             continue
         member = _clean(raw, name)
@@ -121,7 +122,7 @@ def walk(
         if _is_dropping(member):
             continue
         if member in seen:
-            raise ValueError(f"{name}: holds {member!r} twice; which of the two is meant cannot be known")
+            raise UserError(f"{name}: holds {member!r} twice; which of the two is meant cannot be known")
         seen.add(member)
         yield Member(member, length), chunks
 
@@ -138,7 +139,7 @@ def pick(
 ) -> Generator[tuple[Member, Chunks], None, None]:
     """The members called `names`, in the archive's order; the pass ends with the last of them.
 
-    Raises ValueError when one is not there, and as `walk`.
+    Raises UserError when one is not there, and as `walk`.
     """
     missing = set(names)
     if not missing:
@@ -149,7 +150,7 @@ def pick(
             yield member, chunks
             if not missing:
                 return
-    raise ValueError(f"{name or path}: holds no {min(missing)!r} ({len(missing)} of {len(names)} not found)")
+    raise UserError(f"{name or path}: holds no {min(missing)!r} ({len(missing)} of {len(names)} not found)")
 
 
 def extract(
@@ -169,7 +170,7 @@ def extract(
       name: what errors call the archive; by default its path.
 
     Raises:
-      ValueError: a member is missing or damaged, or as `walk`.
+      UserError: a member is missing or damaged, or as `walk`.
       OSError: it cannot be written (a full disk).
     """
     for member, chunks in pick(path, wanted, limits, name):
@@ -177,11 +178,11 @@ def extract(
 
 
 def read(path: Path, member: str, limit: int, name: str = "") -> bytes:
-    """The content of one member of at most `limit` bytes. Raises ValueError as `pick`, or when it is longer."""
+    """The content of one member of at most `limit` bytes. Raises UserError as `pick`, or when it is longer."""
     with contextlib.closing(pick(path, [member], name=name)) as picked:
         found, chunks = next(picked)
         if found.size > limit:
-            raise ValueError(
+            raise UserError(
                 f"{name or path}: member {member!r} has {found.size:,} bytes; at most {limit:,} were expected"
             )
         return b"".join(chunks())
@@ -204,34 +205,34 @@ def _kind(path: Path, name: str) -> str:
     with path.open("rb") as file:
         head = file.read(tarfile.BLOCKSIZE)
     if not head:
-        raise ValueError(f"{name}: is empty; an archive was expected: download it again")
+        raise UserError(f"{name}: is empty; an archive was expected: download it again")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
     if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
         return "tar"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise ValueError(
+        raise UserError(
             f"{name}: is a web page, not an archive; sign in where it comes from and download it again"
         )
-    raise ValueError(f"{name}: is not a tar, tgz or zip archive, or its beginning is lost; download it again")
+    raise UserError(f"{name}: is not a tar, tgz or zip archive, or its beginning is lost; download it again")
 
 
 def _clean(raw: str, name: str) -> str:
     """A member's name without empty and `.` parts; a backslash counts as `/`, as it does on Windows."""
     spelt = raw.replace("\\", "/")
     if spelt.startswith("/") or re.match("[A-Za-z]:", spelt) or ".." in spelt.split("/"):
-        raise ValueError(
+        raise UserError(
             f"{name}: member {raw!r} points out of the archive; a relative name without '..' was expected"
         )
     clean = str(PurePosixPath(spelt))
     if clean == ".":
-        raise ValueError(f"{name}: holds a member without a name")
+        raise UserError(f"{name}: holds a member without a name")
     return clean
 
 
 def _check_size(what: str, size: int, most: int) -> None:
     if size > most:
-        raise ValueError(f"{what} would unpack to {size:,} bytes; at most {most:,} are allowed")
+        raise UserError(f"{what} would unpack to {size:,} bytes; at most {most:,} are allowed")
 
 
 def _is_dropping(member: str) -> bool:
@@ -246,7 +247,7 @@ def _told(name: str) -> Iterator[None]:
         yield
     except DAMAGE as error:
         what = str(error) or type(error).__name__
-        raise ValueError(f"{name}: is truncated or damaged ({what}); download it again") from error
+        raise UserError(f"{name}: is truncated or damaged ({what}); download it again") from error
 
 
 def _chunks(name: str, member: str, size: int, start: Callable[[], IO[bytes]]) -> Iterator[bytes]:
@@ -263,7 +264,7 @@ def _chunks(name: str, member: str, size: int, start: Callable[[], IO[bytes]]) -
             left -= len(chunk)
             yield chunk
     if left:
-        raise ValueError(
+        raise UserError(
             f"{name}: is truncated or damaged (member {member!r} has {size - left:,} bytes where {size:,} were "
             "announced); download it again"
         )
@@ -291,17 +292,17 @@ def _check_zip_member(info: zipfile.ZipInfo, kind: int, name: str) -> None:
     if kind not in (0, stat.S_IFREG):
         _refuse(name, info.filename, ZIP_KINDS.get(kind, "no ordinary file"))
     if info.flag_bits & 1:
-        raise ValueError(
+        raise UserError(
             f"{name}: member {info.filename!r} is encrypted; unpack the archive with its password first"
         )
     # The library unpacks these two in bounded steps; bzip2 and LZMA at once, however much comes out.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(
+        raise UserError(
             f"{name}: member {info.filename!r} is compressed by zip method {info.compress_type}, which is not "
             "read here; unpack the archive and name the folder instead"
         )
     if info.header_offset < 0:
-        raise ValueError(
+        raise UserError(
             f"{name}: is truncated or damaged (member {info.filename!r} begins before the archive does); "
             "download it again"
         )
@@ -327,7 +328,7 @@ def _walk_tar(path: Path, name: str, most: int, progress: Progress) -> Iterator[
             yield info.name, 0 if info.isdir() else info.size, info.isdir(), _tar_chunks(archive, info, name)
         # The library takes a header that it cannot read for the end.
         if stream.last != bytes(tarfile.BLOCKSIZE):
-            raise ValueError(
+            raise UserError(
                 f"{name}: is truncated or damaged (a tar's end mark is missing); download it again"
             )
         with _told(name):
@@ -341,4 +342,4 @@ def _tar_chunks(archive: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> C
 
 
 def _refuse(name: str, member: str, kind: str) -> None:
-    raise ValueError(f"{name}: member {member!r} is {kind}; only files and folders are unpacked")
+    raise UserError(f"{name}: member {member!r} is {kind}; only files and folders are unpacked")

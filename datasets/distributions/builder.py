@@ -11,6 +11,7 @@ import numpy as np
 from datasets.distributions import originals, staged
 from datasets.distributions.takes import BoxSource, Inventory, Take, by_archive
 from datasets.tuples.tuple_builder import Instant, Recording, TupleBuilder, view_bytes
+from mcss_jax.errors import UserError
 
 UNPACKED = "unpacked"
 
@@ -51,12 +52,12 @@ class DistributionBuilder(TupleBuilder):
             **kwargs: TFDS's own (`config`, `data_dir`).
 
         Raises:
-            ValueError: a size or margin out of range.
+            UserError: a size or margin out of range.
         """
         if size < 16:
-            raise ValueError(f"size is {size}; crops of at least 16 pixels were expected")
+            raise UserError(f"size is {size}; crops of at least 16 pixels were expected")
         if not 0 <= margin <= 2:
-            raise ValueError(f"margin is {margin}; a share of the box's longer side, 0 to 2, was expected")
+            raise UserError(f"margin is {margin}; a share of the box's longer side, 0 to 2, was expected")
         self._source, self._boxes, self._size, self._margin = source, boxes, size, margin
         self._stage, self._inventory = stage, inventory
         super().__init__(**kwargs)
@@ -66,16 +67,16 @@ class DistributionBuilder(TupleBuilder):
         return {"boxes": self._boxes, "size": self._size, "margin": self._margin}
 
     def take_inventory(self, files: Sequence[originals.File]) -> Inventory:
-        """What `files` hold of this distribution, takes in storing order. Raises ValueError in one sentence."""
+        """What `files` hold of this distribution, takes in storing order. Raises UserError in one sentence."""
         raise NotImplementedError
 
     @functools.cached_property
     def inventory(self) -> Inventory:
-        """What the source holds. Raises FileNotFoundError and ValueError in one sentence."""
+        """What the source holds. Raises UserError in one sentence."""
         if self._inventory is not None:
             return self._inventory
         if not self._source:
-            raise ValueError(
+            raise UserError(
                 f"a source is needed: the folder of the original files. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
         return self.take_inventory(originals.scan(self._source))

@@ -20,6 +20,7 @@ from PIL import Image
 from datasets.distributions.takes import View
 from datasets.footage import boxes, static_camera, video
 from datasets.tuples.records import encode_jpeg
+from mcss_jax.errors import UserError
 
 WAITING_QUALITY = 90
 FILM_RATE = 5.0  # pictures per second that the person is looked for in
@@ -94,8 +95,8 @@ class _Jpeg:
         except ValueError as error:
             raise self._unreadable(error) from error
 
-    def _unreadable(self, error: ValueError) -> ValueError:
-        return ValueError(f"{self.path}: is not a readable JPEG ({error}); it is truncated or damaged")
+    def _unreadable(self, error: ValueError) -> UserError:
+        return UserError(f"{self.path}: is not a readable JPEG ({error}); it is truncated or damaged")
 
     def crop(self, box: static_camera.Box, size: int) -> Picture:
         picture = self._decode(_power_of_two((box[2] - box[0]) / size))
@@ -132,7 +133,7 @@ def cut(
         advance: called with the number of frames that were decoded since the last call.
 
     Raises:
-        ValueError: pictures that cannot be read, or fewer of them than the poses need (both counts), unless
+        UserError: pictures that cannot be read, or fewer of them than the poses need (both counts), unless
             the known defects of the data set say so.
     """
     length, box = np.zeros(len(frame), np.int64), np.full((len(frame), 4), np.nan)
@@ -188,7 +189,7 @@ def cut(
 def _kept(
     view: View, frame: Int[np.ndarray, " n"], frame_rate: float, advance: Advance, notes: list[str]
 ) -> Iterator[tuple[int, _Frame | _Jpeg]]:
-    """`(k, picture)` of every kept frame that there is. Raises ValueError when too many are missing."""
+    """`(k, picture)` of every kept frame that there is. Raises UserError when too many are missing."""
     seen, k, drift, damaged = 0, 0, 0.0, 0
     try:
         for time, is_whole, picture in _pictures(view.pictures):
@@ -203,12 +204,12 @@ def _kept(
             seen += 1
             if seen == view.frames:
                 break
-    except ValueError:
+    except UserError:
         if seen < view.frames - view.short_by:
             raise
     name = view.pictures[0] if _is_video(view.pictures) else view.pictures[0].parent
     if seen < view.frames - view.short_by:
-        raise ValueError(
+        raise UserError(
             f"{name}: holds {seen} frames, but {view.frames} poses belong to it, which is not a known defect of this "
             "data set; download it again"
         )

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from datasets.distributions import archives
 from datasets.distributions.archives import LIMITS, Limits, Progress, unheard
 from datasets.distributions.tar_stream import CHUNK
+from mcss_jax.errors import UserError
 
 DEPTH = 2  # archives in archives
 LISTING_VERSION = 1
@@ -69,30 +70,28 @@ def scan(
     Archives in archives are written to the system's folder for temporary files while they are listed.
 
     Raises:
-      FileNotFoundError: `source`, or what a link in it names, does not exist.
-      ValueError: it holds no file, it is a file but no archive, or as `archives.walk`.
+      UserError: `source`, or what a link in it names, does not exist; it holds no file, it is a file but no archive, or
+        as `archives.walk`.
     """
     source = Path(source).absolute()
     if not source.exists():
-        raise FileNotFoundError(
-            f"{source}: does not exist; the folder of the original downloads was expected"
-        )
+        raise UserError(f"{source}: does not exist; the folder of the original downloads was expected")
     if source.is_dir():
         root, loose = source, walk_folder(source, workdir)
     elif archives.is_archive(source.name):
         root, loose = source.parent, iter([source.name])
     else:
-        raise ValueError(f"{source}: is neither a folder nor a {', '.join(archives.SUFFIXES)} archive")
+        raise UserError(f"{source}: is neither a folder nor a {', '.join(archives.SUFFIXES)} archive")
     files: list[File] = []
     for path in loose:
         try:
             files.extend(_files_at(root, path, workdir, progress))
-        except ValueError as error:
+        except UserError as error:
             if unreadable is None:
                 raise
             unreadable.append((path, str(error)))
     if not files and not unreadable:
-        raise ValueError(f"{source}: holds no file; the original downloads were expected")
+        raise UserError(f"{source}: holds no file; the original downloads were expected")
     return tuple(sorted(files))
 
 
@@ -100,12 +99,12 @@ def read_bytes(file: File, limit: int = 64 << 20) -> bytes:
     """The content of a small file, loose or in archives.
 
     Raises:
-      FileNotFoundError: it is no longer there.
-      ValueError: it has more than `limit` bytes, or as `archives.read`.
+      OSError: it is no longer there.
+      UserError: it has more than `limit` bytes, or as `archives.read`.
     """
     place = Path(file.source) / (file.archive or file.path)
     if file.size > limit:
-        raise ValueError(f"{file.path}: has {file.size:,} bytes; at most {limit:,} were expected")
+        raise UserError(f"{file.path}: has {file.size:,} bytes; at most {limit:,} were expected")
     if not file.archive:
         return place.read_bytes()
     *outer, name = file.members
@@ -142,7 +141,8 @@ def unpack(
       progress: told how many bytes of `files` are there now, those that were there before included.
 
     Raises:
-      ValueError: files of several archives or loose ones; a member is missing or damaged; as `archives.walk`.
+      ValueError: files of several archives or loose ones.
+      UserError: a member is missing or damaged; as `archives.walk`.
       OSError: it cannot be written (a full disk).
     """
     places = {Path(file.source) / file.archive for file in files if file.archive}
@@ -174,13 +174,13 @@ def unpack(
 def locate(file: File, folder: Path) -> Path:
     """The path of a file's content: its own when it is loose, else where `unpack` put it in `folder`.
 
-    Raises FileNotFoundError when it was not unpacked.
+    Raises UserError when it was not unpacked.
     """
     if not file.archive:
         return Path(file.source) / file.path
     place = folder / unpacked_name(file)
     if not _is_there(file, place):
-        raise FileNotFoundError(f"{file.path}: was not unpacked to {folder} ({place.name} is not there)")
+        raise UserError(f"{file.path}: was not unpacked to {folder} ({place.name} is not there)")
     return place
 
 
@@ -247,7 +247,7 @@ def _md5(path: Path, progress: Progress) -> str:
 def walk_folder(folder: Path, leave_out: Path | None = None) -> Iterator[str]:
     """Paths of the files below a folder, relative to it, with `/`; hidden ones are left out, links followed.
 
-    Raises FileNotFoundError at a link to nowhere.
+    Raises UserError at a link to nowhere.
     """
     left_out = leave_out and leave_out.resolve()
 
@@ -262,9 +262,7 @@ def walk_folder(folder: Path, leave_out: Path | None = None) -> Iterator[str]:
                 if real != left_out and real not in around:
                     yield from below(Path(entry), f"{prefix}{entry.name}/", around | {real})
             elif entry.is_symlink() and not os.path.exists(entry):
-                raise FileNotFoundError(
-                    f"{entry.path}: is a link to {os.readlink(entry)}, which does not exist"
-                )
+                raise UserError(f"{entry.path}: is a link to {os.readlink(entry)}, which does not exist")
 
     yield from below(folder, "", frozenset({folder.resolve()}))
 

@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from jaxtyping import Bool
 
 from datasets.distributions import cropping
 from datasets.distributions.takes import Footage, Locate, Take
+from mcss_jax.errors import UserError
 
 UNFINISHED = ".part"
 NUMBERS, TEXTS = "numbers.npz", "texts.json"
@@ -56,7 +59,7 @@ def stage(
 ) -> Path:
     """Reads and cuts a take into `folder_of(...)`, unless it lies there already; that folder.
 
-    Raises ValueError and OSError in one sentence; nothing is left of a take that was not finished.
+    Raises UserError and OSError in one sentence; nothing is left of a take that was not finished.
     """
     target = folder_of(take, cutting, folder)
     if is_finished(target):
@@ -68,8 +71,8 @@ def stage(
         footage = take.read(locate)
         _write(footage, cutting, made, advance, lambda text: in_users_names(text, take, locate))
         made.rename(target)
-    except ValueError as error:
-        raise ValueError(in_users_names(str(error), take, locate)) from error
+    except UserError as error:
+        raise UserError(in_users_names(str(error), take, locate)) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return target
@@ -87,7 +90,7 @@ def is_finished(folder: Path) -> bool:
 def in_users_names(text: str, take: Take, locate: Locate) -> str:
     """What was said of an unpacked file, said of the archive's member that the user knows."""
     for file in take.archived:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(UserError):  # it was not unpacked
             path = locate(file)
             text = text.replace(str(path), file.path).replace(path.name, file.path)
     return text
@@ -163,7 +166,7 @@ class Staged:
             for column in length.T:
                 pictures = [stream.read(count) for stream, count in zip(streams, column, strict=True)]
                 if [len(data) for data in pictures] != list(column):
-                    raise ValueError(f"{self.folder}: is damaged; remove it, and it is made again")
+                    raise UserError(f"{self.folder}: is damaged; remove it, and it is made again")
                 yield pictures
         finally:
             for stream in streams:
@@ -182,7 +185,11 @@ class Staged:
 
 
 def open_staged(folder: Path) -> Staged:
-    """Opens a finished take. Raises FileNotFoundError when there is none."""
-    with (folder / NUMBERS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        numbers = {name: stored[name] for name in stored.files}
-    return Staged(folder=folder, numbers=numbers, **json.loads((folder / TEXTS).read_text(encoding="utf-8")))
+    """Opens a finished take. Raises UserError when it is damaged, OSError when there is none."""
+    try:
+        with (folder / NUMBERS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            numbers = {name: stored[name] for name in stored.files}
+        texts = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
+        return Staged(folder=folder, numbers=numbers, **texts)
+    except (ValueError, EOFError, TypeError, LookupError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{folder}: is damaged ({error}); remove it, and it is made again") from error

@@ -114,7 +114,7 @@ class Take:
     def read(self, locate: Locate) -> Footage:
         """Reads poses, cameras and boxes.
 
-        Raises ValueError in one sentence that names the file, what was found and what was expected.
+        Raises UserError in one sentence that names the file, what was found and what was expected.
         """
         raise NotImplementedError
 

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from datasets.footage.static_camera import Boxes, Found, find_static
 from mcss_jax.crop import crop_resize
+from mcss_jax.errors import UserError
 
 __all__ = ["Found", "Track", "crop_resize", "find_static", "interpolate", "read_csv", "square"]
 
@@ -60,16 +61,15 @@ def read_csv(path: str | Path) -> dict[str, Track]:
     several boxes for one frame, the largest. Rows of zero confidence count as absent.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: another kind of file, unknown or missing columns (what was found, what is accepted), no rows, a
-            value that is not a number or absurd, a frame that is no count, a box without area.
+        UserError: there is no such file; another kind of file, unknown or missing columns (what was found, what is
+            accepted), no rows, a value that is not a number or absurd, a frame that is no count, a box without area.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a CSV file of person boxes was expected.")
+        raise UserError(f"{path}: no such file; a CSV file of person boxes was expected.")
     rows = _rows(path)
     if not rows:
-        raise ValueError(f"{path}: the file is empty; {ACCEPTED}.")
+        raise UserError(f"{path}: the file is empty; {ACCEPTED}.")
     header = tuple(cell.lower() for cell in rows[0])
     if all(_is_number(cell) for cell in rows[0]) and 6 <= len(header) <= len(MOT):
         header, first = MOT[: len(header)], 0
@@ -80,7 +80,7 @@ def read_csv(path: str | Path) -> dict[str, Track]:
     # x, y, z of a MOT file are world coordinates that nobody fills in.
     known = {*CAMERA, *FRAME, *EXTRA, *(layout or ()), *(MOT if layout and CORNERS[layout] == "mot" else ())}
     if layout is None or frame_name is None or not set(header) <= known or len(set(header)) < len(header):
-        raise ValueError(f"{path}: columns {','.join(rows[0])} are not understood; {ACCEPTED}.")
+        raise UserError(f"{path}: columns {','.join(rows[0])} are not understood; {ACCEPTED}.")
     tracks: dict[str, dict[str, dict[int, np.ndarray]]] = {}
     camera_name = next((name for name in CAMERA if name in header), None)
     first_frame = 1 if CORNERS[layout] == "mot" else 0
@@ -88,7 +88,7 @@ def read_csv(path: str | Path) -> dict[str, Track]:
         row = dict(zip(header, cells, strict=False))
         numbers = [row.get(name, "") for name in (frame_name, *layout)]
         if len(cells) != len(header) or not all(_is_number(cell) for cell in numbers):
-            raise ValueError(
+            raise UserError(
                 f"{path}: row {line} reads {','.join(cells)!r}; {len(header)} values were expected, "
                 f"with numbers below {LARGEST:.0f} for {', '.join((frame_name, *layout))}."
             )
@@ -99,14 +99,14 @@ def read_csv(path: str | Path) -> dict[str, Track]:
             continue
         frame, a, b, c, d = (float(cell) for cell in numbers)
         if frame < first_frame or not frame.is_integer():
-            raise ValueError(
+            raise UserError(
                 f"{path}: row {line} reads {','.join(cells)!r}; a whole number from {first_frame} was expected for "
                 f"{frame_name}."
             )
         if CORNERS[layout] != "corners":
             c, d = a + c, b + d
         if not (c > a and d > b):
-            raise ValueError(f"{path}: row {line} reads {','.join(cells)!r}, a box without area.")
+            raise UserError(f"{path}: row {line} reads {','.join(cells)!r}, a box without area.")
         index = int(frame) - first_frame
         person = row.get("id", row.get("track_id", ""))
         track = tracks.setdefault(row.get(camera_name or "", ""), {}).setdefault(person, {})
@@ -114,7 +114,7 @@ def read_csv(path: str | Path) -> dict[str, Track]:
         if index not in track or _area(box) > _area(track[index]):
             track[index] = box
     if not tracks:
-        raise ValueError(f"{path}: holds no box (rows: {len(rows) - first}); at least one was expected.")
+        raise UserError(f"{path}: holds no box (rows: {len(rows) - first}); at least one was expected.")
     return {camera: _largest(path, camera, people) for camera, people in tracks.items()}
 
 
@@ -158,7 +158,7 @@ def _rows(path: Path) -> list[list[str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}; {ACCEPTED}.") from error
+        raise UserError(f"{path} is not a CSV file in UTF-8: {error}; {ACCEPTED}.") from error
     return [row for row in rows if any(row)]
 
 

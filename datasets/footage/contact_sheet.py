@@ -1,5 +1,6 @@
 """Pictures to look at before training: chosen boxes in whole frames, or crops out of a prepared set."""
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from datasets.footage import overlay
 from datasets.tuples import pipeline, tuple_builder
+from mcss_jax.errors import UserError
 
 PAPER, INK, FAINT = (250, 250, 248), (30, 32, 36), (120, 124, 130)
 BOX, SHADE = (255, 176, 32), (20, 22, 26)
@@ -51,7 +53,7 @@ def records_sheet(splits: Sequence[pipeline.Split], rows: int = 12, tile: int = 
         tile: height of a picture, pixels.
 
     Raises:
-        ValueError: a stored picture that cannot be decoded.
+        UserError: a stored picture that cannot be decoded.
     """
     pictures, labels, names, drawn = [], [], [], False
     for split, sequence, index in _spread(splits, rows):
@@ -75,14 +77,17 @@ def save(sheet: Image.Image, path: str | Path) -> Path:
     """Write a sheet as PNG or JPEG, by the ending of its name.
 
     Raises:
-        ValueError: another ending.
+        UserError: another ending.
     """
     path = Path(path)
     kinds = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
     if path.suffix.lower() not in kinds:
-        raise ValueError(f"{path}: a contact sheet is written as {', '.join(kinds)}; found {path.suffix!r}.")
+        raise UserError(f"{path}: a contact sheet is written as {', '.join(kinds)}; found {path.suffix!r}.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, kinds[path.suffix.lower()], quality=90)
+    # Pillow does not say why a file cannot be written.
+    content = io.BytesIO()
+    sheet.save(content, kinds[path.suffix.lower()], quality=90)
+    path.write_bytes(content.getvalue())
     return path
 
 

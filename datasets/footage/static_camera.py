@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
+from mcss_jax.errors import UserError
+
 BACKGROUND_SAMPLES = 101
 CANDIDATES = 4  # regions per picture that the tracker chooses from
 OUTLINE_RATIO = 1.5  # below: the background has the outlines too, so the person is in it
@@ -65,10 +67,10 @@ def find_static(
         Boxes that hold the whole person with little to spare; a second person who stands still is left out.
 
     Raises:
-        ValueError: the film is empty.
+        UserError: the film is empty.
     """
     if len(film) == 0:
-        raise ValueError("the film holds no picture; at least one was expected to find a person in.")
+        raise UserError("the film holds no picture; at least one was expected to find a person in.")
     height, width = film.shape[1:]
     background = _background(film)
     low, high = _thresholds(film, background)

@@ -7,6 +7,7 @@ a player shows.
 
 import dataclasses
 import math
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import simplejpeg
 from jaxtyping import Float, Int, UInt8
 
 from mcss_jax.crop import crop_resize
+from mcss_jax.errors import UserError
 
 EXTENSIONS = (
     ".mp4",
@@ -79,8 +81,7 @@ def probe(path: str | Path) -> VideoInfo:
     """Read the header and the first picture of a video.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is empty, not a video, or its first picture does not decode.
+        UserError: there is no such file; the file is empty, not a video, or its first picture does not decode.
     """
     path = Path(path)
     with _open(path) as container:
@@ -88,11 +89,11 @@ def probe(path: str | Path) -> VideoInfo:
         try:
             first = next(container.decode(stream), None)
         except av.error.FFmpegError as error:
-            raise ValueError(
+            raise UserError(
                 f"{path}: no picture could be decoded ({error.strerror}); the file is damaged."
             ) from error
         if first is None:
-            raise ValueError(f"{path}: no picture could be decoded; the file is truncated or damaged.")
+            raise UserError(f"{path}: no picture could be decoded; the file is truncated or damaged.")
         rate = _frame_rate(stream)
         promised = _promised_seconds(container, stream, rate)
         width, height = first.width, first.height
@@ -127,7 +128,7 @@ def frames(
         grey: yield uint8[h, w] luminance in place of RGB uint8[h, w, 3].
 
     Raises:
-        FileNotFoundError, ValueError: as `probe`; ValueError too when decoding breaks off, or ends clearly
+        UserError: as `probe`, and when decoding breaks off, or ends clearly
             before what the container promises (a truncated copy or an unfinished download).
     """
     for index, time, frame in decoded(path):
@@ -142,7 +143,7 @@ def decoded(path: str | Path, threads: int = 0) -> Iterator[tuple[int, float, av
         threads: that decode; 0 for as many as there are cores.
 
     Raises:
-        FileNotFoundError, ValueError: as `frames`.
+        UserError: as `frames`.
     """
     path = Path(path)
     with _open(path) as container:
@@ -163,14 +164,14 @@ def decoded(path: str | Path, threads: int = 0) -> Iterator[tuple[int, float, av
                 yield index, time, frame
                 index += 1
         except av.error.FFmpegError as error:
-            raise ValueError(
+            raise UserError(
                 f"{path}: decoding failed after {index} frames ({max(time, 0):.2f} s of {promised:.2f} s "
                 "promised): "
                 f"{error.strerror}; the file is truncated or damaged."
             ) from error
         held = time + 1.0 / rate
         if index == 0 or promised - held > max(0.05 * promised, 3.0 / rate):
-            raise ValueError(
+            raise UserError(
                 f"{path}: holds {index} frames ({max(held, 0):.2f} s) where its header promises "
                 f"{promised:.2f} s; "
                 "the file is truncated, copy it again."
@@ -192,7 +193,7 @@ def survey(
         progress: called with 1 after every decoded frame.
 
     Raises:
-        FileNotFoundError, ValueError: as `frames`.
+        UserError: as `frames`.
     """
     info = probe(path)
     width, height = reduced(info.width, info.height)
@@ -244,22 +245,22 @@ def nearest(times: Float[np.ndarray, " f"], ticks: Float[np.ndarray, " t"]) -> I
 
 def _open(path: Path) -> av.container.InputContainer:
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; a video was expected.")
+        raise UserError(f"{path}: no such file; a video was expected.")
     if not path.is_file():
-        raise ValueError(f"{path}: is not a file; a video was expected.")
+        raise UserError(f"{path}: is not a file; a video was expected.")
     if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty (0 bytes); a video was expected.")
+        raise UserError(f"{path}: the file is empty (0 bytes); a video was expected.")
     try:
         container = av.open(str(path))
     except av.error.FFmpegError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: is not a readable video ({error.strerror}); it is another kind of file, truncated or "
             "damaged."
         ) from error
     if not container.streams.video:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
         container.close()
-        raise ValueError(f"{path}: holds no video track (found: {kinds}); a video was expected.")
+        raise UserError(f"{path}: holds no video track (found: {kinds}); a video was expected.")
     return container
 
 
@@ -281,10 +282,10 @@ def _promised_seconds(
     # Not the count of frames: in MP4 it includes those that an edit list (a trim on the phone) leaves out.
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    tag = stream.metadata.get("DURATION", "")  # Matroska, WebM: "00:00:01.666000000"
-    if tag.count(":") == 2:
-        hours, minutes, seconds = tag.split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    # Matroska, WebM: "00:00:01.666000000"
+    tag = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)", stream.metadata.get("DURATION", ""))
+    if tag is not None:
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
     if stream.frames:
         return stream.frames / rate
     if container.duration and len(container.streams) == 1:
@@ -311,7 +312,7 @@ def crop(frame: av.VideoFrame, box: Float[np.ndarray, "4"], size: int) -> Image:
         size: of the crop, pixels.
 
     Raises:
-        ValueError: as `crop_resize`.
+        UserError: as `crop_resize`.
     """
     if frame.format.name not in PLANAR or frame.width % 2 or frame.height % 2 or not np.isfinite(box).all():
         return crop_resize(picture(frame), box, size)

@@ -12,6 +12,7 @@ from datasets.distributions.takes import BoxSource, Inventory, Missing
 from datasets.human36m import metadata as h36m
 from datasets.human36m.files import METADATA, Kind, Place, is_unused, sort
 from datasets.human36m.take import Human36mTake, kept_frames, role
+from mcss_jax.errors import UserError
 
 SPLITS = {"train": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
 COLUMN = {Kind.POSES: "poses", Kind.MONO: "mono poses", Kind.MASKS: "masks"}
@@ -35,12 +36,11 @@ def take_inventory(files: Sequence[File], step: int, boxes: BoxSource) -> Invent
         boxes: where person boxes come from.
 
     Raises:
-        FileNotFoundError: there is no `metadata.xml`.
-        ValueError: `metadata.xml` is malformed; boxes are to come from masks, and some are not there.
+        UserError: there is no `metadata.xml`, or it is malformed; boxes are to come from masks, and some are not there.
     """
     found = sort(files)
     if not found.metadata:
-        raise FileNotFoundError(
+        raise UserError(
             f"there is no {METADATA} in the source: it comes with the owners' code, Release v1.1 or v1.2 "
             "(code-v1.2.zip) on Human3.6M's download site, not with the data; put it, or the archive, into the source"
         )
@@ -171,7 +171,7 @@ def _require_masks(usable: Sequence[_Expected]) -> None:
         if video in expected.there and mask not in expected.there
     ]
     if lacking:
-        raise ValueError(
+        raise UserError(
             f"{len(lacking)} files of person masks are not there (the first is {lacking[0]}), but boxes are to come "
             "from masks; download Segments BBoxes MAT, or take boxes=auto"
         )

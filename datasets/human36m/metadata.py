@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Float
 
+from mcss_jax.errors import UserError
+
 SUBJECTS = tuple(f"S{number}" for number in range(1, 12))
 READ = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 """Who has poses. What the tables say of the others is passed over unread: nothing vouches for it."""
@@ -92,9 +94,9 @@ class Metadata:
     lenses: Float[np.ndarray, "4 9"]
 
     def camera(self, subject: str, name: str) -> Camera:
-        """The camera `name` as it filmed `subject`. Raises ValueError for an unknown one of either."""
+        """The camera `name` as it filmed `subject`. Raises UserError for an unknown one of either."""
         if subject not in SUBJECTS or name not in self.cameras:
-            raise ValueError(
+            raise UserError(
                 f"metadata.xml has no camera {name!r} for subject {subject!r}; it has {', '.join(self.cameras)} "
                 f"for {SUBJECTS[0]} to {SUBJECTS[-1]}"
             )
@@ -106,17 +108,21 @@ def parse(data: bytes, name: str = "metadata.xml") -> Metadata:
     """Reads the content of `metadata.xml`; `name` is what error messages call it.
 
     Raises:
-        ValueError: not XML, a document type (which could make a small file huge), or nodes of another shape.
+        UserError: not XML, a document type (which could make a small file huge), or nodes of another shape.
     """
     builder = _NoDocumentType()
     try:
         root = ElementTree.fromstring(data, ElementTree.XMLParser(target=builder))
-    except ElementTree.ParseError as error:
-        raise ValueError(
+    except (
+        ElementTree.ParseError,
+        ValueError,
+        LookupError,
+    ) as error:  # the latter two: an encoding that is not read
+        raise UserError(
             f"{name} is not readable XML ({error}); unpack it from the code bundle again"
         ) from error
     except _DocumentType as error:
-        raise ValueError(
+        raise UserError(
             f"{name} declares a document type, which Human3.6M's does not; it is refused"
         ) from error
     try:
@@ -134,7 +140,7 @@ def parse(data: bytes, name: str = "metadata.xml") -> Metadata:
             lenses=numbers[split:].reshape(CAMERAS, LENS),
         )
     except _Malformed as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise UserError(f"{name}: {error}") from error
 
 
 class _Malformed(Exception):

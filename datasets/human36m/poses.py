@@ -7,6 +7,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from mcss_jax.errors import UserError
+
 JOINTS = 32
 JOINTS17 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 """Which of the 32 joints are those of `mcss_jax.skeleton` (docs/data_formats.md#human36m-joints)."""
@@ -20,7 +22,7 @@ def read_pose(path: Path, name: str) -> Float[np.ndarray, "f 32 3"]:
         name: what error messages call it.
 
     Raises:
-        ValueError: not a CDF file, no variable `Pose`, another shape than (1, frames, 96), a number that is not
+        UserError: not a CDF file, no variable `Pose`, another shape than (1, frames, 96), a number that is not
             finite.
     """
     try:
@@ -29,20 +31,20 @@ def read_pose(path: Path, name: str) -> Float[np.ndarray, "f 32 3"]:
         held = [*info.rVariables, *info.zVariables]
         pose = np.asarray(file.varget("Pose"), np.float64) if "Pose" in held else None
     except Exception as error:  # cdflib promises no kind of error for a damaged file
-        raise ValueError(
+        raise UserError(
             f"{name} is not a readable CDF file ({error}); it is damaged or of another kind, download it again"
         ) from error
     if pose is None:
-        raise ValueError(
+        raise UserError(
             f"{name} holds no variable Pose (it holds: {', '.join(held) or 'none'}); joints were expected"
         )
     if pose.ndim != 3 or pose.shape[0] != 1 or pose.shape[1] == 0 or pose.shape[2] != JOINTS * 3:
-        raise ValueError(
+        raise UserError(
             f"{name}: Pose has shape {pose.shape}; (1, frames, 96) was expected, 32 joints in three dimensions"
         )
     if not np.isfinite(pose).all():
         frame = int(np.argmin(np.isfinite(pose[0]).all(axis=-1)))
-        raise ValueError(f"{name}: the pose of frame {frame} is not finite; download the file again")
+        raise UserError(f"{name}: the pose of frame {frame} is not finite; download the file again")
     return pose.reshape(-1, JOINTS, 3)
 
 
@@ -55,22 +57,24 @@ def read_mask_boxes(path: Path, frame: Int[np.ndarray, " n"], name: str) -> Floa
         name: what error messages call it.
 
     Raises:
-        ValueError: not a MATLAB 7.3 file, no `Masks`, fewer than the frames need, or a mask that is no picture.
+        UserError: not a MATLAB 7.3 file, no `Masks`, fewer than the frames need, or a mask that is no picture.
     """
     try:
         with h5py.File(path) as file:
             masks = file.get("Masks")
             if not _is_column_of_references(masks):
-                raise ValueError(f"{name} holds no column of references Masks; person masks were expected")
+                raise UserError(f"{name} holds no column of references Masks; person masks were expected")
             if len(frame) and len(masks) <= frame.max():
-                raise ValueError(
+                raise UserError(
                     f"{name} holds {len(masks)} masks; one for frame {frame.max()} was expected too"
                 )
             references = masks[:, 0]
             boxes = [_box(file[references[n]] if references[n] else None, int(n), name) for n in frame]
             return np.array(boxes).reshape(-1, 4)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(
+    except UserError:
+        raise
+    except (OSError, RuntimeError, ValueError, LookupError) as error:
+        raise UserError(
             f"{name} is not a readable MATLAB 7.3 file ({error}); it is damaged or of another kind, download it again"
         ) from error
 
@@ -86,7 +90,7 @@ def _box(mask: h5py.Dataset | h5py.Group | None, frame: int, name: str) -> Float
     if isinstance(mask, h5py.Dataset) and mask.attrs.get("MATLAB_empty"):
         return np.full(4, np.nan)
     if not isinstance(mask, h5py.Dataset) or mask.ndim != 2:
-        raise ValueError(
+        raise UserError(
             f"{name}: the mask of frame {frame} is no picture; one of rows and columns was expected"
         )
     filled = mask[()] != 0

@@ -12,6 +12,7 @@ from datasets.human36m.files import Kind
 from datasets.human36m.metadata import Camera
 from datasets.human36m.poses import JOINTS17, read_mask_boxes, read_pose
 from mcss_jax import geometry
+from mcss_jax.errors import UserError
 
 FRAME_RATE = 50.0
 TEST_STEP = 64
@@ -122,13 +123,13 @@ class Human36mTake(Take):
         for file in self.files.get(role(Kind.MONO, camera.name), ()):
             mono = read_pose(locate(file), file.path)[:, JOINTS17]
             if len(mono) != len(world):
-                raise ValueError(
+                raise UserError(
                     f"{file.path} holds {len(mono)} poses; {len(world)} were expected, as in the world's frame"
                 )
             some = np.unique(np.linspace(0, len(world) - 1, MONO_FRAMES).astype(int))
             apart = float(np.abs(geometry.to_camera(world[some], camera.extrinsics) - mono[some]).max())
             if apart > MONO_TOLERANCE:
-                raise ValueError(
+                raise UserError(
                     f"{self.name}, camera {camera.name}: the poses of {file.path} lie up to {apart:.1f} mm from where "
                     "metadata.xml's camera puts those of the world's frame; metadata.xml does not belong to this data"
                 )

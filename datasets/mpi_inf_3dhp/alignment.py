@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from datasets.mpi_inf_3dhp.calibration import Camera
 from mcss_jax import geometry
+from mcss_jax.errors import UserError
 
 # The annotations reproject within hundredths of a pixel, and all cameras give the same point in the world
 # (docs/data_formats.md#mpi-inf-3dhp-annotations-and-frame-rates).
@@ -26,7 +27,7 @@ def fit_intrinsics(
       name: of the file, for messages.
 
     Raises:
-      ValueError: the points do not determine a camera, are off by more than 2 px in the median, or are mirrored:
+      UserError: the points do not determine a camera, are off by more than 2 px in the median, or are mirrored:
         a focal length comes out negative.
     """
     pixels, points = annot2.reshape(-1, 2), annot3.reshape(-1, 3)
@@ -37,19 +38,19 @@ def fit_intrinsics(
         slopes = np.stack([points[:, axis] / points[:, 2], np.ones(len(points))], -1)
         (focal, centre), _, rank, _ = np.linalg.lstsq(slopes, pixels[:, axis], rcond=None)
         if rank < 2:
-            raise ValueError(
+            raise UserError(
                 f"{name}: the {len(points)} annotated points before the camera do not determine its intrinsics"
             )
         intrinsics[axis, axis], intrinsics[axis, 2] = focal, centre
     error = _pixels_off(points, pixels, intrinsics)
     if error > MOST_FIT_PIXELS:
-        raise ValueError(
+        raise UserError(
             f"{name}: no camera takes `annot3` to `annot2`: the best is off by {error:.1f} px in the median; at "
             f"most {MOST_FIT_PIXELS:g} were expected"
         )
     focal_lengths = intrinsics[0, 0], intrinsics[1, 1]
     if min(focal_lengths) <= 0:
-        raise ValueError(
+        raise UserError(
             f"{name}: `annot2` is a mirror image of `annot3`: the focal lengths that take one to the other are "
             f"{focal_lengths[0]:.0f} and {focal_lengths[1]:.0f} px; positive ones were expected"
         )
@@ -69,7 +70,7 @@ def check_cameras(
       name: of the take, for messages.
 
     Raises:
-      ValueError: a camera is another one than the annotation's: the calibration is of another sequence.
+      UserError: a camera is another one than the annotation's: the calibration is of another sequence.
     """
     some = np.unique(np.linspace(0, annot3.shape[1] - 1, FRAMES_LOOKED_AT).round().astype(int))
     worlds = []
@@ -78,13 +79,13 @@ def check_cameras(
         worlds.append(np.asarray(geometry.from_camera(points, model.extrinsics)))
         off = _pixels_off(points, pixels, model.intrinsics)
         if off > MOST_PIXELS:
-            raise ValueError(
+            raise UserError(
                 f"{name}, camera {camera}: `annot3` projected by camera.calibration is {off:.1f} px from `annot2` "
                 f"in the median; at most {MOST_PIXELS:g} was expected: the two files are not of one sequence"
             )
         apart = _median_distance(worlds[v], worlds[0])
         if apart > MOST_MILLIMETRES:
-            raise ValueError(
+            raise UserError(
                 f"{name}, camera {camera}: `annot3` lies {apart:.0f} mm from where camera "
                 f"{next(iter(cameras))} has it in the world; at most {MOST_MILLIMETRES:g} were expected: "
                 "camera.calibration is not of this sequence"

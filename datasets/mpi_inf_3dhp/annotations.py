@@ -14,6 +14,7 @@ import scipy.io
 from jaxtyping import Bool, Float
 
 from datasets.mpi_inf_3dhp.joints import ANNOTATED, FROM_ANNOTATED, FROM_TEST_SET, TEST_SET
+from mcss_jax.errors import UserError
 
 Annotation = Literal["univ_annot3", "annot3"]
 """Which 3D annotation is taken for the pose: scaled to a common height (the official evaluation's), or as measured."""
@@ -68,22 +69,22 @@ def read_training(path: Path, name: str, cameras: tuple[int, ...], most: int) ->
       most: how many frames the videos have; `frames` may be as long as the arrays.
 
     Raises:
-      ValueError: not a MATLAB v5 file, cut short, without a field, or with a field of another shape.
+      UserError: not a MATLAB v5 file, cut short, without a field, or with a field of another shape.
     """
     if h5py.is_hdf5(path):
-        raise ValueError(
+        raise UserError(
             f"{name}: is a MATLAB v7.3 (HDF5) file; v5, as it is distributed, was expected: download it again"
         )
     entries = int(_v5_field(path, name, "frames").size)
     if not entries:
-        raise ValueError(f"{name}: `frames` is empty; a number for every frame was expected")
+        raise UserError(f"{name}: `frames` is empty; a number for every frame was expected")
     frames = min(entries, most)
     fields = {}
     for field in ("annot2", "annot3", "univ_annot3"):
         # One at a time: each is up to 120 MB, of which half the cameras and joints are wanted.
         cells = _v5_field(path, name, field).ravel()
         if cells.dtype != object or len(cells) != CAMERAS:
-            raise ValueError(
+            raise UserError(
                 f"{name}: `{field}` has {len(cells)} entries of type {cells.dtype}; {CAMERAS} cells were expected"
             )
         size = 2 if field == "annot2" else 3
@@ -97,21 +98,23 @@ def _v5_field(path: Path, name: str, field: str) -> np.ndarray:
     try:
         content = scipy.io.loadmat(path, variable_names=[field])
     except Exception as error:  # a damaged file leads SciPy's reader to nearly any of them
-        raise ValueError(
+        raise UserError(
             f"{name}: is not a readable MATLAB v5 file ({type(error).__name__}: {error}); it is damaged or cut "
             "short, download it again"
         ) from error
     if field not in content:
-        raise ValueError(
+        raise UserError(
             f"{name}: has no field `{field}`; it is cut short, or not the annotation of a sequence"
         )
     return np.asarray(content[field])
 
 
 def _joints(cell: np.ndarray, frames: int, size: int, what: str) -> Float[np.ndarray, "f 17 k"]:
-    columns = len(ANNOTATED) * size
+    columns, cell = len(ANNOTATED) * size, np.asarray(cell)
+    if cell.dtype.kind not in "fiu":
+        raise UserError(f"{what}: holds {cell.dtype}; numbers were expected")
     if cell.ndim != 2 or cell.shape[0] < frames or cell.shape[1] != columns:
-        raise ValueError(f"{what}: has shape {cell.shape}; ({frames} or more, {columns}) was expected")
+        raise UserError(f"{what}: has shape {cell.shape}; ({frames} or more, {columns}) was expected")
     return cell[:frames].reshape(frames, len(ANNOTATED), size)[:, FROM_ANNOTATED].astype(np.float64)
 
 
@@ -122,40 +125,40 @@ def read_test(path: Path, name: str) -> SingleViewAnnotations:
       name: of the file, for messages.
 
     Raises:
-      ValueError: not an HDF5 file, cut short, without a field, a field of another shape (one saved again with
+      UserError: not an HDF5 file, cut short, without a field, a field of another shape (one saved again with
         MATLAB's order of axes, say), a frame that counts but has no known activity.
     """
     if not h5py.is_hdf5(path):
-        raise ValueError(
+        raise UserError(
             f"{name}: is not a MATLAB v7.3 (HDF5) file; it is damaged, or was saved in another version: "
             "download it again"
         )
     wanted = ("annot2", "annot3", "univ_annot3", "valid_frame", "activity_annotation")
     try:
         with h5py.File(path) as file:
-            content = {field: np.asarray(file[field]) for field in wanted if field in file}
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{name}: cannot be read to its end ({error}); download it again") from error
+            content = {field: np.asarray(file[field], np.float64) for field in wanted if field in file}
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise UserError(f"{name}: cannot be read to its end ({error}); download it again") from error
     absent = [field for field in wanted if field not in content]
     if absent:
-        raise ValueError(f"{name}: has no field `{absent[0]}`; it is not the annotation of a test sequence")
+        raise UserError(f"{name}: has no field `{absent[0]}`; it is not the annotation of a test sequence")
     frames = len(content["annot2"])
     arrays = {}
     for field, size in (("annot2", 2), ("annot3", 3), ("univ_annot3", 3)):
         shape = content[field].shape
         if shape != (frames, 1, len(TEST_SET), size):
-            raise ValueError(
+            raise UserError(
                 f"{name}: `{field}` has shape {shape}; (frames, 1, {len(TEST_SET)}, {size}) was expected"
             )
         arrays[field] = content[field].transpose(1, 0, 2, 3)[:, :, FROM_TEST_SET].astype(np.float64)
     for field in ("valid_frame", "activity_annotation"):
         if content[field].size != frames:
-            raise ValueError(f"{name}: `{field}` has {content[field].size} entries; {frames} were expected")
+            raise UserError(f"{name}: `{field}` has {content[field].size} entries; {frames} were expected")
     valid = content["valid_frame"].ravel() == 1
     activity = [_activity(number) for number in content["activity_annotation"].ravel().tolist()]
     nameless = [frame for frame in np.flatnonzero(valid) if not activity[frame]]
     if nameless:
-        raise ValueError(
+        raise UserError(
             f"{name}: frame {nameless[0]} counts but has no activity; a number from 1 to {len(ACTIVITIES)} was "
             "expected in `activity_annotation`"
         )

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from mcss_jax.errors import UserError
+
 HEADER = "Skeletool Camera Calibration File"
 # A rotation printed with seven digits is orthonormal to about 1e-6.
 ORTHONORMAL = 1e-3
@@ -34,20 +36,20 @@ def read_calibration(text: str, name: str) -> dict[int, Camera]:
       name: of the file, for messages.
 
     Raises:
-      ValueError: another first line, a camera without one of its seven lines, values that are missing or no
+      UserError: another first line, a camera without one of its seven lines, values that are missing or no
         numbers, a camera twice, lens distortion or a moving camera (neither occurs in the distribution), a
         rotation that is none.
     """
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines or not " ".join(lines[0]).startswith(HEADER):
         found = " ".join(lines[0])[:60] if lines else "nothing"
-        raise ValueError(f"{name}: begins with {found!r}; {HEADER!r} was expected")
+        raise UserError(f"{name}: begins with {found!r}; {HEADER!r} was expected")
     cameras: dict[int, Camera] = {}
     body = lines[1:]
     for first in range(0, len(body), len(FIELDS)):
         number, camera = _camera(body[first : first + len(FIELDS)], name)
         if number in cameras:
-            raise ValueError(f"{name}: camera {number} is there twice")
+            raise UserError(f"{name}: camera {number} is there twice")
         cameras[number] = camera
     return cameras
 
@@ -55,13 +57,13 @@ def read_calibration(text: str, name: str) -> dict[int, Camera]:
 def _camera(lines: list[list[str]], name: str) -> tuple[int, Camera]:
     keywords = [line[0] for line in lines]
     if keywords != list(FIELDS):
-        raise ValueError(
+        raise UserError(
             f"{name}: a camera's lines begin with {', '.join(keywords)}; {', '.join(FIELDS)} were expected"
         )
     values = {line[0]: _numbers(line, name) for line in lines}
     number = int(values["name"][0])
     if values["animated"].any() or values["radial"].any():
-        raise ValueError(
+        raise UserError(
             f"{name}: camera {number} moves or has lens distortion "
             f"(animated {values['animated'][0]:g}, radial {values['radial'][0]:g}); 0 and 0 were expected"
         )
@@ -69,7 +71,7 @@ def _camera(lines: list[list[str]], name: str) -> tuple[int, Camera]:
     extrinsics = values["extrinsic"].reshape(4, 4)[:3]
     rotation = extrinsics[:, :3]
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > ORTHONORMAL or np.linalg.det(rotation) < 0:
-        raise ValueError(f"{name}: the extrinsic matrix of camera {number} does not begin with a rotation")
+        raise UserError(f"{name}: the extrinsic matrix of camera {number} does not begin with a rotation")
     width, height = values["size"]
     return number, Camera((int(width), int(height)), intrinsics, extrinsics)
 
@@ -81,7 +83,7 @@ def _numbers(line: list[str], name: str) -> Float[np.ndarray, " k"]:
     except ValueError:
         values = np.zeros(0)
     if len(values) != FIELDS[keyword] or not np.isfinite(values).all():
-        raise ValueError(
+        raise UserError(
             f"{name}: the line {' '.join(line)[:80]!r} should hold {FIELDS[keyword]} number(s) after {keyword!r}"
         )
     return values

@@ -32,7 +32,7 @@ def take_inventory(files: Sequence[File], options: Options) -> Inventory:
     """Sorts the files and plans the takes: `train`, then `retrieval`, then `test`.
 
     A sequence without annotation, calibration or any picture is no take; a single missing video leaves its
-    view empty. Raises ValueError for numbered pictures with gaps (`layout.read_layout`).
+    view empty. Raises UserError for numbered pictures with gaps (`layout.read_layout`).
     """
     layout = read_layout(files)
     found: dict[tuple[str, str], tuple[int, int]] = {}

@@ -11,6 +11,7 @@ from PIL import Image
 from datasets.distributions.takes import BoxSource, View
 from datasets.footage import boxes
 from datasets.mpi_inf_3dhp.annotations import Annotation
+from mcss_jax.errors import UserError
 from mcss_jax.skeleton import NUM_JOINTS
 
 
@@ -51,12 +52,12 @@ def joint_boxes(joints: Float[np.ndarray, "n 17 2"], size: tuple[int, int]) -> F
 
 
 def picture_size(path: Path, what: str) -> tuple[int, int]:
-    """Width and height of a JPEG file of `what`. Raises ValueError when it is none."""
+    """Width and height of a JPEG file of `what`. Raises UserError when it is none."""
     try:
         with Image.open(path) as picture:
             return picture.size
-    except OSError as error:
-        raise ValueError(f"{what}: {path} is not a readable JPEG; it is truncated or damaged") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{what}: {path} is not a readable JPEG; it is truncated or damaged") from error
 
 
 def empty_view(frames: int, box_source: Literal["joints", "static"]) -> View:

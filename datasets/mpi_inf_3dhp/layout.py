@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from datasets.distributions.originals import File
+from mcss_jax.errors import UserError
 
 SUBJECTS = tuple(f"S{k}" for k in range(1, 9))
 SEQUENCES = ("Seq1", "Seq2")
@@ -45,7 +46,7 @@ def read_layout(files: Sequence[File]) -> Layout:
     """Sorts `files`. A video is preferred to pictures of its frames, a loose file to one in an archive.
 
     Raises:
-      ValueError: numbered pictures of which some are missing, or that do not count from 1.
+      UserError: numbered pictures of which some are missing, or that do not count from 1.
     """
     single: dict[tuple[str, str], list[File]] = defaultdict(list)
     numbered: dict[tuple[str, int], dict[str, list[tuple[int, File]]]] = defaultdict(
@@ -111,7 +112,7 @@ def _in_order(folder: str, numbered: list[tuple[int, File]]) -> tuple[File, ...]
     numbered = sorted(numbered)
     for expected, (number, _) in enumerate(numbered, 1):
         if number != expected:
-            raise ValueError(
+            raise UserError(
                 f"{folder}: the picture with number {expected} was expected, number {number} was found "
                 f"({numbered[-1][0]} is the last); pictures count from 1 without gaps: extract or copy them again"
             )

@@ -14,6 +14,7 @@ from datasets.mpi_inf_3dhp.annotations import Annotation
 from datasets.mpi_inf_3dhp.catalogue import take_inventory
 from datasets.mpi_inf_3dhp.footage import Options
 from datasets.mpi_inf_3dhp.layout import SUBJECTS
+from mcss_jax.errors import UserError
 
 # Source: docs/data_formats.md#mpi-inf-3dhp-training-files-and-cameras; the default download is `vnect`.
 CAMERA_SETS = {
@@ -84,19 +85,19 @@ class Builder(DistributionBuilder):
             retrieval_subjects: training subjects that make the split `retrieval`; the others make `train`.
 
         Raises:
-            ValueError: an unknown annotation, subject or box source.
+            UserError: an unknown annotation, subject or box source.
         """
         if boxes == "mask":
-            raise ValueError(
+            raise UserError(
                 "boxes is 'mask', but no masks of MPI-INF-3DHP are read; auto, static or joints was expected"
             )
         if annotation not in get_args(Annotation):
-            raise ValueError(
+            raise UserError(
                 f"annotation is {annotation!r}; one of {', '.join(get_args(Annotation))} was expected"
             )
         unknown = sorted(set(retrieval_subjects) - set(SUBJECTS))
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f"retrieval_subjects names {', '.join(unknown)}; training subjects, {SUBJECTS[0]} to {SUBJECTS[-1]}, "
                 "were expected"
             )

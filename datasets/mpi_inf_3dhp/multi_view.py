@@ -12,6 +12,7 @@ from datasets.mpi_inf_3dhp import alignment, defects
 from datasets.mpi_inf_3dhp.annotations import Annotations, read_training
 from datasets.mpi_inf_3dhp.calibration import Camera, read_calibration
 from datasets.mpi_inf_3dhp.footage import Options, joint_boxes, picture_size
+from mcss_jax.errors import UserError
 
 # The videos have 50 frames per second; all others 25: docs/data_formats.md#mpi-inf-3dhp-annotations-and-frame-rates.
 FIFTY = ("S1/Seq2", "S3/Seq1", "S3/Seq2", "S5/Seq1", "S5/Seq2")
@@ -85,11 +86,11 @@ class MultiViewTake(Take):
         )
 
     def _cameras(self, content: bytes, name: str) -> dict[str, Camera]:
-        """The set's cameras, by name. Raises ValueError when one is missing."""
+        """The set's cameras, by name. Raises UserError when one is missing."""
         found = read_calibration(content.decode("utf-8", errors="replace"), name)
         for k in self.options.cameras:
             if k not in found:
-                raise ValueError(
+                raise UserError(
                     f"{name}: holds no camera {k}; it has {', '.join(map(str, sorted(found))) or 'none'}"
                 )
         return {str(k): found[k] for k in self.options.cameras}
@@ -100,7 +101,7 @@ class MultiViewTake(Take):
         for k, path in first.items():
             found = _check_picture(path, cameras[str(k)], f"{self.place}, camera {k}")
             if found is not None and rate and abs(found / rate - 1) > RATE_TOLERANCE:
-                raise ValueError(
+                raise UserError(
                     f"{self.place}: the video of camera {k} has {found:g} frames per second where others have "
                     f"{rate:g}; synchronised ones were expected: {path} was converted, download it again"
                 )
@@ -161,14 +162,14 @@ class MultiViewTake(Take):
 
 
 def _check_picture(path: Path, camera: Camera, what: str) -> float | None:
-    """Frames per second of a video, None of a JPEG file. Raises ValueError for another size than the camera's."""
+    """Frames per second of a video, None of a JPEG file. Raises UserError for another size than the camera's."""
     if path.suffix == ".jpg":
         size, rate = picture_size(path, what), None
     else:
         info = video.probe(path)
         size, rate = (info.width, info.height), info.frame_rate
     if size != camera.size:
-        raise ValueError(
+        raise UserError(
             f"{what}: {path} has {size[0]} x {size[1]} pixels where camera.calibration has "
             f"{camera.size[0]} x {camera.size[1]}: it was resized, and its joints would not fit"
         )

@@ -9,6 +9,7 @@ from datasets.mpi_inf_3dhp import defects
 from datasets.mpi_inf_3dhp.alignment import fit_intrinsics
 from datasets.mpi_inf_3dhp.annotations import read_test
 from datasets.mpi_inf_3dhp.footage import Options, empty_view, joint_boxes, picture_size
+from mcss_jax.errors import UserError
 
 # An assumption: the distribution states none. Only rules about nearness in time depend on it.
 FRAME_RATE = 25.0
@@ -25,7 +26,7 @@ class SingleViewTake(Take):
         annotations = read_test(locate(annotation), annotation.path)
         frames = len(annotations.valid_frame)
         if not annotations.valid_frame.any():
-            raise ValueError(f"{annotation.path}: no frame counts; `valid_frame` is 1 where one does")
+            raise UserError(f"{annotation.path}: no frame counts; `valid_frame` is 1 where one does")
         valid, pictures = annotations.valid_frame, tuple(map(locate, images))
         box = None
         if self.options.box_source == "joints":

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from datasets.footage import boxes, static_camera, sync, video
 from datasets.multiview_video import manifest
+from mcss_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +77,14 @@ def inspect(
         progress: show progress bars.
 
     Raises:
-        FileNotFoundError, ValueError: as `manifest.load`, `video.survey`, `boxes.read_csv`,
+        UserError: as `manifest.load`, `video.survey`, `boxes.read_csv`,
             `manifest.load_labels`; an fps that is neither a positive number nor `native`; cameras that share
             no moment; boxes for unknown cameras.
     """
     if fps != "native" and not (isinstance(fps, (int, float)) and 0 < fps < float("inf")):
-        raise ValueError(
-            f"fps is {fps!r}; a positive number of tuples per second, or 'native', was expected."
-        )
+        raise UserError(f"fps is {fps!r}; a positive number of tuples per second, or 'native', was expected.")
+    if not 0 <= max_offset < float("inf"):
+        raise UserError(f"max_offset is {max_offset}; a number of seconds, 0 or more, was expected.")
     sessions = manifest.load(source)
     # Headers first: a missing or broken file is reported at once, not after an hour of decoding.
     infos = [video.probe(camera.file) for session in sessions for camera in session.cameras]
@@ -124,7 +125,7 @@ def _session(
     begin, end = max(c.times[0] for c in cameras), min(c.times[-1] for c in cameras)
     if end < begin:
         spans = ", ".join(f"{c.camera.name} {c.times[0]:.2f} to {c.times[-1]:.2f} s" for c in cameras)
-        raise ValueError(f"{session.name}: the cameras share no moment ({spans}); check the offsets.")
+        raise UserError(f"{session.name}: the cameras share no moment ({spans}); check the offsets.")
     longest = max(c.times[-1] - c.times[0] for c in cameras)
     if longest - (end - begin) > max(2.0 / slowest.info.frame_rate, 0.1):
         spans = ", ".join(f"{c.camera.name} {c.times[-1] - c.times[0]:.2f} s" for c in cameras)
@@ -154,7 +155,7 @@ def _given_boxes(session: manifest.Session) -> dict[str, boxes.Track]:
     if session.boxes:
         for name, track in boxes.read_csv(session.boxes).items():
             if name not in names:
-                raise ValueError(
+                raise UserError(
                     f"{session.boxes}: has boxes for camera {name!r}; session {session.name} has "
                     f"{', '.join(camera.name for camera in session.cameras)}."
                 )
@@ -164,7 +165,7 @@ def _given_boxes(session: manifest.Session) -> dict[str, boxes.Track]:
             tracks = boxes.read_csv(camera.boxes)
             own = [track for name, track in tracks.items() if name in ("", camera.name, camera.file.name)]
             if len(own) != 1:
-                raise ValueError(
+                raise UserError(
                     f"{camera.boxes}: has boxes for {sorted(tracks)}; those of camera {camera.name} were "
                     "expected."
                 )
@@ -178,7 +179,7 @@ def _camera(
     look = video.survey(camera.file, progress=advance)
     if given is not None:
         if given.frame.min() < 0 or given.frame.max() >= len(look.times):
-            raise ValueError(
+            raise UserError(
                 f"{camera.file}: has frames 0 to {len(look.times) - 1}, but its boxes name frames "
                 f"{given.frame.min()} to {given.frame.max()}."
             )

@@ -10,8 +10,10 @@ In the first two, `boxes.csv` and `labels.npz` beside the videos are used.
 """
 
 import dataclasses
+import re
 import tomllib
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,14 @@ import numpy as np
 from jaxtyping import Float
 
 from datasets.footage import video
+from mcss_jax.errors import UserError
 from mcss_jax.skeleton import NUM_JOINTS
 
 MANIFEST = "manifest.toml"
 SESSION_KEYS = ("name", "subject", "action", "subaction", "group", "split", "boxes", "labels", "camera")
 CAMERA_KEYS = ("name", "file", "offset", "boxes")
+SPLIT = re.compile(r"\w[\w-]{0,59}")  # part of the names of files, and of what TFDS makes splits of
+LARGEST_OFFSET = 1e9  # seconds, some thirty years
 LABEL_KEYS = ("pose", "time", "intrinsics", "extrinsics", "distortion")
 
 
@@ -84,15 +89,13 @@ def load(source: str | Path) -> tuple[Session, ...]:
     """The sessions of a source, in a fixed order; files are checked for existence, not opened.
 
     Raises:
-        FileNotFoundError: the source, or a file that the manifest names, does not exist.
-        ValueError: no videos; a session with one camera; a manifest that is not TOML or has unknown or
-            missing keys; two sessions, or two cameras of one, with the same name.
+        UserError: the source, or a file that the manifest names, does not exist; no videos; a session with one camera;
+            a manifest that is not TOML or has unknown or missing keys; two sessions, or two cameras of one, with the
+            same name.
     """
     source = Path(source)
     if not source.exists():
-        raise FileNotFoundError(
-            f"{source}: no such folder; a folder of recordings or a {MANIFEST} was expected."
-        )
+        raise UserError(f"{source}: no such folder; a folder of recordings or a {MANIFEST} was expected.")
     if source.is_file():
         sessions = _from_manifest(source)
     elif (source / MANIFEST).is_file():
@@ -102,7 +105,7 @@ def load(source: str | Path) -> tuple[Session, ...]:
     for session in sessions:
         if len(session.cameras) < 2:
             files = ", ".join(camera.file.name for camera in session.cameras) or "none"
-            raise ValueError(
+            raise UserError(
                 f"{source}: session {session.name} has {len(session.cameras)} camera ({files}); at least "
                 "two files "
                 "that show the same moments were expected."
@@ -116,23 +119,25 @@ def load_labels(path: Path, views: int) -> Labels:
     """Read the 3D labels of a session from .npz (README.md documents the keys). Nothing is ever unpickled.
 
     Raises:
-        ValueError: not an .npz file, unknown or missing keys, object arrays, wrong shapes, times that do not
+        UserError: not an .npz file, unknown or missing keys, object arrays, wrong shapes, times that do not
             ascend, or world poses without the extrinsics that would bring them into each camera's frame.
     """
     try:
         # Opened here: NumPy leaves a file that it cannot read open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: is not an .npz file of plain numbers ({error}).") from error
+    except (
+        ValueError, OSError, EOFError, TypeError, LookupError, zipfile.BadZipFile, zlib.error
+    ) as error:  # fmt: skip
+        raise UserError(f"{path}: is not an .npz file of plain numbers ({error}).") from error
     if not {"pose", "time"} <= set(found) <= set(LABEL_KEYS):
-        raise ValueError(
+        raise UserError(
             f"{path}: holds {sorted(found)}; pose and time were expected, and at will "
             f"{', '.join(LABEL_KEYS[2:])}."
         )
     for key, array in found.items():
         if not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating):
-            raise ValueError(f"{path}: {key} holds {array.dtype}; numbers were expected.")
+            raise UserError(f"{path}: {key} holds {array.dtype}; numbers were expected.")
     time, pose = found["time"].astype(float), found["pose"].astype(float)
     count = time.size
     shapes: dict[str, list[tuple[int, ...]]] = {
@@ -145,17 +150,17 @@ def load_labels(path: Path, views: int) -> Labels:
     for key, array in found.items():
         if array.shape not in shapes[key] or count == 0:
             wanted = " or ".join(str(shape) for shape in shapes[key])
-            raise ValueError(
+            raise UserError(
                 f"{path}: {key} has the shape {array.shape}; {wanted} was expected, with {views} cameras."
             )
     if not np.all(np.diff(time) > 0) or not np.isfinite(time).all():
-        raise ValueError(
+        raise UserError(
             f"{path}: time does not ascend; seconds on the session's clock were expected, one per pose."
         )
     extrinsics = found.get("extrinsics", np.full((views, 3, 4), np.nan)).astype(float)
     if pose.ndim == 3:
         if "extrinsics" not in found:
-            raise ValueError(
+            raise UserError(
                 f"{path}: pose is in world coordinates {pose.shape} but there are no extrinsics; add "
                 "extrinsics "
                 f"({views}, 3, 4), or give poses per camera ({views}, {count}, {NUM_JOINTS}, 3)."
@@ -174,14 +179,14 @@ def _from_folders(source: Path) -> tuple[Session, ...]:
     own = _videos(source)
     inner = [folder for folder in sorted(source.iterdir()) if folder.is_dir() and _videos(folder)]
     if own and inner:
-        raise ValueError(
+        raise UserError(
             f"{source}: holds videos ({own[0].name}, ...) and folders of videos ({inner[0].name}, ...); "
             "either one "
             f"session's files or one folder per session was expected (or a {MANIFEST})."
         )
     if not own and not inner:
         kinds = ", ".join(video.EXTENSIONS)
-        raise ValueError(f"{source}: holds no videos ({kinds}), no folders of videos and no {MANIFEST}.")
+        raise UserError(f"{source}: holds no videos ({kinds}), no folders of videos and no {MANIFEST}.")
     return tuple(_from_folder(folder) for folder in ([source] if own else inner))
 
 
@@ -212,32 +217,39 @@ def _from_folder(folder: Path) -> Session:
 def _from_manifest(path: Path) -> tuple[Session, ...]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is not a TOML file ({error}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: is not a TOML file ({error}).") from error
     entries = content.get("session")
     if set(content) != {"session"} or not isinstance(entries, list) or not entries:
-        raise ValueError(
-            f"{path}: holds {sorted(content)}; one [[session]] table per recording was expected."
-        )
+        raise UserError(f"{path}: holds {sorted(content)}; one [[session]] table per recording was expected.")
     return tuple(_session(path, entry) for entry in entries)
 
 
-def _session(path: Path, entry: dict[str, Any]) -> Session:
+def _session(path: Path, entry: Any) -> Session:
     _keys(path, "[[session]]", entry, SESSION_KEYS, ("name", "camera"))
     name = entry["name"]
     if not isinstance(entry["camera"], list):
-        raise ValueError(f"{path}: session {name} must list its files as [[session.camera]] tables.")
+        raise UserError(f"{path}: session {name} must list its files as [[session.camera]] tables.")
     cameras = []
     for camera in entry["camera"]:
         _keys(path, f"[[session.camera]] of {name}", camera, CAMERA_KEYS, ("file",))
         offset = camera.get("offset", 0.0)
-        if not isinstance(offset, (int, float)) or isinstance(offset, bool) or not np.isfinite(offset):
-            raise ValueError(
+        if (
+            not isinstance(offset, (int, float))
+            or isinstance(offset, bool)
+            or not abs(offset) < LARGEST_OFFSET
+        ):
+            raise UserError(
                 f"{path}: offset = {offset!r} of {camera['file']}; a number of seconds was expected."
             )
         file = _file(path, camera["file"])
         cameras.append(
             Camera(str(camera.get("name", file.stem)), file, float(offset), _optional(path, camera, "boxes"))
+        )
+    split = str(entry.get("split", "train"))
+    if not SPLIT.fullmatch(split) or split == "all":
+        raise UserError(
+            f"{path}: split = {split!r} of {name}; a word of letters, digits, '_' and '-' was expected, other than all."
         )
     subject = str(entry.get("subject", name))
     return Session(
@@ -247,26 +259,28 @@ def _session(path: Path, entry: dict[str, Any]) -> Session:
         action=str(entry.get("action", "unknown")),
         subaction=str(entry.get("subaction", "")),
         group=str(entry.get("group", name)),
-        split=str(entry.get("split", "train")),
+        split=split,
         boxes=_optional(path, entry, "boxes"),
         labels=_optional(path, entry, "labels"),
     )
 
 
-def _keys(
-    path: Path, where: str, entry: dict[str, Any], known: tuple[str, ...], needed: tuple[str, ...]
-) -> None:
+def _keys(path: Path, where: str, entry: Any, known: tuple[str, ...], needed: tuple[str, ...]) -> None:
+    if not isinstance(entry, dict):
+        raise UserError(f"{path}: {where} is {entry!r}; a table was expected.")
     if not set(needed) <= set(entry) <= set(known):
-        raise ValueError(
+        raise UserError(
             f"{path}: {where} has the keys {', '.join(entry)}; {', '.join(needed)} must be there, "
             f"and known are {', '.join(known)}."
         )
 
 
-def _file(manifest: Path, name: str) -> Path:
+def _file(manifest: Path, name: Any) -> Path:
+    if not isinstance(name, str):
+        raise UserError(f"{manifest}: names a file {name!r}; text was expected.")
     path = manifest.parent / name
     if not path.is_file():
-        raise FileNotFoundError(f"{manifest}: names {name}, but there is no file {path}.")
+        raise UserError(f"{manifest}: names {name}, but there is no file {path}.")
     return path
 
 
@@ -277,4 +291,4 @@ def _optional(manifest: Path, entry: dict[str, Any], key: str) -> Path | None:
 def _unique(source: Path, what: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{source}: the {what} must have different names; {', '.join(twice)} occurs twice.")
+        raise UserError(f"{source}: the {what} must have different names; {', '.join(twice)} occurs twice.")

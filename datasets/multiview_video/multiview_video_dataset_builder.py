@@ -25,6 +25,7 @@ from datasets.tuples.tuple_builder import (
     unknown_pose,
     view_bytes,
 )
+from mcss_jax.errors import UserError
 
 SHEET_INSTANTS, SHEET_HEIGHT = 7, 320
 
@@ -67,12 +68,12 @@ class Builder(TupleBuilder):
             **kwargs: TFDS's own (`data_dir`).
 
         Raises:
-            FileNotFoundError, ValueError: as `inspect`; a size or margin out of range.
+            UserError: as `inspect`; a size or margin out of range.
         """
         if size < 16:
-            raise ValueError(f"size is {size}; crops of at least 16 pixels were expected.")
+            raise UserError(f"size is {size}; crops of at least 16 pixels were expected.")
         if not 0 <= margin <= 2:
-            raise ValueError(f"margin is {margin}; a share of the box's longer side, 0 to 2, was expected.")
+            raise UserError(f"margin is {margin}; a share of the box's longer side, 0 to 2, was expected.")
         self._size, self._margin, self._progress, self._fps = size, margin, progress, fps
         self.reports = inspect(source, fps, max_offset, progress) if reports is None else reports
         self._thumbnails: dict[tuple[str, int], dict[int, np.ndarray]] = {}

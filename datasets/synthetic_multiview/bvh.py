@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from mcss_jax.errors import UserError
+
 _AXES = "xyz"
 _CHANNELS = tuple(f"{axis}{kind}" for kind in ("position", "rotation") for axis in _AXES)
 
@@ -47,37 +49,37 @@ class Placed(NamedTuple):
 def parse(data: bytes) -> Clip:
     """Reads a BVH file.
 
-    Raises ValueError, in one sentence without the file's name, for what is no BVH, an unknown channel, a joint without
+    Raises UserError, in one sentence without the file's name, for what is no BVH, an unknown channel, a joint without
     parent, and a table that is empty or not as long as announced.
     """
     text = data.decode("utf-8-sig", errors="replace")
     if text.split(maxsplit=1)[:1] != ["HIERARCHY"]:
-        raise ValueError("is no BVH file: it does not begin with HIERARCHY")
+        raise UserError("is no BVH file: it does not begin with HIERARCHY")
     hierarchy, *motion = re.split(r"^\s*MOTION\s*$", text, maxsplit=1, flags=re.MULTILINE)
     if not motion:
-        raise ValueError("has no frames: the line MOTION is missing")
+        raise UserError("has no frames: the line MOTION is missing")
     joints = _joints(hierarchy)
-    head = re.match(r"\s*Frames:\s*(\d+)\s+Frame Time:\s*(\S+)", motion[0], flags=re.IGNORECASE)
+    head = re.match(r"\s*Frames:\s*(\d{1,18})\s+Frame Time:\s*(\S+)", motion[0], flags=re.IGNORECASE)
     if head is None:
-        raise ValueError("is no BVH file: MOTION is not followed by 'Frames:' and 'Frame Time:'")
+        raise UserError("is no BVH file: MOTION is not followed by 'Frames:' and 'Frame Time:'")
     frames, frame_time = int(head[1]), _number(head[2])
     if not frame_time > 0:
-        raise ValueError(f"has a frame time of {head[2]}; seconds above 0 were expected")
+        raise UserError(f"has a frame time of {head[2]}; seconds above 0 were expected")
     if not frames:
-        raise ValueError("has no frames")
+        raise UserError("has no frames")
     try:
         values = np.array(motion[0][head.end() :].split(), np.float64)
     except ValueError as error:
-        raise ValueError(f"has something else than numbers in its frames ({error})") from None
+        raise UserError(f"has something else than numbers in its frames ({error})") from None
     channels = sum(len(joint.channels) for joint in joints)
     if values.size != frames * channels:
-        raise ValueError(
+        raise UserError(
             f"is truncated or damaged: it announces {frames} frames of {channels} numbers, {frames * channels} in all, "
             f"and holds {values.size}"
         )
     values = values.reshape(frames, channels)
     if not np.isfinite(values).all():
-        raise ValueError(f"has a number that is not finite in frame {np.argmin(np.isfinite(values).all(1))}")
+        raise UserError(f"has a number that is not finite in frame {np.argmin(np.isfinite(values).all(1))}")
     return Clip(joints, values, frame_time)
 
 
@@ -90,9 +92,9 @@ def _joints(hierarchy: str) -> tuple[Joint, ...]:
             name = " ".join(iter(lambda: _next(words), "{"))
             parent = branch[-1] if branch else -1
             if word == "ROOT" and joints:
-                raise ValueError(f"holds a second skeleton, {name!r}; one a file was expected")
+                raise UserError(f"holds a second skeleton, {name!r}; one a file was expected")
             if word != "ROOT" and not branch:
-                raise ValueError(f"has a joint without parent, {name!r}")
+                raise UserError(f"has a joint without parent, {name!r}")
             branch.append(len(joints))
             name = f"{joints[parent].name} end" if word == "End" else name
             joints.append(Joint(name, parent, (0.0, 0.0, 0.0), ()))
@@ -104,7 +106,7 @@ def _joints(hierarchy: str) -> tuple[Joint, ...]:
             channels = tuple(_next(words).lower() for _ in range(int(_number(_next(words)))))
             unknown = [channel for channel in channels if channel not in _CHANNELS]
             if unknown or len(set(channels)) != len(channels):
-                raise ValueError(
+                raise UserError(
                     f"has channels {' '.join(channels)} at {joint.name!r}; some of {' '.join(_CHANNELS)}, each once, "
                     "were expected"
                 )
@@ -112,16 +114,16 @@ def _joints(hierarchy: str) -> tuple[Joint, ...]:
         elif word == "}" and branch:
             branch.pop()
         else:
-            raise ValueError(f"is no BVH file: {word!r} was not expected in its HIERARCHY")
+            raise UserError(f"is no BVH file: {word!r} was not expected in its HIERARCHY")
     if branch or not joints:
-        raise ValueError("is truncated: its HIERARCHY ends before its skeleton does")
+        raise UserError("is truncated: its HIERARCHY ends before its skeleton does")
     return tuple(joints)
 
 
 def _next(words: Iterator[str]) -> str:
     word = next(words, None)
     if word is None:
-        raise ValueError("is truncated: its HIERARCHY ends before its skeleton does")
+        raise UserError("is truncated: its HIERARCHY ends before its skeleton does")
     return word
 
 
@@ -131,7 +133,7 @@ def _number(word: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"has {word!r} where a number was expected")
+        raise UserError(f"has {word!r} where a number was expected")
     return value
 
 

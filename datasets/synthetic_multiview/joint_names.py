@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets.synthetic_multiview.bvh import Joint
+from mcss_jax.errors import UserError
 
 # The first name that fits counts: where there is a LeftArm, LeftShoulder is the collar bone.
 _SIDED = {
@@ -46,18 +47,18 @@ class Roles(NamedTuple):
 def read_map(file: str | Path) -> dict[str, str]:
     """A user's own map: lines `Role = JointName`; `#` begins a comment.
 
-    Raises FileNotFoundError, or ValueError for a line that is none of this.
+    Raises UserError for a file that is not there, and for a line that is none of this.
     """
     if not Path(file).is_file():
-        raise FileNotFoundError(f"there is no joint map {file}")
+        raise UserError(f"there is no joint map {file}")
     found: dict[str, str] = {}
-    for number, line in enumerate(Path(file).read_text().splitlines(), 1):
+    for number, line in enumerate(Path(file).read_bytes().decode(errors="replace").splitlines(), 1):
         line = line.partition("#")[0].strip()
         if not line:
             continue
         role, equals, name = (part.strip() for part in line.partition("="))
         if not (equals and name) or role not in ROLES or role in found:
-            raise ValueError(
+            raise UserError(
                 f"{file}, line {number}: {line!r}; 'Role = JointName' was expected, each role once, the roles being "
                 f"{', '.join(ROLES)}"
             )
@@ -68,7 +69,7 @@ def read_map(file: str | Path) -> dict[str, str]:
 def find(joints: tuple[Joint, ...], own: dict[str, str]) -> Roles:
     """The joints of all roles; `own` is a user's map, by role.
 
-    Raises ValueError, in one sentence without the file's name, for roles that no joint or more than one has, and for
+    Raises UserError, in one sentence without the file's name, for roles that no joint or more than one has, and for
     mapped names that are not there.
     """
     names = [joint.name for joint in joints]
@@ -78,11 +79,11 @@ def find(joints: tuple[Joint, ...], own: dict[str, str]) -> Roles:
         if role in own:
             fitting = [i for i, name in enumerate(names) if name == own[role]]
             if not fitting:
-                raise ValueError(f"has no joint {own[role]!r}, the joint map's {role}; {_list(joints)}")
+                raise UserError(f"has no joint {own[role]!r}, the joint map's {role}; {_list(joints)}")
         else:
             fitting = next((fit for key in _KEYS.get(role, ()) if (fit := _where(keys, key))), [])
         if len(fitting) > 1:
-            raise ValueError(
+            raise UserError(
                 f"has several joints for {role}: {', '.join(names[i] for i in fitting)}; name one in a joint map "
                 "(--joint_map)"
             )
@@ -94,7 +95,7 @@ def find(joints: tuple[Joint, ...], own: dict[str, str]) -> Roles:
         hips = _meeting(joints, found["LHip"], found["RHip"])
         back = (found.pop("Spine"),) if "Spine" in found else _between(joints, hips, found["Thorax"])
     if not back:
-        raise ValueError(
+        raise UserError(
             f"has no joint for {', '.join(missing or ['Spine'])}; {_list(joints)}; name them in a joint map "
             "(--joint_map)"
         )

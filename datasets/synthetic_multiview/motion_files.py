@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from datasets.synthetic_multiview import bvh, joint_names, retarget
+from mcss_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 
@@ -76,15 +77,15 @@ def scan(
 ) -> Archive:
     """Finds and reads every BVH file below `folder`, so that what is wrong with one is said before anything is made.
 
-    `on_file` is called after each. Raises FileNotFoundError when there is none, ValueError for the first that cannot
-    be used.
+    `on_file` is called after each. Raises UserError when there is none, and for the first
+    that cannot be used.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+        raise UserError(f"{folder}: no such folder")
     paths = [path for path in folder.rglob("*") if path.suffix.lower() == ".bvh" and path.name[0] != "."]
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no .bvh file")
+        raise UserError(f"{folder} holds no .bvh file")
     archive = Archive((), seconds_per_record, up_axis, joint_map or {})
     found = []
     for file in _cast(folder, paths):
@@ -98,11 +99,11 @@ def scan(
 def read(archive: Archive, file: MotionFile, heading: float) -> Excerpt:
     """The motion of one file of an archive, turned about the vertical by `heading` degrees.
 
-    Raises ValueError for a file that is not the one that was scanned, OSError for one that cannot be read.
+    Raises UserError for a file that is not the one that was scanned, OSError for one that cannot be read.
     """
     data = file.path.read_bytes()
     if _digest(data) != file.digest:
-        raise ValueError(f"{file.path} was changed after it was first read; prepare the set again")
+        raise UserError(f"{file.path} was changed after it was first read; prepare the set again")
     return _excerpt(archive, file, data, heading)
 
 
@@ -113,13 +114,15 @@ def _digest(data: bytes) -> str:
 def instants(clip: bvh.Clip, seconds_per_record: float) -> Int[np.ndarray, " i"]:
     """The frames nearest to records that are `seconds_per_record` apart.
 
-    Raises ValueError, in one sentence without the file's name, when a clip has too few frames a second.
+    Raises UserError, in one sentence without the file's name, when a clip has too few frames a second.
     """
-    last = (len(clip.values) - 1) * clip.frame_time
+    # Not even to be counted: a damaged file may speak of years a frame.
+    slow = len(clip.values) > 1 and clip.frame_time > 2 * seconds_per_record
+    last = 0.0 if slow else (len(clip.values) - 1) * clip.frame_time
     times = np.arange(int(last / seconds_per_record + 1e-6) + 1) * seconds_per_record
     frames = np.rint(times / clip.frame_time).astype(np.int64)
-    if (np.diff(frames) == 0).any():
-        raise ValueError(
+    if slow or (np.diff(frames) == 0).any():
+        raise UserError(
             f"has a frame every {clip.frame_time:g} s; one every {seconds_per_record:g} s or more often was expected"
         )
     return frames
@@ -133,19 +136,19 @@ def _excerpt(archive: Archive, file: MotionFile, data: bytes, heading: float) ->
         placed = bvh.forward_kinematics(clip.joints, clip.values[frames])
         up = {"y": 1, "z": 2}.get(archive.up_axis) or retarget.up_axis(placed, roles)
         return Excerpt(frames, retarget.moves(retarget.upright(placed, up, heading), roles))
-    except ValueError as error:
-        raise ValueError(f"{file.path} {error}") from error
+    except UserError as error:
+        raise UserError(f"{file.path} {error}") from error
 
 
 def _cast(folder: Path, paths: list[Path]) -> list[MotionFile]:
     """The files in order of split, subject and name, with what their folders say.
 
-    Raises ValueError for folders that say a split of some files only, or two of one subject.
+    Raises UserError for folders that say a split of some files only, or two of one subject.
     """
     names = sorted(path.relative_to(folder) for path in paths)
     given = [len(name.parts) > 1 and name.parts[0] in SPLITS for name in names]
     if any(given) and not all(given):
-        raise ValueError(
+        raise UserError(
             f"{folder} holds {names[given.index(False)]} beside a folder {names[given.index(True)].parts[0]}; files "
             f"either all in {', '.join(SPLITS)}, or none, were expected"
         )
@@ -160,7 +163,7 @@ def _cast(folder: Path, paths: list[Path]) -> list[MotionFile]:
     known: dict[str, str] = {}
     for file in files:
         if known.setdefault(file.subject, file.split) != file.split:
-            raise ValueError(
+            raise UserError(
                 f"{folder} holds subject {file.subject} in {known[file.subject]} and in {file.split}; one split a "
                 "subject was expected"
             )

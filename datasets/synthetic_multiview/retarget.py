@@ -16,6 +16,7 @@ from datasets.synthetic_multiview import anatomy
 from datasets.synthetic_multiview.bvh import Placed
 from datasets.synthetic_multiview.joint_names import Roles
 from mcss_jax import skeleton
+from mcss_jax.errors import UserError
 
 REACH_MM = 1500.0
 """How far from the middle of the rig a person goes; further on, they move as on a treadmill."""
@@ -65,7 +66,7 @@ def upright(placed: Placed, up: int, heading: float) -> Placed:
 def moves(placed: Placed, roles: Roles) -> Moves:
     """What the person of a file does; `placed` is upright.
 
-    Raises ValueError, in one sentence without the file's name, where a bone has no direction.
+    Raises UserError, in one sentence without the file's name, where a bone has no direction.
     """
     own = {role: placed.rotation[:, joint] for role, joint in roles.joint.items()}
     joints = _joints(placed, roles)
@@ -103,7 +104,7 @@ def moves(placed: Placed, roles: Roles) -> Moves:
         air=np.maximum(0.0, lowest - np.quantile(lowest, _FLOOR_QUANTILE)) / stature,
     )
     if not all(np.isfinite(field).all() for field in found):
-        raise ValueError(
+        raise UserError(
             "leaves a bone without direction: two of the joints in use coincide, or hips or shoulders lie along the "
             "back; say with --joint_map which joints to use"
         )

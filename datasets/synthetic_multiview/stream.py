@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from datasets.synthetic_multiview import anatomy, motion, scene
 from datasets.synthetic_multiview.render import render
+from mcss_jax.errors import UserError
 
 
 class StreamConfig(NamedTuple):
@@ -156,10 +157,10 @@ def stream(seed: int, config: StreamConfig, first_step: int = 0) -> Iterator[Str
 
 
 def check(config: StreamConfig) -> None:
-    """Raises ValueError when a stream of `config` cannot be made."""
+    """Raises UserError when a stream of `config` cannot be made."""
     if not config.subjects:
-        raise ValueError("StreamConfig.subjects is empty; name at least one subject.")
+        raise UserError("StreamConfig.subjects is empty; name at least one subject.")
     if not 1 <= config.views <= config.cameras:
-        raise ValueError(
+        raise UserError(
             f"StreamConfig.views is {config.views}; expected 1 to {config.cameras} (its cameras)."
         )

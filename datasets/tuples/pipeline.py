@@ -7,6 +7,7 @@ record.
 
 import contextlib
 import dataclasses
+import re
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from datasets.tuples import prepared, sampling
 from datasets.tuples.read_ahead import Waiting as Waiting
 from datasets.tuples.read_ahead import read_ahead as read_ahead
 from datasets.tuples.records import SequenceRow, decode_into, decode_jpeg
+from mcss_jax.errors import UserError
 from mcss_jax.skeleton import NUM_JOINTS
 
 # Encoded pictures kept in memory at most, per split.
@@ -27,7 +29,14 @@ CACHE_BYTES = 2 << 30
 # What the loader reads of a record.
 FOR_TRAINING = ("images", "view_valid", "pose", "intrinsics", "box", "time")
 
+# A version's folder, as TFDS names it.
+VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){2}")
+
 HostBatch = dict[str, dict[str, np.ndarray]]
+
+
+class NotPrepared(UserError):
+    """There is no such data set, for those who go on without it."""
 
 
 @dataclasses.dataclass
@@ -71,7 +80,7 @@ class Split:
         return np.zeros((*shape, self.image_size, self.image_size, 3), np.uint8)
 
     def draw(self, record: dict[str, Any], view: int, out: np.ndarray) -> None:
-        """Decodes one view of a record into `out`, `image_size` pixels wide. Raises ValueError when it is damaged."""
+        """Decodes one view of a record into `out`, `image_size` pixels wide. Raises UserError when it is damaged."""
         data = record["images"][view]
         if self.image_size != self.stored_size:
             out[...] = decode_jpeg(data, self.image_size)
@@ -88,16 +97,16 @@ class Split:
 def prepared_path(data_dir: str | Path, dataset: str) -> Path:
     """Folder of the newest prepared version of `name/config`, or of `name` when one configuration is prepared.
 
-    Raises FileNotFoundError with the command that prepares it.
+    Raises NotPrepared with the command that prepares it.
     """
     folder = Path(data_dir).expanduser() / dataset
-    versions = [p.parent for p in folder.glob("*/dataset_info.json") if p.parent.name[:1].isdigit()]
+    versions = [p.parent for p in folder.glob("*/dataset_info.json") if VERSION.fullmatch(p.parent.name)]
     if not versions:
         configurations = sorted({p.parents[1].name for p in folder.glob("*/*/dataset_info.json")})
         if len(configurations) == 1:
             return prepared_path(data_dir, f"{dataset}/{configurations[0]}")
         there = f"; of it there are {', '.join(configurations)}" if configurations else ""
-        raise FileNotFoundError(
+        raise NotPrepared(
             f"the data set {dataset!r} is not prepared in {Path(data_dir).expanduser()}{there}; prepare it (with "
             f"--source where it is made of files): python -m launch.prepare --dataset={dataset} --data_dir={data_dir}"
         )
@@ -111,27 +120,30 @@ def open_split(
 
     With `names`, records hold these features alone and are read in less time.
 
-    Raises FileNotFoundError when the set is not prepared, ValueError when it has no such split or holds no
-    record, and for an `image_size` beyond the stored one.
+    Raises UserError when the set is not prepared, has no such split or holds no record, and for an `image_size` beyond
+    the stored one.
     """
     # Here, not above: training on a stream goes without TFDS.
     from datasets.tuples import columns, tuple_builder
 
-    builder = prepared.open_builder(prepared_path(data_dir, dataset))
+    path = prepared_path(data_dir, dataset)
+    builder = prepared.open_builder(path)
     table = tuple_builder.sequence_table(builder.info, split)
     if not table:
-        raise ValueError(f"split {split!r} of {builder.info.full_name} holds no record")
-    source = builder.as_data_source(split)
-    first = source[0]
+        raise UserError(f"split {split!r} of {builder.info.full_name} holds no record")
+    with prepared.damage_in_words(path):
+        source = builder.as_data_source(split)
+        first = source[0]
     lengths = [row.length for row in table]
     if sum(lengths) != len(source):
-        raise ValueError(
+        raise UserError(
             f"split {split!r} of {builder.info.full_name} holds {len(source)} records, its sequence table "
             f"{sum(lengths)}; prepare it again"
         )
-    stored = _image_size(source, builder.info.full_name)
+    with prepared.damage_in_words(path):
+        stored = _image_size(source, builder.info.full_name)
     if not 0 <= image_size <= stored:
-        raise ValueError(
+        raise UserError(
             f"--image_size={image_size}; {builder.info.full_name} holds pictures of {stored} px, which can only be "
             "made smaller (0 keeps them)"
         )
@@ -150,7 +162,7 @@ def open_split(
 
 
 def split_names(data_dir: str | Path, dataset: str) -> tuple[str, ...]:
-    """The splits of a prepared set that hold records. Raises FileNotFoundError when it is not prepared."""
+    """The splits of a prepared set that hold records. Raises UserError when it is not prepared."""
     info = prepared.open_builder(prepared_path(data_dir, dataset)).info
     return tuple(name for name, rows in info.metadata["tables"].items() if rows)
 
@@ -166,14 +178,14 @@ def camera_names(split: Split) -> tuple[str, ...]:
 
 
 def _image_size(source: Any, name: str) -> int:
-    """Side of the first picture that can be read. Raises ValueError when there is none."""
+    """Side of the first picture that can be read. Raises UserError when there is none."""
     for index in range(len(source)):
         record = source[index]
         for image, valid in zip(record["images"], record["view_valid"], strict=True):
             if valid:
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(UserError):
                     return decode_jpeg(image).shape[0]
-    raise ValueError(f"{name} holds no picture that can be read")
+    raise UserError(f"{name} holds no picture that can be read")
 
 
 @dataclasses.dataclass
@@ -217,9 +229,9 @@ class Loader:
             record = self.split[index]
             views = sampling.usable(record["view_valid"], order, len(out))
             if views is None:
-                raise ValueError(f"fewer than {len(out)} valid views")
+                raise UserError(f"fewer than {len(out)} valid views")
             if labelled and not np.isfinite(record["pose"][views[0]]).all():
-                raise ValueError("no pose in a labelled view")
+                raise UserError("no pose in a labelled view")
             for at, view in enumerate(views.tolist()):
                 self.split.draw(record, view, out[at, ...])
         except Exception as error:  # whatever a damaged record raises, the batch goes on without it
@@ -332,7 +344,7 @@ def iterate_views(
       records: indices of the wanted records, in the order of the views; all by default.
       done: told of every record that was dealt with, left out or not (progress).
 
-    Raises ValueError at a damaged record: an evaluation that silently left some out would not be comparable.
+    Raises UserError at a damaged record: an evaluation that silently left some out would not be comparable.
     """
     chosen = np.arange(split.records) if records is None else records
     wanted = frozenset(name.encode() for name in cameras)
@@ -352,7 +364,7 @@ def iterate_views(
                 if shown(record, v)
             ]  # fmt: skip
         except Exception as error:
-            raise ValueError(f"record {index} of {split.name} cannot be evaluated: {error}") from error
+            raise UserError(f"record {index} of {split.name} cannot be evaluated: {error}") from error
 
     def stacked(rows: list[tuple[Any, ...]]) -> Views:
         return Views(*(np.stack([np.asarray(x) for x in column]) for column in zip(*rows, strict=True)))

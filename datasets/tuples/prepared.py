@@ -5,10 +5,13 @@ folder `data/` beside the current one makes every file in it importable, so only
 are let through.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mcss_jax.errors import UserError, is_mendable
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -26,31 +29,55 @@ CLASSES = frozenset(
 )
 
 
+@contextlib.contextmanager
+def damage_in_words(path: Path) -> Iterator[None]:
+    """In words what TFDS and ArrayRecord, which promise no kind of error, raise on damaged files of a set at `path`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_mendable(error):  # the operating system's: no damage
+            raise
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"{path} cannot be read as a prepared data set ({said}); it is damaged, prepare it again with --overwrite"
+        ) from error
+
+
 def open_builder(path: Path) -> "tfds.core.DatasetBuilder":
     """The TFDS builder of a prepared set in `path` (`DATA_DIR/NAME/CONFIG/VERSION`).
 
-    Raises ValueError naming the file when it is damaged or names a class that no tuple is made of.
+    Raises UserError when the set is damaged, none of ours, or names a class that no tuple is made of.
     """
     check_classes(path / "features.json")
     # Here, not above: training on a stream goes without TFDS.
     import tensorflow_datasets as tfds
 
-    return tfds.builder_from_directory(str(path))
+    with damage_in_words(path):
+        builder = tfds.builder_from_directory(str(path))
+        metadata = builder.info.metadata
+    if not isinstance(metadata, dict) or not {"tables", "specification"} <= set(metadata):
+        raise UserError(
+            f"{path} holds a data set without sequence tables, which python -m launch.prepare has not made; choose "
+            "another --data_dir, or prepare it again with --overwrite"
+        )
+    return builder
 
 
 def check_classes(file: Path) -> None:
-    """Raises ValueError for a `features.json` that is none, or names a class beside `CLASSES`."""
+    """Raises UserError for a `features.json` that is none, or names a class beside `CLASSES`."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"{file.parent} is no prepared set: it has no {file.name}; prepare it again"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not readable as JSON: {error}; prepare the set again") from error
+        raise UserError(f"{file} is not readable as JSON: {error}; prepare the set again") from error
     foreign = sorted(set(class_names(content)) - CLASSES)
     if foreign:
-        raise ValueError(
+        raise UserError(
             f"{file} names the class {foreign[0]}, which no set prepared by this project has: reading it would run "
             "foreign code; prepare the set again, or get it from somebody you trust"
         )

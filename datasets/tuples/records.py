@@ -11,6 +11,8 @@ import simplejpeg
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from mcss_jax.errors import UserError
+
 JPEG_QUALITY = 90
 
 
@@ -51,10 +53,10 @@ def runs_of(frames: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
 
 
 def frame_numbers(row: SequenceRow) -> Int[np.ndarray, " length"]:
-    """Index in the original video of every record of a sequence. Raises ValueError when it was not kept."""
+    """Index in the original video of every record of a sequence. Raises UserError when it was not kept."""
     frames = [first + step * np.arange(count) for first, step, count in row.runs]
     if sum(map(len, frames)) != row.length:
-        raise ValueError(
+        raise UserError(
             f"the frame numbers of {row.subject} {row.action} {row.subaction} were not kept when the set was "
             "prepared; prepare it again with --overwrite"
         )
@@ -69,30 +71,30 @@ def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int = JPEG_QUALITY) 
 def decode_into(data: bytes, out: UInt8[np.ndarray, "h w 3"]) -> None:
     """Decodes a picture of just that size into `out` (contiguous), without a copy on the way.
 
-    Raises ValueError when it is not a readable JPEG, and what is in `out` is then anything, or is of another size.
+    Raises UserError when it is not a readable JPEG, and what is in `out` is then anything, or is of another size.
     """
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
         if (height, width) == out.shape[:2]:
             simplejpeg.decode_jpeg(data, buffer=out)
     except ValueError as error:
-        raise ValueError(f"a stored picture is not a readable JPEG ({len(data)} bytes): {error}") from error
+        raise UserError(f"a stored picture is not a readable JPEG ({len(data)} bytes): {error}") from error
     if (height, width) != out.shape[:2]:
-        raise ValueError(f"a picture of {(height, width, 3)} where {out.shape} was expected")
+        raise UserError(f"a picture of {(height, width, 3)} where {out.shape} was expected")
 
 
 def decode_jpeg(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """The picture in `data`; with `size`, a square one resized to it (area filter).
 
-    Raises ValueError when it is not a readable JPEG, or not square where a `size` is wanted.
+    Raises UserError when it is not a readable JPEG, or not square where a `size` is wanted.
     """
     try:
         # Scaled decoding halves the picture while it still stays at least as large as wanted: cheaper, and filtered.
         picture = simplejpeg.decode_jpeg(data, min_height=size or 0, min_width=size or 0, min_factor=1)
     except ValueError as error:
-        raise ValueError(f"a stored picture is not a readable JPEG ({len(data)} bytes): {error}") from error
+        raise UserError(f"a stored picture is not a readable JPEG ({len(data)} bytes): {error}") from error
     if size is None or picture.shape == (size, size, 3):
         return picture
     if picture.shape[0] != picture.shape[1]:
-        raise ValueError(f"a picture of {picture.shape} where a square one was expected")
+        raise UserError(f"a picture of {picture.shape} where a square one was expected")
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BOX))

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from datasets.tuples.records import SequenceRow
+from mcss_jax.errors import UserError
 
 # Streams of draws, each with its own generator: changing one part of a batch leaves the other as it was.
 _UNLABELLED, _LABELLED, _UNLABELLED_VIEWS, _LABELLED_VIEWS, _STRETCHES = range(5)
@@ -33,7 +34,7 @@ class Labels:
 def parse_labelled(text: str, table: Sequence[SequenceRow]) -> Labels:
     """`S1`, `S1,S5`, `S1:0.1`, `none` or `all` against the subjects of a table.
 
-    Raises ValueError for an unknown or repeated subject, a subject without poses, and a fraction outside
+    Raises UserError for an unknown or repeated subject, a subject without poses, and a fraction outside
     (0, 1].
     """
     known = {row.subject: False for row in table}
@@ -48,19 +49,17 @@ def parse_labelled(text: str, table: Sequence[SequenceRow]) -> Labels:
     for part in text.split(","):
         subject, colon, share = part.strip().partition(":")
         if subject not in known:
-            raise ValueError(f"--labelled names subject {subject!r}; the training split has {names}")
+            raise UserError(f"--labelled names subject {subject!r}; the training split has {names}")
         if subject in fractions:
-            raise ValueError(f"--labelled names subject {subject!r} twice in {text!r}")
+            raise UserError(f"--labelled names subject {subject!r} twice in {text!r}")
         if not known[subject]:
-            raise ValueError(
-                f"--labelled names subject {subject!r}, but the data set holds no pose of theirs"
-            )
+            raise UserError(f"--labelled names subject {subject!r}, but the data set holds no pose of theirs")
         try:
             fraction = float(share) if colon else 1.0
         except ValueError:
             fraction = float("nan")
         if not 0.0 < fraction <= 1.0:
-            raise ValueError(
+            raise UserError(
                 f"--labelled gives subject {subject!r} the fraction {share!r}; expected a number in (0, 1]"
             )
         fractions[subject] = fraction
@@ -230,11 +229,11 @@ def plan(
 def share(whole: Plan, host: int, hosts: int) -> Plan:
     """One host's rows of a step's plan, an equal stretch of each part: all that this host reads and decodes.
 
-    Raises ValueError when the hosts cannot share a part evenly.
+    Raises UserError when the hosts cannot share a part evenly.
     """
     unlabelled, labelled = len(whole.unlabelled), len(whole.labelled)
     if unlabelled % hosts or labelled % hosts:
-        raise ValueError(
+        raise UserError(
             f"{unlabelled} unlabelled and {labelled} labelled rows of a batch cannot be shared evenly by {hosts} hosts"
         )
     u = slice(host * unlabelled // hosts, (host + 1) * unlabelled // hosts)
@@ -250,20 +249,20 @@ def share(whole: Plan, host: int, hosts: int) -> Plan:
 
 
 def check(table: Sequence[SequenceRow], views: int, blocks: Blocks | None, labelled: int, size: int) -> None:
-    """Raises ValueError when batches of this make-up cannot be had from a table."""
+    """Raises UserError when batches of this make-up cannot be had from a table."""
     records = sum(row.length for row in table)
     if blocks is not None:
         if views < 2 and blocks.positives == "views":
-            raise ValueError(f"multi-view training needs at least 2 cameras; the data set has {views}")
+            raise UserError(f"multi-view training needs at least 2 cameras; the data set has {views}")
         if blocks.size > records:
-            raise ValueError(
+            raise UserError(
                 f"a batch of {blocks.size} unlabelled instants (--blocks x --sequences x --instants) is "
                 f"larger than the training split of {records} instants; lower one of the three"
             )
     if size > 0 and labelled == 0:
-        raise ValueError("a labelled batch was asked for, but --labelled leaves no labelled instant")
+        raise UserError("a labelled batch was asked for, but --labelled leaves no labelled instant")
     if size > labelled * views and size > 0:
-        raise ValueError(
+        raise UserError(
             f"--labelled_batch={size} is larger than the {labelled} labelled instants x {views} views; lower "
             f"it to at most {labelled * views}"
         )

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from tensorflow_datasets.proto import tf_example_pb2
 
 from datasets.tuples.records import SequenceRow, decode_jpeg, encode_jpeg, runs_of
+from mcss_jax.errors import UserError
 from mcss_jax.skeleton import NUM_JOINTS
 
 # A shard's records are in memory while it is written; readers open every shard.
@@ -281,13 +282,19 @@ class TupleBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
 
 
 def sequence_table(info: tfds.core.DatasetInfo, split: str) -> tuple[SequenceRow, ...]:
-    """The sequence table of a prepared split. Raises ValueError when the split does not exist."""
+    """The sequence table of a prepared split. Raises UserError when the split does not exist."""
     tables = info.metadata["tables"]
     if split not in tables:
-        raise ValueError(f"the data set {info.full_name} has no split {split!r}; it has {sorted(tables)}")
-    return tuple(
-        SequenceRow(**{**row, "runs": tuple(map(tuple, row.get("runs", ())))}) for row in tables[split]
-    )
+        raise UserError(f"the data set {info.full_name} has no split {split!r}; it has {sorted(tables)}")
+    try:
+        return tuple(
+            SequenceRow(**{**row, "runs": tuple(map(tuple, row.get("runs", ())))}) for row in tables[split]
+        )
+    except (TypeError, AttributeError) as error:  # a row with other columns
+        raise UserError(
+            f"the sequence tables of {info.full_name} are damaged, or of another version of this program ({error}); "
+            "prepare it again with --overwrite"
+        ) from error
 
 
 def fingerprint(info: tfds.core.DatasetInfo) -> str:

@@ -33,7 +33,7 @@ class Multiplications(NamedTuple):
 
 
 def multiplications(network: Network, size: int) -> Multiplications:
-    """Of a picture of size x size pixels. Raises ValueError for a size that the network does not take."""
+    """Of a picture of size x size pixels. Raises UserError for a size that the network does not take."""
     found: dict[tuple[str, ...], int] = {}
 
     def count(call: Callable[..., Any], arguments: Any, keywords: Any, context: Any) -> Any:

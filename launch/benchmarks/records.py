@@ -8,6 +8,7 @@ from typing import Any
 from launch.benchmarks.timing import Row
 from launch.cli import options
 from launch.runs import provenance
+from mcss_jax.errors import UserError
 
 # Settings that say how figures are kept and shown, not what is measured.
 SHOWN = ("output", "compare", "plot", "profile", "workdir", "data_dir", "suite")
@@ -41,20 +42,22 @@ def append(path: str, found: Iterable[Record]) -> None:
 def read(path: str) -> list[Record]:
     """Records of a file that `append` wrote.
 
-    Raises FileNotFoundError when there is none, ValueError naming the line that is no record.
+    Raises UserError when there is none, naming the line that is no record.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"--compare={path}: there is no such file; give the --output of an earlier run"
-        )
+        raise UserError(f"--compare={path}: there is no such file; give the --output of an earlier run")
     found = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(Path(path).read_bytes().decode(errors="replace").splitlines(), start=1):
         try:
             record = json.loads(line)
-            if not {"suite", "name", "per_second"} <= set(record):
+            if not isinstance(record, dict) or not {"suite", "name", "per_second"} <= set(record):
                 raise ValueError("suite, name or per_second is missing")
-        except (ValueError, TypeError) as error:
-            raise ValueError(
+            if not isinstance(record["per_second"], int | float) or not record["per_second"] > 0:
+                raise ValueError("per_second is no number above 0")
+            if not isinstance(record.get("settings", {}), dict):
+                raise ValueError("settings is no object")
+        except ValueError as error:
+            raise UserError(
                 f"{path}, line {number}, is not a figure of launch.benchmark ({error}); give a file that --output wrote"
             ) from error
         found.append(record)

@@ -5,6 +5,7 @@ import dataclasses
 from launch.cli import options
 from launch.cli.options import option
 from launch.runs import settings
+from mcss_jax.errors import UserError
 from mcss_jax.method import COUNT
 
 MEASURE = "Measurement"
@@ -36,25 +37,25 @@ class Benchmark(settings.Train):
 
 
 def integers(text: str, flag: str) -> tuple[int, ...]:
-    """Numbers separated by commas. Raises ValueError naming the flag for anything but integers above 0."""
+    """Numbers separated by commas. Raises UserError naming the flag for anything but integers above 0."""
     parts = [part.strip() for part in text.split(",")] if text else []
     if not all(part.isdecimal() and int(part) for part in parts):
-        raise ValueError(f"--{flag}={text}; expected integers above 0, separated by commas")
+        raise UserError(f"--{flag}={text}; expected integers above 0, separated by commas")
     return tuple(map(int, parts))
 
 
 def check(config: settings.Train) -> None:
-    """Raises ValueError for settings of a run that no data set could satisfy; it needs no --workdir."""
+    """Raises UserError for settings of a run that no data set could satisfy; it needs no --workdir."""
     settings.check(options.replace(config, workdir=config.run.workdir or "unused"))
 
 
 def check_benchmark(config: Benchmark) -> None:
-    """Raises ValueError for settings that cannot be measured."""
+    """Raises UserError for settings that cannot be measured."""
     check(config)
     for name in ("sweep_batch", "sweep_size", "scaling_devices"):
         integers(getattr(config, name), name)
     if not config.sweep_batch:
-        raise ValueError("--sweep_batch is empty; expected at least one multiple, such as 1")
+        raise UserError("--sweep_batch is empty; expected at least one multiple, such as 1")
 
 
 def enlarged(config: Benchmark, multiple: int) -> Benchmark:

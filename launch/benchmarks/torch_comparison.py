@@ -6,6 +6,7 @@ from typing import Any
 from launch.benchmarks.settings import MEASURE
 from launch.cli.options import option
 from launch.runs import settings
+from mcss_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +21,11 @@ class Comparison(settings.Train):
 
 
 def torch_step() -> Any:
-    """The module with the PyTorch step. Raises ValueError saying how to install PyTorch when it is missing."""
+    """The module with the PyTorch step. Raises UserError saying how to install PyTorch when it is missing."""
     try:
         from launch.benchmarks import torch_step as module
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"this comparison needs PyTorch, which is not among the requirements ({error}); install it with "
             "`.venv/bin/pip install torch`"
         ) from error

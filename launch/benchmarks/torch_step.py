@@ -21,6 +21,7 @@ from launch.benchmarks.timing import in_turn
 from launch.runs import settings
 from mcss_jax import geometry, skeleton
 from mcss_jax.augment import Augmentation
+from mcss_jax.errors import UserError
 from mcss_jax.method import Network, Objective
 from mcss_jax.networks import encoder
 from mcss_jax.training.state import PoseStatistics
@@ -294,12 +295,12 @@ class Step:
 
 
 def choose_device(platform: str) -> str:
-    """PyTorch's name for the device that JAX calls `platform`. Raises ValueError where PyTorch has no such device."""
+    """PyTorch's name for the device that JAX calls `platform`. Raises UserError where PyTorch has no such device."""
     if platform == "cpu":
         return "cpu"
     if platform == "gpu" and torch.cuda.is_available():
         return "cuda"
-    raise ValueError(
+    raise UserError(
         f"JAX runs on {platform}, and this PyTorch has no such device; install one that has, or set JAX_PLATFORMS=cpu"
     )
 

@@ -11,9 +11,19 @@ from pathlib import Path
 
 import jax
 
+from mcss_jax.errors import UserError
+
 MOST_BYTES = 2 << 30
 # Compiling what takes less is about as fast as reading it.
 LEAST_SECONDS = 0.3
+
+
+def cache_home() -> Path:
+    """`$XDG_CACHE_HOME` or `~/.cache`. Raises UserError for a user who has no home folder."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise UserError("there is no home folder to keep files in; set XDG_CACHE_HOME to a folder") from error
 
 
 def private_folder(name: str = "xla") -> Path:
@@ -21,9 +31,9 @@ def private_folder(name: str = "xla") -> Path:
 
     A home folder may be shared with machines that lack this processor's instructions.
 
-    Raises PermissionError when it belongs to, or is open to, other users, OSError when it cannot be made.
+    Raises UserError when it belongs to, or is open to, other users, OSError when it cannot be made.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = cache_home()
     cpu = Path("/proc/cpuinfo")
     features = (
         [line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features"))][:1]
@@ -34,7 +44,7 @@ def private_folder(name: str = "xla") -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.stat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is open to other users; expected mode 0700: chmod it")
+        raise UserError(f"{folder} is open to other users; expected mode 0700: chmod it")
     return folder
 
 
@@ -59,7 +69,7 @@ def trim(folder: Path, most_bytes: int = MOST_BYTES) -> None:
 def enable() -> Path:
     """Makes JAX use the private folder, unless a cache was chosen already (`JAX_COMPILATION_CACHE_DIR`).
 
-    Returns the folder in use. Raises OSError as `private_folder` does.
+    Returns the folder in use. Raises as `private_folder`.
     """
     if chosen := jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         return Path(chosen)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mcss_jax.errors import UserError
 from mcss_jax.setting import Bounds, problem
 
 Config = TypeVar("Config")
@@ -130,11 +131,11 @@ def replace(config: Config, **changed: Any) -> Config:
 
 
 def check_values(config: Any) -> None:
-    """Raises ValueError naming the first setting that has a value which it may not have."""
+    """Raises UserError naming the first setting that has a value which it may not have."""
     for name, one in options(type(config)).items():
         expected = problem(one.of(config), one.hint, one.bounds)
         if expected:
-            raise ValueError(f"--{name}={one.of(config)}; expected {expected}")
+            raise UserError(f"--{name}={one.of(config)}; expected {expected}")
 
 
 def arguments(config: Any) -> list[str]:
@@ -179,19 +180,19 @@ def flattened(config: type, content: Mapping[str, Any]) -> dict[str, Any]:
 def stored(config: type[Config], content: Mapping[str, Any], source: str | Path) -> Config:
     """A configuration as it was stored, nested or flat; settings younger than it have, in effect, their default.
 
-    Raises ValueError naming the setting and `source`, where it was found, for one that is unknown or that no flag
+    Raises UserError naming the setting and `source`, where it was found, for one that is unknown or that no flag
     would have given.
     """
     found, known = flattened(config, content), options(config)
     if not found.keys() <= known.keys():
-        raise ValueError(
+        raise UserError(
             f"{source} is of another version of this program: it has settings {sorted(found.keys() - known.keys())}, "
             "which are unknown here"
         )
     for name, value in found.items():
         expected = problem(value, known[name].hint, known[name].bounds)
         if expected:
-            raise ValueError(f"{source} has {name} {value!r}; expected {expected}")
+            raise UserError(f"{source} has {name} {value!r}; expected {expected}")
     return build(config, **found)
 
 
@@ -212,15 +213,15 @@ def differences(config: Any, content: Mapping[str, Any]) -> list[str]:
 def refuse_differences(config: Any, file: Path) -> None:
     """Compares with the configuration in `file`.
 
-    Raises ValueError with the list of differences, `changeable` settings aside.
+    Raises UserError with the list of differences, `changeable` settings aside.
     """
     try:
         content = dict(json.loads(file.read_text()))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is not readable as a configuration: {error}") from error
+        raise UserError(f"{file} is not readable as a configuration: {error}") from error
     found = differences(config, content)
     if found:
-        raise ValueError(
+        raise UserError(
             f"{file.parent} holds a run with other settings; use the same flags or another --workdir. "
             f"Differences: {'; '.join(found)}"
         )

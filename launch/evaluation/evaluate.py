@@ -10,6 +10,7 @@ from datasets.tuples import pipeline
 from launch.cli.options import option
 from launch.evaluation import inference, protocols
 from launch.runs import run_folder
+from mcss_jax.errors import UserError
 
 NAMES = {
     "mpjpe": "MPJPE, camera frame (mm)",
@@ -83,10 +84,10 @@ class Evaluated:
 def open_data(run: run_folder.Run, dataset: str, data_dir: str, split: str) -> pipeline.Split:
     """The split to judge a run on.
 
-    Pictures are resized to the run's. Raises ValueError when they are smaller, or a streamed run names no data set.
+    Pictures are resized to the run's. Raises UserError when they are smaller, or a streamed run names no data set.
     """
     if run.config.data.stream and not dataset:
-        raise ValueError("the run was trained on a stream; name a prepared data set with --dataset")
+        raise UserError("the run was trained on a stream; name a prepared data set with --dataset")
     return pipeline.open_split(
         data_dir or run.config.data.data_dir,
         dataset or run.config.data.dataset,
@@ -164,11 +165,11 @@ def _figures(
 def evaluate(
     run: run_folder.Run, split: pipeline.Split, choice: protocols.Choice, *, batch: int = 256
 ) -> Evaluated:
-    """Predicts the chosen views of a split and compares with the truth. Raises ValueError when it has no poses."""
+    """Predicts the chosen views of a split and compares with the truth. Raises UserError when it has no poses."""
     rows = [split.table[s] for s in np.unique(split.sequence_of[choice.records])]
     # Frames that are not valid need have no pose, and are not looked at.
     if not all(row.has_pose or "valid_frame" in split[row.first] for row in rows):
-        raise ValueError(
+        raise UserError(
             f"{split.name} has instants without poses; it can be retrieved from, but not evaluated"
         )
     views = inference.predict_split(run.state, split, choice, batch=batch)

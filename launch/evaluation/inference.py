@@ -12,6 +12,7 @@ from datasets.tuples import pipeline
 from launch.cli import progress
 from launch.evaluation import protocols
 from mcss_jax import geometry, metrics, skeleton
+from mcss_jax.errors import UserError
 from mcss_jax.training import parallel
 from mcss_jax.training.state import PoseStatistics, TrainState
 from mcss_jax.training.train_step import Prediction
@@ -64,7 +65,7 @@ def predict(
     name: str = "the data",
     embed: Embed | None = None,
 ) -> Views:
-    """Runs the network over batches of at most `size` views. Raises ValueError when there are none."""
+    """Runs the network over batches of at most `size` views. Raises UserError when there are none."""
     embed = embed or parallel.pmap_embed()
     columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Views)}
     for views in batches:
@@ -95,7 +96,7 @@ def predict(
         for column, values in found.items():
             columns[column].append(values)
     if not columns["record"]:
-        raise ValueError(f"{name} has no valid view among the chosen records and cameras")
+        raise UserError(f"{name} has no valid view among the chosen records and cameras")
     return Views(**{column: np.concatenate(values) for column, values in columns.items()})
 
 
@@ -118,10 +119,10 @@ def pose_errors(views: Views) -> dict[str, Float[np.ndarray, " n"]]:
     `mpjpe` and `n_mpjpe` are in the camera's frame (root-relative), `*_canonical` in the body's; `pa_mpjpe` is the
     same in both, and taken from the body's, where a constant mean pose is at its best. `pck_150mm` and `auc` are
     MPI-INF-3DHP's, in the camera's frame (docs/data_formats.md#pose-metrics).
-    Raises ValueError when the split has no poses.
+    Raises UserError when the split has no poses.
     """
     if not views.has_pose:
-        raise ValueError("the split has no true poses to compare with")
+        raise UserError("the split has no true poses to compare with")
     real, body = (views.in_camera, views.true_in_camera), (views.canonical, views.true_canonical)
     errors = {
         "mpjpe": metrics.mpjpe(*real),

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from datasets.tuples import pipeline
 from datasets.tuples.records import SequenceRow, frame_numbers
 from launch.runs import run_folder
+from mcss_jax.errors import UserError
 
 Damaged = Literal["keep", "drop"]
 
@@ -53,10 +54,10 @@ def choose(
     """The records and cameras that the flags of these names ask for.
 
     `every=0` is the data set's own way: all records, unless they are the union of two samplings, of which the
-    denser one is taken. Raises ValueError when the split does not hold what is asked for, or nothing is left.
+    denser one is taken. Raises UserError when the split does not hold what is asked for, or nothing is left.
     """
     if every < 0 or stride < 1:
-        raise ValueError(f"--every={every} and --stride={stride}; expected at least 0 and at least 1")
+        raise UserError(f"--every={every} and --stride={stride}; expected at least 0 and at least 1")
     excluded = _known_names("--exclude", exclude, list(map(sequence_name, split.table)), split.name)
     rows = [row for row in split.table if row.length and sequence_name(row) not in excluded]
     every = every or _denser_step(rows)
@@ -65,7 +66,7 @@ def choose(
     parts = [_records(row, every, split.name) for row in kept]
     records = np.concatenate(parts)[::stride] if parts else np.zeros(0, np.int64)
     if not len(records):
-        raise ValueError(
+        raise UserError(
             f"--damaged={damaged} and --exclude={exclude} leave nothing of {split.name} to evaluate"
         )
     return Choice(
@@ -108,7 +109,7 @@ def _records(row: SequenceRow, every: int, name: str) -> Int[np.ndarray, " n"]:
     missing = np.setdiff1d(np.arange(0, frames[-1] + 1, every), frames)
     if len(missing):
         held = ", ".join(map(str, frames[:4])) + (f", ..., {frames[-1]}" if len(frames) > 4 else "")
-        raise ValueError(
+        raise UserError(
             f"--every={every} needs frame {missing[0]} of {sequence_name(row)}, which {name} does not hold; "
             f"it holds frames {held}"
         )
@@ -116,11 +117,11 @@ def _records(row: SequenceRow, every: int, name: str) -> Int[np.ndarray, " n"]:
 
 
 def _known_names(flag: str, text: str, known: Sequence[str], where: str) -> tuple[str, ...]:
-    """The names in a list separated by commas. Raises ValueError for one that is not known."""
+    """The names in a list separated by commas. Raises UserError for one that is not known."""
     wanted = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in wanted:
         if name not in known:
-            raise ValueError(f"{flag} names {name!r}; {where} has {', '.join(dict.fromkeys(known))}")
+            raise UserError(f"{flag} names {name!r}; {where} has {', '.join(dict.fromkeys(known))}")
     return wanted
 
 

@@ -7,6 +7,7 @@ from launch.benchmarks.timing import table
 from launch.cli.options import option
 from launch.interchange import export_card, export_check, exported
 from launch.runs import run_folder
+from mcss_jax.errors import UserError
 
 EXPORT, MEASURE = "Export", "Measurement"
 
@@ -27,19 +28,19 @@ class Export:
 
 
 def check(config: Export) -> Path:
-    """The file to write. Raises ValueError for bad settings, FileExistsError when there is an export already."""
+    """The file to write. Raises UserError for bad settings, and when there is an export already."""
     for name, example in (("workdir", "runs/first"), ("output", "exports/first")):
         if not getattr(config, name):
-            raise ValueError(f"--{name} is missing; for example --{name}={example}")
+            raise UserError(f"--{name} is missing; for example --{name}={example}")
     for name, least in (("step", 0), ("repeats", 0), ("speed_batch", 1)):
         if getattr(config, name) < least:
-            raise ValueError(f"--{name}={getattr(config, name)}; expected at least {least}")
+            raise UserError(f"--{name}={getattr(config, name)}; expected at least {least}")
     folder = Path(config.output).expanduser()
     if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"--output={config.output} is a file; expected a folder")
+        raise UserError(f"--output={config.output} is a file; expected a folder")
     file = folder / f"model.{config.format}"
     if file.exists() and not config.overwrite:
-        raise FileExistsError(
+        raise UserError(
             f"{file} is there already; choose another --output, or give --overwrite to replace it"
         )
     return file
@@ -48,7 +49,7 @@ def check(config: Export) -> Path:
 def export(config: Export) -> Path:
     """Exports, checks, measures, and only then gives the file its name; returns it.
 
-    Raises ValueError and OSError with one clear sentence, and leaves no file then.
+    Raises UserError and OSError with one clear sentence, and leaves no file then.
     """
     file = check(config)
     run = run_folder.open_run(config.workdir, config.step or None)

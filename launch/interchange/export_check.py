@@ -57,7 +57,7 @@ def _training_split(config: settings.Train, size: int) -> pipeline.Split | None:
     """None where it is not prepared."""
     try:
         return pipeline.open_split(config.data.data_dir, config.data.dataset, config.data.train_split, size)
-    except FileNotFoundError:
+    except pipeline.NotPrepared:
         return None
 
 
@@ -77,7 +77,7 @@ def compare(
 
 
 def check(run: run_folder.Run, ours: exported.Runner, theirs: exported.Runner) -> list[Check]:
-    """Random and person crops. Raises ValueError when an output differs by more than `TOLERANCES`."""
+    """Random and person crops. Raises ValueError, a defect, when an output differs by more than `TOLERANCES`."""
     count, size = max(BATCHES), run.card["image_size"]
     pictures = {"random": random_crops(count, size)} | dict([person_crops(run, count)])
     found = [compare(ours, theirs, name, images) for name, images in pictures.items()]

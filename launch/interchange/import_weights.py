@@ -15,6 +15,7 @@ from launch.cli.options import option
 from launch.interchange import weights_file, weights_names
 from launch.runs import run_folder, settings
 from mcss_jax import skeleton
+from mcss_jax.errors import UserError
 from mcss_jax.method import Depth
 from mcss_jax.storage import checkpoint
 from mcss_jax.training.state import PoseStatistics, TrainState
@@ -38,23 +39,21 @@ class ImportWeights:
 
 
 def check(config: ImportWeights) -> None:
-    """Raises ValueError for settings that no file could satisfy, FileExistsError for a folder in use."""
+    """Raises UserError for settings that no file could satisfy, and for a folder in use."""
     for name, example in (("source", "resnet18.safetensors"), ("workdir", "runs/imagenet_resnet18")):
         if not getattr(config, name):
-            raise ValueError(f"--{name} is missing; for example --{name}={example}")
+            raise UserError(f"--{name} is missing; for example --{name}={example}")
     if config.width < 1:
-        raise ValueError(f"--width={config.width}; expected at least 1")
+        raise UserError(f"--width={config.width}; expected at least 1")
     folder = Path(config.workdir).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f"--workdir={config.workdir} exists and is not empty; choose another, or remove it"
-        )
+        raise UserError(f"--workdir={config.workdir} exists and is not empty; choose another, or remove it")
 
 
 def read_variables(source: Path, depth: Depth | None, width: int) -> tuple[dict[str, Any], Depth]:
     """The encoder's variables in a file, checked, and its depth.
 
-    Raises FileNotFoundError or ValueError as `weights_file` and `weights_names` do.
+    Raises UserError as `weights_file` and `weights_names` do.
     """
     found = weights_file.shapes(source)
     depth = weights_names.depth_of(found) if depth is None else depth
@@ -76,7 +75,7 @@ def with_encoder(state: TrainState, variables: dict[str, Any]) -> TrainState:
 def import_weights(config: ImportWeights) -> Path:
     """Reads, checks and writes; the folder is there complete or not at all.
 
-    Raises ValueError and OSError with one clear sentence.
+    Raises UserError and OSError with one clear sentence.
     """
     check(config)
     source, folder = Path(config.source).expanduser(), Path(config.workdir).expanduser()

@@ -10,6 +10,8 @@ import ml_dtypes  # noqa: F401  (gives NumPy the bfloat16 that safetensors asks 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from mcss_jax.errors import UserError
+
 Shape = tuple[int, ...]
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -73,18 +75,18 @@ def _advice(file: Path, start: bytes) -> str | None:
 def check_format(file: Path) -> None:
     """Tells by its content, not its name, whether a file is safetensors.
 
-    Raises FileNotFoundError when there is no file, ValueError when it is another format.
+    Raises UserError when there is no file, or it is of another format.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}; expected weights as .safetensors")
+        raise UserError(f"there is no file {file}; expected weights as .safetensors")
     with file.open("rb") as opened:
         start = opened.read(9)
     if _looks_like_safetensors(start, file.stat().st_size):
         return
     advice = _advice(file, start)
     if advice is not None:
-        raise ValueError(f"{file} {advice}")
-    raise ValueError(
+        raise UserError(f"{file} {advice}")
+    raise UserError(
         f"{file} is not a safetensors file (its first bytes are {start.hex(' ') or 'missing'}), or was cut off; "
         "download it again, or give a .safetensors file"
     )
@@ -93,14 +95,14 @@ def check_format(file: Path) -> None:
 def shapes(file: Path) -> dict[str, Shape]:
     """Names and shapes of the file's tensors; no value is read.
 
-    Raises FileNotFoundError or ValueError as `check_format`, and ValueError for a file that is damaged or cut off.
+    Raises UserError as `check_format`, and for a file that is damaged or cut off.
     """
     check_format(file)
     try:
         with safe_open(file, framework="numpy") as opened:
             return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
     except SafetensorError as error:
-        raise ValueError(
+        raise UserError(
             f"{file} is damaged or was cut off: {error}; download it again, its header and its size do not agree"
         ) from error
 
@@ -108,7 +110,7 @@ def shapes(file: Path) -> dict[str, Shape]:
 def read(file: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
     """The wanted tensors as float32; half precisions are widened, which is exact.
 
-    `wanted` are names and shapes that the file has. Raises ValueError for a tensor of another kind of number, and
+    `wanted` are names and shapes that the file has. Raises UserError for a tensor of another kind of number, and
     when values are not finite, naming the tensors.
     """
     found, broken = {}, []
@@ -116,7 +118,7 @@ def read(file: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
         for name in wanted:
             kind = opened.get_slice(name).get_dtype()
             if kind not in FLOATS:
-                raise ValueError(
+                raise UserError(
                     f"{file} has {name} as {kind}; expected {', '.join(FLOATS.values())} (safetensors: "
                     f"{', '.join(FLOATS)})"
                 )
@@ -124,7 +126,7 @@ def read(file: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
             if not np.isfinite(found[name]).all():
                 broken.append(name)
     if broken:
-        raise ValueError(
+        raise UserError(
             f"{file} has values that are not finite in {some(broken)}; such weights are damaged, get them anew"
         )
     return found

@@ -14,6 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 from launch.interchange.weights_file import MOST_IN_A_SENTENCE, Shape, some
+from mcss_jax.errors import UserError
 from mcss_jax.method import Depth
 from mcss_jax.networks.encoder import STAGES
 
@@ -96,7 +97,7 @@ def depth_of(names: Iterable[str]) -> Depth:
 def check(found: Mapping[str, Shape], depth: int, width: int, source: str) -> None:
     """Compares a file's tensors, one by one, with those of a ResNet.
 
-    Raises ValueError listing what is missing and unexpected, or the tensors of another shape: a few in its sentence,
+    Raises UserError listing what is missing and unexpected, or the tensors of another shape: a few in its sentence,
     all of them, one a line, in its note (PEP 678) where they are more.
     """
     wanted = expected(depth, width)
@@ -126,8 +127,8 @@ def check(found: Mapping[str, Shape], depth: int, width: int, source: str) -> No
         )
 
 
-def _listing(sentence: str, lines: list[str]) -> ValueError:
-    error = ValueError(sentence)
+def _listing(sentence: str, lines: list[str]) -> UserError:
+    error = UserError(sentence)
     if len(lines) > MOST_IN_A_SENTENCE:
         error.add_note("\n".join(lines))
     return error
@@ -138,11 +139,11 @@ def to_variables(
 ) -> dict[str, dict[str, Any]]:
     """The encoder's `params` and `batch_stats` without its embedding; kernels [h, w, in, out].
 
-    Raises ValueError for a running variance below zero; `source` is where the tensors were found.
+    Raises UserError for a running variance below zero; `source` is where the tensors were found.
     """
     negative = [n for n, t in tensors.items() if n.endswith("running_var") and (t < 0).any()]
     if negative:
-        raise ValueError(
+        raise UserError(
             f"{source}: the running variance is negative in {some(negative)}; such weights are damaged, get them anew"
         )
     flat: dict[str, dict[tuple[str, ...], np.ndarray]] = {"params": {}, "batch_stats": {}}

@@ -18,6 +18,7 @@ from launch.prediction.instants import Instants
 from launch.prediction.sources import Camera, check_utf8
 from launch.runs import locks, run_folder, staging
 from mcss_jax import skeleton
+from mcss_jax.errors import UserError
 
 PREDICTIONS, TABLE, INSTANTS, PAGE, README = (
     "predictions.npz", "predictions.csv", "instants.csv", "viewer.html", "README.txt",
@@ -58,15 +59,15 @@ instants.csv: the same, one row an instant. Its columns: time_s, views (how many
 
 
 def check_place(output: Path, source: Path, cameras: Sequence[Camera], has_films: bool) -> None:
-    """Raises ValueError for an output among what is predicted: results could take the place of recordings."""
+    """Raises UserError for an output among what is predicted: results could take the place of recordings."""
     place, given = output.resolve(), [file for camera in cameras for file in camera.files]
     # A link lies in one folder, and what it names in another.
     folders = {folder for file in given for folder in (file.parent.resolve(), file.resolve().parent)}
     folders.add(source.resolve() if source.is_dir() else source.resolve().parent)
     if any(folder.is_relative_to(place) for folder in folders):
-        raise ValueError(f"--output={output} holds what is predicted; name a folder of its own")
+        raise UserError(f"--output={output} holds what is predicted; name a folder of its own")
     if has_films and source.is_dir() and place.is_relative_to(source.resolve()):
-        raise ValueError(
+        raise UserError(
             f"--output={output} lies in {source}, where its videos would be taken for recordings the next time; name "
             "a folder elsewhere"
         )
@@ -76,24 +77,22 @@ def check_place(output: Path, source: Path, cameras: Sequence[Camera], has_films
 def staged(output: Path, overwrite: bool) -> Iterator[Path]:
     """A folder inside `output` to write to; at the end its files take their places, and earlier results go.
 
-    What a process that was killed left there is removed. Raises FileExistsError when `output` holds anything and is not
-    to be overwritten, OSError when it cannot be written or another process writes there, ValueError for its name.
+    What a process that was killed left there is removed. Raises UserError when `output` holds anything and is not
+    to be overwritten, when another process writes there, and for its name; OSError when it cannot be written.
     """
     check_utf8("--output", [str(output)])
     if output.exists() and not output.is_dir():
-        raise FileExistsError(f"--output={output} is a file; name a folder")
+        raise UserError(f"--output={output} is a file; name a folder")
     made = [path for path in (output, *output.parents) if not path.exists()]
     try:
         with locks.held(output / STAGING, needed=False) as mine:
             if not mine:
-                raise OSError(
+                raise UserError(
                     f"another process writes to --output={output}; wait for it, or name another folder"
                 )
             try:
                 if not overwrite and {path.name for path in output.iterdir()} != {STAGING}:
-                    raise FileExistsError(
-                        f"--output={output} is not empty; give --overwrite, or another folder"
-                    )
+                    raise UserError(f"--output={output} is not empty; give --overwrite, or another folder")
                 fresh = output / STAGING / "results"
                 shutil.rmtree(fresh, ignore_errors=True)
                 fresh.mkdir()

@@ -26,6 +26,7 @@ from launch.prediction.notes import counted, spans
 from launch.prediction.pictures import Decoded, Opened, Picture, Square
 from launch.prediction.sources import STATIC, WHOLE, Camera
 from mcss_jax import crop
+from mcss_jax.errors import UserError
 
 THREADS = cpu.cores()  # that read, write and cut pictures
 LEAST = 60  # pictures that the finder looks at, if a short clip has them
@@ -289,7 +290,7 @@ def _decoded(camera: Camera, notes: list[str], advance: Advance) -> Iterator[Dec
             else:
                 last = index
                 yield index, time + camera.offset, frame
-    except ValueError as error:
+    except UserError as error:
         notes.append(
             f"{error} What could be read is predicted: up to frame {last}." if last >= 0 else str(error)
         )

@@ -10,6 +10,7 @@ import numpy as np
 from launch.prediction.sources import check_utf8
 from launch.reports import demo_card
 from launch.runs import run_folder
+from mcss_jax.errors import UserError
 from mcss_jax.storage import model
 
 MAKE_ONE = "bash launch/demo.sh"
@@ -26,10 +27,10 @@ class Opened(NamedTuple):
 def open_model(workdir: str, step: int = 0) -> Opened:
     """The model of a run (of its newest checkpoint for step 0); without `workdir` the demo's.
 
-    Raises FileNotFoundError or ValueError as `run_folder.open_run` does, and when the demo has not been run.
+    Raises UserError as `run_folder.open_run` does, and when the demo has not been run.
     """
     if not workdir and not (MADE / run_folder.CONFIG).is_file():
-        raise FileNotFoundError(
+        raise UserError(
             f"--workdir is missing, and the small model of the demo is not there; `{MAKE_ONE}` makes it in minutes, or "
             "name the folder of a run"
         )

@@ -18,6 +18,7 @@ from launch.prediction.sources import Camera, Scene
 from launch.prediction.thumbnails import Thumbnails
 from launch.reports import commands
 from launch.runs import run_folder
+from mcss_jax.errors import UserError
 from mcss_jax.storage.model import LARGEST, Model
 
 SOURCE, OUTPUT = "What is predicted", "What is written"
@@ -53,27 +54,27 @@ class Predict:
 
 
 def check(config: Predict) -> None:
-    """Raises ValueError for settings that make no sense."""
+    """Raises UserError for settings that make no sense."""
     for name in ("source", "output"):
         if not getattr(config, name):
-            raise ValueError(f"--{name} is missing; --help says what it names")
+            raise UserError(f"--{name} is missing; --help says what it names")
     for name, most in (("batch", LARGEST), ("every", 1_000_000)):
         if not 1 <= getattr(config, name) <= most:
-            raise ValueError(f"--{name}={getattr(config, name)}; expected 1 to {most:,}")
+            raise UserError(f"--{name}={getattr(config, name)}; expected 1 to {most:,}")
     if not 0 <= config.margin <= 2:
-        raise ValueError(f"--margin={config.margin}; expected a share of the box's longer side, 0 to 2")
+        raise UserError(f"--margin={config.margin}; expected a share of the box's longer side, 0 to 2")
 
 
 def predict(config: Predict) -> Path:
     """Predicts, writes, and returns the output folder.
 
-    Raises ValueError or OSError (FileNotFoundError, FileExistsError among them) with what is wrong with settings,
-    model, source or output; ValueError when nobody is found in any frame.
+    Raises UserError or OSError with what is wrong with settings, model, source or output; UserError when nobody is
+    found in any frame.
     """
     check(config)
     scene = sources.open_scene(config.source, config.boxes)
     if config.video and not scene.cameras[0].is_video:
-        raise ValueError(f"--video needs a video; {config.source} holds pictures")
+        raise UserError(f"--video needs a video; {config.source} holds pictures")
     output = Path(config.output).expanduser()
     files.check_place(output, Path(config.source).expanduser(), scene.cameras, config.video)
     with files.staged(output, config.overwrite) as folder, warnings.catch_warnings():
@@ -117,7 +118,7 @@ def _predict_to(folder: Path, config: Predict, scene: Scene, opened: predict_mod
     seconds = time.perf_counter() - start
     if not found:
         reasons = " ".join(f"{note.rstrip('.')}." for note in notes)
-        raise ValueError(f"{config.source}: nothing could be predicted. {reasons}")
+        raise UserError(f"{config.source}: nothing could be predicted. {reasons}")
     cameras, predicted = [camera for camera, _, _ in found], [views for _, views, _ in found]
     instants = predict_instants.fuse(predicted, interval) if len(found) > 1 else None
     command = commands.command("launch.predict", config)

@@ -12,6 +12,7 @@ import numpy as np
 from datasets.footage import boxes, video
 from datasets.multiview_video import manifest
 from launch.retrieval.query_pictures import ENDINGS
+from mcss_jax.errors import UserError
 
 WHOLE, STATIC = "whole", "static"
 EXPECTED = (
@@ -61,9 +62,8 @@ def open_scene(source: str | Path, chosen: str = "") -> Scene:
         for pictures and `static` for videos.
 
     Raises:
-      FileNotFoundError: the source, or the file of boxes, is not there.
-      ValueError: it is something else; no video can be read; boxes that do not belong to it; names that no result
-        could carry.
+      UserError: the source, or the file of boxes, is not there, or something else; no video can be read; boxes that do
+        not belong to it; names that no result could carry.
     """
     source = Path(source).expanduser()
     check_utf8("--boxes", [chosen])
@@ -75,7 +75,7 @@ def open_scene(source: str | Path, chosen: str = "") -> Scene:
     check_utf8("--source", [scene.name, *(file.name for camera in scene.cameras for file in camera.files)])
     for camera in scene.cameras:
         if camera.is_video and (not camera.name or "/" in camera.name or "\0" in camera.name):
-            raise ValueError(
+            raise UserError(
                 f"{source} has a camera named {camera.name!r}; a name that can be part of a file's was expected (for "
                 "overlay_NAME.mp4), not empty and without / and NUL"
             )
@@ -83,12 +83,12 @@ def open_scene(source: str | Path, chosen: str = "") -> Scene:
 
 
 def check_utf8(flag: str, names: Sequence[str]) -> None:
-    """Raises ValueError naming the first of the names that are not UTF-8: no table or page could hold them."""
+    """Raises UserError naming the first of the names that are not UTF-8: no table or page could hold them."""
     foreign = [os.fsencode(name) for name in names if not _is_utf8(name)]
     if foreign:
         shown = foreign[0].decode("utf-8", "backslashreplace")
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-        raise ValueError(
+        raise UserError(
             f"{flag}: {shown}{more} cannot be written to tables and pages, not being UTF-8; rename it"
         )
 
@@ -103,10 +103,10 @@ def _is_utf8(name: str) -> bool:
 
 def _opened(source: Path, chosen: str) -> Scene:
     if not source.exists():
-        raise FileNotFoundError(f"{source}: there is no such file or folder; {EXPECTED}")
+        raise UserError(f"{source}: there is no such file or folder; {EXPECTED}")
     pictures, videos = _contents(source)
     if pictures and videos:
-        raise ValueError(
+        raise UserError(
             f"{source} holds pictures ({pictures[0].name}, ...) and videos ({videos[0].name}, ...); give one kind"
         )
     if pictures:
@@ -139,13 +139,13 @@ def _contents(source: Path) -> tuple[list[Path], list[Path]]:
     pictures = [path for path in files if path.suffix.lower() in ENDINGS]
     videos = [path for path in files if path.suffix.lower() in video.EXTENSIONS]
     if source.is_file() and not pictures and not videos and source.suffix != ".toml":
-        raise ValueError(f"{source} is neither a picture nor a video; {EXPECTED}")
+        raise UserError(f"{source} is neither a picture nor a video; {EXPECTED}")
     return pictures, videos
 
 
 def _of_pictures(source: Path, files: list[Path], chosen: str) -> Scene:
     if chosen == STATIC:
-        raise ValueError(
+        raise UserError(
             f"--boxes={STATIC} finds the person who moves in a video, but {source} holds pictures; "
             f"give --boxes={WHOLE} "
             "for crops, or a CSV file"
@@ -177,15 +177,15 @@ def _track_of_pictures(csv: Path, files: list[Path]) -> boxes.Track:
     found: dict[int, np.ndarray] = {}
     for name, track in boxes.read_csv(csv).items():
         if name and name not in numbers:
-            raise ValueError(
+            raise UserError(
                 f"{csv} has a box for {name}, which is not among the {len(files)} pictures; mend it, or give other "
                 "--boxes"
             )
         if name and len(numbers[name]) > 1:
             several = " or ".join(files[i].name for i in numbers[name])
-            raise ValueError(f"{csv} has a box for {name}, which may be {several}; give the whole name")
+            raise UserError(f"{csv} has a box for {name}, which may be {several}; give the whole name")
         if not name and track.frame.max() >= len(files):
-            raise ValueError(
+            raise UserError(
                 f"{csv} has a box for picture {track.frame.max()}; there are {len(files)}, from 0; mend it, or give "
                 "other --boxes"
             )
@@ -199,17 +199,17 @@ def _of_session(source: Path, chosen: str) -> Scene:
     if source.is_dir() and not (source / manifest.MANIFEST).is_file():
         folders = [source, *(path for path in source.iterdir() if path.is_dir())]
         if not any(_contents(folder)[1] for folder in folders):
-            raise ValueError(f"{source} holds no pictures and no videos; {EXPECTED}")
+            raise UserError(f"{source} holds no pictures and no videos; {EXPECTED}")
     sessions = manifest.load(source)
     if len(sessions) > 1:
         names = ", ".join(session.name for session in sessions)
-        raise ValueError(f"{source} holds {len(sessions)} scenes ({names}); give one of them")
+        raise UserError(f"{source} holds {len(sessions)} scenes ({names}); give one of them")
     session = sessions[0]
     return _of_videos(session.name, session.cameras, chosen, str(session.boxes) if session.boxes else STATIC)
 
 
 def _of_videos(name: str, cameras: tuple[manifest.Camera, ...], chosen: str, beside: str) -> Scene:
-    """Cameras whose header can be read; the others are named. Raises ValueError when there is none.
+    """Cameras whose header can be read; the others are named. Raises UserError when there is none.
 
     Boxes are those `chosen`, else those that the manifest names for a camera, else those `beside` the videos.
     """
@@ -224,13 +224,13 @@ def _of_videos(name: str, cameras: tuple[manifest.Camera, ...], chosen: str, bes
     for camera in cameras:
         try:
             info = video.probe(camera.file)
-        except ValueError as error:
+        except UserError as error:
             notes.append(str(error))
             continue
         given: str | boxes.Track = tracks.get(camera.name, wanted[camera.name])
         found.append(Camera(camera.name, (camera.file,), given, camera.offset, info.frame_rate, info.frames))
     if not found:
-        raise ValueError(" ".join(notes))
+        raise UserError(" ".join(notes))
     return Scene(name, tuple(found), tuple(notes))
 
 
@@ -239,7 +239,7 @@ def _tracks_of_videos(
 ) -> dict[str, boxes.Track]:
     """The track of every camera; rows name it, or its file, and need not where there is only one.
 
-    Raises ValueError for a camera without any, and, unless `others` may be there, for rows of another.
+    Raises UserError for a camera without any, and, unless `others` may be there, for rows of another.
     """
     names = {camera.file.name: camera.name for camera in cameras} | {c.name: c.name for c in cameras}
     if len(cameras) == 1:
@@ -248,7 +248,7 @@ def _tracks_of_videos(
     known = {names[name]: track for name, track in read.items() if name in names}
     lacking = [camera.name for camera in cameras if camera.name not in known]
     if lacking or (len(known) < len(read) and not others):
-        raise ValueError(
+        raise UserError(
             f"{csv} has boxes for {', '.join(name or 'no named camera' for name in read)}; those of "
             f"{', '.join(camera.name for camera in cameras)} were expected"
         )

@@ -1,22 +1,24 @@
 """The same per-sequence work on Apache Beam, for clusters whose workers share a file system."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from datasets.distributions.takes import by_archive
 from launch.preparation.stage_takes import Work
+from mcss_jax.errors import UserError
 
 
 def run(work: Work, runner: str, advance: Callable[[int], object]) -> None:
     """Finishes all takes of `work` on a Beam runner; archives are unpacked here first.
 
-    Raises ValueError when apache-beam is not installed or has no such runner, and what Beam raises for a take
-    that fails (its message holds ours).
+    Raises UserError when apache-beam is not installed or has no such runner, and for a take that fails; what Beam
+    raises otherwise.
     """
     try:
         import apache_beam as beam
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             "--beam_runner needs apache-beam, which is not installed: .venv/bin/pip install apache-beam"
         ) from error
     work.clean()
@@ -30,8 +32,26 @@ def run(work: Work, runner: str, advance: Callable[[int], object]) -> None:
 
     options: Any = beam.options.pipeline_options.PipelineOptions([], runner=runner)
     try:
-        with beam.Pipeline(options=options) as pipeline:
+        pipeline = beam.Pipeline(options=options)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--beam_runner={runner} cannot be used: {error}") from error
+    try:
+        with pipeline:
             pipeline | beam.Create(range(len(left))) | beam.Reshuffle() | beam.Map(cut)
+    except Exception as error:
+        if said := _of_user(error):
+            raise UserError(said) from error
+        raise
     finally:
         work.clean()
     advance(sum(take.source_frames for take in left))
+
+
+def _of_user(error: Exception) -> str:
+    """The sentence of a worker's `UserError`, of which a runner may give the traceback alone, as text; or nothing."""
+    if isinstance(error, UserError):
+        return str(error).partition(" [while running")[0]
+    found = re.findall(
+        rf"^(?:[\w.]*\.)?{UserError.__name__}: (.+?)(?: \[while running.*)?$", str(error), re.MULTILINE
+    )
+    return found[-1] if found else ""

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,11 @@ from PIL import Image
 from datasets.distributions import originals
 from datasets.distributions.builder import DistributionBuilder
 from datasets.distributions.takes import Inventory, Missing
-from launch.cli import cpu, progress
+from launch.cli import compilation_cache, cpu, progress
 from launch.preparation import inventory, stage_takes
 from launch.preparation.settings import Prepare, differing
 from launch.runs import staging
+from mcss_jax.errors import UserError
 
 STAGED = ".staged"
 # Options that only some data sets have; flags of the same name.
@@ -30,12 +30,12 @@ class Distribution:
         configs = builder.builder_configs
         wanted = wanted or next(iter(configs))
         if wanted not in configs:
-            raise ValueError(
+            raise UserError(
                 f"--dataset={config.dataset}: {name} has no configuration {wanted!r}; there are: "
                 + ", ".join(f"{name}/{known}" for known in configs)
             )
         if config.workers < 0:
-            raise ValueError(f"--workers={config.workers}; expected at least 0 (0: one per core)")
+            raise UserError(f"--workers={config.workers}; expected at least 0 (0: one per core)")
         self._config, self._class, self._wanted = config, builder, wanted
         self._found: Inventory | None = None
         self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
@@ -61,7 +61,7 @@ class Distribution:
     def inventory(self, data_dir: Path) -> tuple[DistributionBuilder, Inventory, list[Missing]]:
         """Takes and prints the inventory: the builder, what was found, and what is missing and may not be."""
         if not self._config.source:
-            raise ValueError(
+            raise UserError(
                 "--source is missing; name the folder of the original files. "
                 f"{self._class.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
@@ -93,8 +93,8 @@ class Distribution:
     def beforehand(self, data_dir: Path) -> Iterator[bool]:
         """All takes cut; what was cut stays for the next try unless the set is installed.
 
-        Gives False when another process has installed the set meanwhile. Raises ValueError for files that are
-        missing or damaged, OSError for a disk that is full or too small.
+        Gives False when another process has installed the set meanwhile. Raises UserError for files that are
+        missing or damaged, and for a disk that is full or too small.
         """
         installed = data_dir / self.dataset / self.version / "dataset_info.json"
         before = installed.exists()
@@ -130,18 +130,18 @@ class Distribution:
                 shutil.rmtree(stage)
 
     def _refuse(self, found: Inventory, missing: list[Missing]) -> None:
-        """Raises ValueError when something is missing that may not be."""
+        """Raises UserError when something is missing that may not be."""
         if missing and missing[0].unreadable:
-            raise ValueError(
+            raise UserError(
                 f"{missing[0].hint} (if nothing in it is needed, move it away or name it with --allow_missing)"
             )
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{len(missing)} files of {self.dataset} are missing, the first {missing[0].name!r}; get them, or name "
                 "those that may be missing with --allow_missing: names as --inventory lists them, folders or patterns"
             )
         if not found.takes:
-            raise ValueError(
+            raise UserError(
                 f"--source={self._config.source} holds no sequence of {self.dataset}. "
                 f"{self._class.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
@@ -171,7 +171,7 @@ class Distribution:
                 progress.say(f"  note: {take.name}: {note}")
 
     def _shown(self, work: stage_takes.Work, found: Inventory) -> Inventory:
-        """The takes that show anything, with as many instants as they have. Raises ValueError for a split of none."""
+        """The takes that show anything, with as many instants as they have. Raises UserError for a split of none."""
         shown = []
         for take in found.takes:
             instants = work.opened(take).instants
@@ -182,7 +182,7 @@ class Distribution:
         for split in dict.fromkeys(take.split for take in found.takes):
             if not any(take.split == split for take in shown):
                 names = ", ".join(take.name for take in found.takes if take.split == split)
-                raise ValueError(
+                raise UserError(
                     f"no picture of the split {split} could be cut: no camera shows {names}; get its videos again, or "
                     "take its files out of --source"
                 )
@@ -212,5 +212,4 @@ def _value(config: Prepare, flag: str) -> Any:
 
 def listings() -> Path:
     """Where listings of archives are kept: going through gigabytes once is enough."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "mcss_jax" / "listings"
+    return compilation_cache.cache_home() / "mcss_jax" / "listings"

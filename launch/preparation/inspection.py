@@ -10,6 +10,7 @@ from datasets.tuples import pipeline
 from datasets.tuples.records import SequenceRow
 from launch.cli import progress
 from launch.evaluation import protocols
+from mcss_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Counted:
 def inspect(data_dir: str | Path, dataset: str, output: str | Path) -> None:
     """Prints the counts of a prepared set and writes its contact sheet, a picture, to `output`.
 
-    Raises FileNotFoundError when the set is not prepared, ValueError when `output` is not a PNG or JPEG file or a
+    Raises UserError when the set is not prepared, `output` is not a PNG or JPEG file or a
     stored picture is damaged, OSError when it cannot be written.
     """
     names = pipeline.split_names(data_dir, dataset)
@@ -57,7 +58,12 @@ def count(split: pipeline.Split, row: SequenceRow, done: Callable[[int], object]
     valid_instants = 0
     for index in range(row.first, row.first + row.length):
         # Past the split's memory: each record is looked at once.
-        record = split.source[index]
+        try:
+            record = split.source[index]
+        except RuntimeError as error:  # ArrayRecord's, of a damaged file
+            raise UserError(
+                f"record {index} of {split.name} cannot be read ({error}); prepare the set again with --overwrite"
+            ) from error
         valid_instants += bool(record.get("valid_frame", True))
         cameras = zip(record["camera"], record["view_valid"], strict=True)
         views.update(name.decode() for name, valid in cameras if valid)

@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets.distributions.takes import Inventory, Missing, by_archive
 from datasets.tuples.tuple_builder import view_bytes
 from launch.cli import cpu, progress
+from mcss_jax.errors import UserError
 
 SHOWN = 12  # lines of one kind, before the rest is only counted
 # Source pixels that one core decodes and cuts in a second, in millions; see docs/performance.md.
@@ -20,7 +21,7 @@ def unexcused(missing: Sequence[Missing], allowed: str) -> list[Missing]:
     """What is missing although `allowed` does not name it.
 
     `allowed` is a list of names separated by commas: a file (`S5/Directions 2.54138969.mp4`), all below a folder
-    (`S5`), or a pattern (`S5/*.mp4`, `*`). Raises ValueError for one that names nothing that is missing.
+    (`S5`), or a pattern (`S5/*.mp4`, `*`). Raises UserError for one that names nothing that is missing.
     """
     patterns = [pattern.strip() for pattern in allowed.split(",") if pattern.strip()]
 
@@ -29,7 +30,7 @@ def unexcused(missing: Sequence[Missing], allowed: str) -> list[Missing]:
 
     for pattern in patterns:
         if not any(names(pattern, item) for item in missing):
-            raise ValueError(
+            raise UserError(
                 f"--allow_missing names {pattern!r}, but nothing of that name is missing"
                 + (f"; missing are, for instance, {missing[0].name}" if missing else "")
             )
@@ -129,10 +130,10 @@ def free_text(folder: Path) -> str:
 
 
 def check_space(data_dir: Path, needed: int) -> None:
-    """Raises OSError when the disk of `data_dir` has fewer bytes free than are needed."""
+    """Raises UserError when the disk of `data_dir` has fewer bytes free than are needed."""
     free = shutil.disk_usage(data_dir).free
     if free < needed:
-        raise OSError(
+        raise UserError(
             f"--data_dir={data_dir} has {size_text(free)} free, but this set takes about {size_text(needed)}; "
             "make room or choose another folder"
         )

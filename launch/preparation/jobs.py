@@ -19,6 +19,7 @@ from datasets.tuples import tuple_builder
 from launch.cli import progress
 from launch.preparation.distribution_job import OPTIONS, Distribution
 from launch.preparation.settings import Prepare, differing
+from mcss_jax.errors import UserError
 
 # Every data set by name. A builder with BUILDER_CONFIGS offers those; the other cuts what --source holds.
 BUILDERS: dict[str, type[tuple_builder.TupleBuilder]] = {
@@ -80,7 +81,7 @@ class Configured(_AtOnce):
         configs = self._builder.builder_configs
         if wanted not in configs:
             found = f"has no configuration {wanted!r}" if wanted else "needs a configuration"
-            raise ValueError(f"--dataset={config.dataset}: {name} {found}; there are: {_available()}")
+            raise UserError(f"--dataset={config.dataset}: {name} {found}; there are: {_available()}")
         self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
 
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
@@ -105,7 +106,7 @@ class Captured(Configured):
         self._settings = config
         self._name = _plain(config.name or multiview_video_dataset_builder.config_name(config.motion))
         if self._name in self._builder.builder_configs:
-            raise ValueError(f"--name={self._name} is a configuration of {name}; choose another name")
+            raise UserError(f"--name={self._name} is a configuration of {name}; choose another name")
         self.dataset = f"{name}/{self._name}"
         self._archive: motion_files.Archive | None = None
 
@@ -129,9 +130,9 @@ class Recordings(_AtOnce):
 
     def __init__(self, config: Prepare, name: str, wanted: str) -> None:
         if config.name and wanted and config.name != wanted:
-            raise ValueError(f"--name={config.name}, but --dataset={config.dataset} says {wanted}; give one")
+            raise UserError(f"--name={config.name}, but --dataset={config.dataset} says {wanted}; give one")
         if not (config.source or config.name or wanted):
-            raise ValueError("--source is missing; name the folder of your recordings")
+            raise UserError("--source is missing; name the folder of your recordings")
         self._config = config
         self._name = _plain(
             config.name or wanted or multiview_video_dataset_builder.config_name(config.source)
@@ -170,7 +171,7 @@ class Recordings(_AtOnce):
     def look(self) -> tuple[inspection.SessionReport, ...]:
         """Looks through every file, prints what was found."""
         if not self._config.source:
-            raise ValueError(
+            raise UserError(
                 f"--source is missing: {self.dataset} is not prepared yet; name the folder of its recordings"
             )
         reports = inspection.inspect(
@@ -213,11 +214,11 @@ def _available() -> str:
 def job_of(config: Prepare) -> Job:
     """What the flags ask for.
 
-    Raises ValueError for a data set or configuration that does not exist, and for flags that do not agree.
+    Raises UserError for a data set or configuration that does not exist, and for flags that do not agree.
     """
     name, _, wanted = config.dataset.partition("/")
     if name not in BUILDERS:
-        raise ValueError(f"--dataset={config.dataset} is unknown; there are: {_available()}")
+        raise UserError(f"--dataset={config.dataset} is unknown; there are: {_available()}")
     builder = BUILDERS[name]
     job: type[Captured] | type[Configured] | type[Recordings]
     flags: tuple[str, ...]
@@ -235,16 +236,16 @@ def job_of(config: Prepare) -> Job:
 
 
 def _refuse_others(config: Prepare, flags: set[str]) -> None:
-    """Raises ValueError for a flag that would be ignored: whoever gave it expects something of it."""
+    """Raises UserError for a flag that would be ignored: whoever gave it expects something of it."""
     for field in dataclasses.fields(Prepare):
         if field.name not in {*ALWAYS, *flags} and getattr(config, field.name) != field.default:
             known = ", ".join(f"--{name}" for name in sorted(flags))
-            raise ValueError(f"--{field.name} does nothing for --dataset={config.dataset}, which has {known}")
+            raise UserError(f"--{field.name} does nothing for --dataset={config.dataset}, which has {known}")
 
 
 def _plain(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise ValueError(f"--name={name}; letters, digits, '_', '-' and '.' were expected")
+        raise UserError(f"--name={name}; letters, digits, '_', '-' and '.' were expected")
     return name
 
 
@@ -254,7 +255,7 @@ def _fps(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"--fps={text}; a number of instants per second, or native, was expected") from None
+        raise UserError(f"--fps={text}; a number of instants per second, or native, was expected") from None
 
 
 def _files(session: manifest.Session) -> dict[str, Any]:

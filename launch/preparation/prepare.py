@@ -23,6 +23,7 @@ from launch.preparation.inventory import check_space, free_text, size_text
 from launch.preparation.jobs import Captured, Job, Recordings, job_of
 from launch.preparation.settings import Prepare
 from launch.runs.staging import install, staging
+from mcss_jax.errors import UserError
 
 RECORDS_SHEET = "contact_sheet.jpg"
 
@@ -41,8 +42,8 @@ def prepare(config: Prepare) -> Prepared:
     """Prepares the set that `config` names, unless it is there already, and prints what it holds.
 
     Raises:
-        ValueError, FileNotFoundError: unknown names, settings other than a prepared set's, bad recordings.
-        OSError: a folder that cannot be written to, a full disk. In every case nothing is left behind, but for the
+        UserError: unknown names, settings other than a prepared set's, bad recordings, a full disk.
+        OSError: a folder that cannot be written to. In every case nothing is left behind, but for the
             finished sequences of a distribution.
     """
     job, data_dir = job_of(config), Path(config.data_dir).expanduser()
@@ -51,7 +52,7 @@ def prepare(config: Prepare) -> Prepared:
         info = sets.open_builder(path).info
         differences = job.differences(path, info.metadata["specification"])
         if differences:
-            raise ValueError(
+            raise UserError(
                 f"{path} was prepared otherwise ({'; '.join(differences)}); add --overwrite to replace it"
                 + (", or choose another --name" if isinstance(job, (Recordings, Captured)) else "")
             )
@@ -116,13 +117,13 @@ def _full_disk_in_words(data_dir: Path) -> Iterator[None]:
         words = str(error) if isinstance(error, RuntimeError) else ""
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or re.search("No space left on device|Disk quota exceeded", words):
-            raise OSError(
+            raise UserError(
                 f"a disk is full: the folder of --data_dir={data_dir} has {free_text(data_dir)} free, the folder for "
                 f"temporary files {tempfile.gettempdir()} {free_text(Path(tempfile.gettempdir()))}; make room, or "
                 "choose another --data_dir or TMPDIR"
             ) from error
         if "Failed to finalize writing" in words:
-            raise OSError(f"writing to --data_dir={data_dir} failed: {error}") from error
+            raise UserError(f"writing to --data_dir={data_dir} failed: {error}") from error
         raise
 
 
@@ -189,6 +190,6 @@ def take_inventory(config: Prepare) -> None:
     """Says what a distribution's source holds and lacks, and what preparing it costs. Raises as `prepare`."""
     job = job_of(config)
     if not isinstance(job, Distribution):
-        raise ValueError(f"--inventory is for original distributions; {config.dataset} is none")
+        raise UserError(f"--inventory is for original distributions; {config.dataset} is none")
     _, _, missing = job.inventory(Path(config.data_dir).expanduser())
     progress.say(f"{len(missing)} files are missing" if missing else "nothing is missing")

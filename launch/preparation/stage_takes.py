@@ -24,6 +24,7 @@ from datasets.distributions import originals, staged
 from datasets.distributions.builder import UNPACKED
 from datasets.distributions.takes import Take, by_archive
 from launch.runs import staging
+from mcss_jax.errors import UserError
 
 POLL_SECONDS = 0.5
 
@@ -81,7 +82,7 @@ class Work:
 def run(work: Work, workers: int, advance: Report, tell: Callable[[str], object] = lambda text: None) -> None:
     """Finishes all takes of `work` with `workers` processes.
 
-    `advance` counts decoded source frames, `tell` gets a sentence when an archive is unpacked. Raises ValueError
+    `advance` counts decoded source frames, `tell` gets a sentence when an archive is unpacked. Raises UserError
     and OSError as `Take.read` and `cropping.cut` do, at the first take that fails; the finished ones stay.
     """
     work.clean()
@@ -92,7 +93,7 @@ def run(work: Work, workers: int, advance: Report, tell: Callable[[str], object]
         with _pool(min(workers, len(left))) as pool:
             _schedule(work, left, pool, advance, tell)
     except BrokenProcessPool as error:
-        raise OSError(
+        raise UserError(
             "a worker process died, probably for lack of memory; lower --workers, the same command goes on where it was"
         ) from error
     finally:
@@ -137,7 +138,7 @@ def _release(work: Work, take: Take, uses: Counter[originals.File]) -> None:
     for file in take.archived:
         uses[file] -= 1
         if uses[file] == 0:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(UserError, FileNotFoundError):
                 originals.locate(file, work.unpacked).unlink()
 
 

@@ -14,6 +14,7 @@ from launch.cli import options, progress
 from launch.evaluation import evaluate, inference, protocols
 from launch.retrieval import protocol
 from launch.runs import metric_log, run_folder, settings
+from mcss_jax.errors import UserError
 
 MEAN_POSE, TRUTH, ORACLE, CHANCE = "mean pose", "truth", "oracle", "chance"
 # Settings that say which method a run is of, or that labels alone do not read.
@@ -84,18 +85,18 @@ class Compared:
 def names_of(runs: Sequence[run_folder.Run], folders: Sequence[str]) -> list[str]:
     """Short, distinct names: the methods where they are enough, else the folders' names, else the folders.
 
-    Raises ValueError when a folder is named twice, or has the name of a row of its own.
+    Raises UserError when a folder is named twice, or has the name of a row of its own.
     """
     for names in ([run.config.method for run in runs], [Path(f).name for f in folders], list(folders)):
         if len(_TAKEN.union(names)) == len(_TAKEN) + len(names):
             return list(names)
-    raise ValueError(
+    raise UserError(
         f"--runs={','.join(folders)}; expected different folders, none of them called {', '.join(sorted(_TAKEN))}"
     )
 
 
 def check_unseen(folder: str, run: run_folder.Run, split: pipeline.Split) -> None:
-    """Raises ValueError when the run was trained on a person of the split.
+    """Raises UserError when the run was trained on a person of the split.
 
     Subjects of one name are one person in all that is prepared from a data set, unless another seed made them up. The
     people of a stream are nobody else.
@@ -110,7 +111,7 @@ def check_unseen(folder: str, run: run_folder.Run, split: pipeline.Split) -> Non
     seen = {*run.card["labelled_subjects"], *run.card["unlabelled_subjects"]}
     met = [subject for subject in dict.fromkeys(row.subject for row in split.table) if subject in seen]
     if met:
-        raise ValueError(
+        raise UserError(
             f"{folder} was trained on {', '.join(met)}, who are in {split.name} too; a report is about people whom no "
             "run saw: name another --split or --dataset"
         )
@@ -143,7 +144,7 @@ def compare(
 ) -> Compared:
     """Opens, evaluates and retrieves with every run.
 
-    Raises ValueError when the runs cannot be compared, and ValueError and FileNotFoundError as
+    Raises UserError when the runs cannot be compared, and as
     `run_folder.open_run`, `evaluate.open_data` and `protocols.choose` do.
     """
     runs = [run_folder.open_run(folder) for folder in folders]
@@ -151,7 +152,7 @@ def compare(
     split = evaluate.open_data(runs[0], dataset, data_dir, split_name)
     for folder, run in zip(folders, runs, strict=True):
         if run.card["image_size"] != split.image_size:
-            raise ValueError(
+            raise UserError(
                 f"{folder} was trained on pictures of {run.card['image_size']} px, {folders[0]} on "
                 f"{split.image_size}; compare runs of one size"
             )

@@ -47,7 +47,7 @@ def commands(lines: Sequence[Line]) -> list[str]:
     """What makes the study again: the flag file that its methods start from, and a command for each of its grids."""
     finished = [line for line in lines if line["status"] == "finished"]
     # A run's folder is WORKDIR/runs/NAME.
-    workdir = str(Path(finished[0]["configuration"]["workdir"]).parent.parent)
+    workdir = str(Path(str(finished[0]["configuration"].get("workdir", ""))).parent.parent)
     judged = finished[0]["judged"]
     found = [f"cat > {_BASE} <<'END'\n" + "\n".join([*options.arguments(base_of(finished)), "END"])]
     for grid in plan.grids_of([key_of(line) for line in lines]):

@@ -9,6 +9,7 @@ from launch.reports import study_protocol
 from launch.studies import figures, summary
 from launch.studies import results as study_results
 from launch.studies.results import Line
+from mcss_jax.errors import UserError
 
 PLOTTED = ("pa_mpjpe", "mpjpe", "n_mpjpe")
 _NAMES = ("results_test.jsonl", "results_validation.jsonl")
@@ -18,22 +19,22 @@ _UNJUDGED = "results_none.jsonl"
 def result_file(path: str) -> Path:
     """The result file that `--study` names, or that of the folder of a study: of test people before validation.
 
-    Raises FileNotFoundError when there is none, ValueError when nobody has judged the runs.
+    Raises UserError when there is none, or nobody has judged the runs.
     """
     named = Path(path).expanduser()
     found = [named] if named.is_file() else [named / name for name in _NAMES if (named / name).is_file()]
     if not found and (named / _UNJUDGED).is_file():
         raise _unjudged(named / _UNJUDGED)
     if not found:
-        raise FileNotFoundError(
+        raise UserError(
             f"--study={path} is neither a result file nor a folder with {' or '.join(_NAMES)}; python -m launch.study "
             "writes one"
         )
     return found[0]
 
 
-def _unjudged(file: Path) -> ValueError:
-    return ValueError(
+def _unjudged(file: Path) -> UserError:
+    return UserError(
         f"{file} is of runs that nobody has judged; run python -m launch.study with --judge=validation or --judge=test"
     )
 
@@ -41,16 +42,14 @@ def _unjudged(file: Path) -> ValueError:
 def read(path: str) -> list[Line]:
     """The lines of the study that `--study` names.
 
-    Raises FileNotFoundError and ValueError as `result_file`, `study_results.read` and `study_results.refuse_mixture`
-    do, and ValueError when there is no figure among them.
+    Raises UserError as `result_file`, `study_results.read` and `study_results.refuse_mixture` do, and when there is no
+    figure among them.
     """
     file = result_file(path)
     lines = study_results.read(file)
     finished = [line for line in lines if line["status"] == "finished"]
     if not finished:
-        raise ValueError(
-            f"{file} has no finished run, of {len(lines)}; run python -m launch.study to its end"
-        )
+        raise UserError(f"{file} has no finished run, of {len(lines)}; run python -m launch.study to its end")
     if not any(metric in line for line in finished for metric in summary.METRICS):
         raise _unjudged(file)
     study_results.refuse_mixture(file, lines)

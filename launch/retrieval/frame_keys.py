@@ -21,6 +21,7 @@ from datasets.human36m import metadata as h36m
 from datasets.tuples import pipeline
 from datasets.tuples.records import frame_numbers
 from launch.evaluation import inference, protocols
+from mcss_jax.errors import UserError
 
 _HUMAN36M = re.compile(r"(?P<subject>S\d+):(?P<take>[^:]+):(?P<camera>\d{8}):(?P<frame>\d+)")
 _MPI_INF_3DHP = re.compile(r"(?P<subject>S\d+):(?P<take>Seq\d+):V(?P<camera>\d+):C(?P=camera):(?P<frame>\d+)")
@@ -71,28 +72,28 @@ class Located:
 def read(files: Iterable[str | Path]) -> list[FrameKey]:
     """The keys of several files, each once, in order.
 
-    Raises FileNotFoundError for a missing file, ValueError for one that is not text or has a malformed line.
+    Raises UserError for a missing file, and for one that is not text or has a malformed line.
     """
     keys: dict[str, FrameKey] = {}
     for path in map(Path, files):
         if not path.is_file():
-            raise FileNotFoundError(f"there is no file of frame keys {path}; --frame_keys names it")
+            raise UserError(f"there is no file of frame keys {path}; --frame_keys names it")
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not a text file ({error}); expected one frame key a line") from error
+            raise UserError(f"{path} is not a text file ({error}); expected one frame key a line") from error
         for number, line in enumerate(map(str.strip, lines), 1):
             if line:
                 keys[line] = _parse(line, f"{path}, line {number}")
     if not keys:
-        raise ValueError("the files of --frame_keys hold no key")
+        raise UserError("the files of --frame_keys hold no key")
     return list(keys.values())
 
 
 def _parse(line: str, where: str) -> FrameKey:
     match = _HUMAN36M.fullmatch(line) or _MPI_INF_3DHP.fullmatch(line)
     if match is None:
-        raise ValueError(
+        raise UserError(
             f"{where}: {line[:80]!r} is no frame key; expected SUBJECT:FILE:CAMERA:FRAME (S11:Directions "
             "1:54138969:000020) or SUBJECT:SEQUENCE:VIDEO:CAMERA:FRAME (S1:Seq1:V0:C0:003370)"
         )
@@ -104,11 +105,11 @@ def _parse(line: str, where: str) -> FrameKey:
 def takes_by_file(metadata: str) -> dict[tuple[str, str], Take]:
     """Takes of Human3.6M by subject and name of their files, from the file `metadata.xml`.
 
-    Raises FileNotFoundError when it is missing, ValueError when it is malformed.
+    Raises UserError when it is missing or malformed.
     """
     path = Path(metadata).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; --metadata names Human3.6M's metadata.xml")
+        raise UserError(f"there is no file {path}; --metadata names Human3.6M's metadata.xml")
     parsed = h36m.parse(path.read_bytes(), str(path))
     return {
         (subject, take.prefix): (subject, parsed.action_names[take.action], str(take.subaction))
@@ -123,12 +124,12 @@ def locate(split: pipeline.Split, keys: Iterable[FrameKey], metadata: str = "") 
     Args:
       metadata: path of Human3.6M's metadata.xml, needed for its keys.
 
-    Raises ValueError when Human3.6M's keys come without `metadata`, or the split has none of the keys, and as
+    Raises UserError when Human3.6M's keys come without `metadata`, or the split has none of the keys, and as
     `takes_by_file` does.
     """
     keys = list(keys)
     if any(key.is_human36m for key in keys) and not metadata:
-        raise ValueError(
+        raise UserError(
             "frame keys of Human3.6M name files, and which action a file is only metadata.xml of the owners' code "
             "tells; give its path with --metadata"
         )
@@ -149,7 +150,7 @@ def locate(split: pipeline.Split, keys: Iterable[FrameKey], metadata: str = "") 
             wanted.append(Place(key, found.records[key.frame], found.views[key.camera]))
     located = Located(tuple(wanted), {reason: tuple(texts) for reason, texts in lacking.items()})
     if not wanted:
-        raise ValueError(f"{split.name} has none of the frame keys: {_counts(located.lacking)}")
+        raise UserError(f"{split.name} has none of the frame keys: {_counts(located.lacking)}")
     return located
 
 
@@ -175,7 +176,7 @@ def _sequences(split: pipeline.Split) -> Mapping[Take, _Sequence]:
 
 
 def within(located: Located, split: pipeline.Split, choice: protocols.Choice) -> Located:
-    """The keys in sequences and cameras of an evaluation's choice. Raises ValueError when none is left."""
+    """The keys in sequences and cameras of an evaluation's choice. Raises UserError when none is left."""
     sequences = frozenset(split.sequence_of[choice.records].tolist())
     wanted = tuple(
         place
@@ -184,18 +185,18 @@ def within(located: Located, split: pipeline.Split, choice: protocols.Choice) ->
         and (not choice.cameras or place.key.camera in choice.cameras)
     )
     if not wanted:
-        raise ValueError(
+        raise UserError(
             "--cameras, --damaged and --exclude leave none of the frame keys; leave one of them out"
         )
     return dataclasses.replace(located, wanted=wanted)
 
 
 def places(views: inference.Views, located: Located) -> Int[np.ndarray, " n"]:
-    """Which of the predicted views the keys name, ascending. Raises ValueError when there are none."""
+    """Which of the predicted views the keys name, ascending. Raises UserError when there are none."""
     at = _index(views)
     found = sorted(at[p.record, p.view] for p in located.wanted if (p.record, p.view) in at)
     if not found:
-        raise ValueError("none of the frame keys names a valid view")
+        raise UserError("none of the frame keys names a valid view")
     return np.asarray(found, np.int64)
 
 

@@ -6,6 +6,7 @@ A NumPy archive without pickled objects: reading one runs no code.
 import dataclasses
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from jaxtyping import Float, Int
 from datasets.tuples import pipeline
 from datasets.tuples.records import frame_numbers
 from launch.evaluation import inference, protocols
+from mcss_jax.errors import UserError
+from mcss_jax.skeleton import NUM_JOINTS
 from mcss_jax.training.state import TrainState
 
 
@@ -55,6 +58,16 @@ class Gallery:
         return f"{self.sequence[index]}, camera {self.camera[index]}, frame {self.frame[index]}"
 
 
+# Dimensions and kinds of numbers of the columns, as they are in a file.
+COLUMNS = {
+    "embedding": (2, "f"),
+    "pose": (3, "f"),
+    "time": (1, "f"),
+    **dict.fromkeys(("record", "view", "frame"), (1, "iu")),
+    **dict.fromkeys(("sequence", "camera"), (1, "U")),
+}
+
+
 def identity(state: TrainState) -> str:
     """Identifies a network by its weights and statistics: 16 hexadecimal digits."""
     digest = hashlib.sha256()
@@ -90,10 +103,10 @@ def of_views(split: pipeline.Split, views: inference.Views, network: str) -> Gal
 
 
 def save(gallery: Gallery, path: str | Path) -> Path:
-    """Writes a gallery, complete or not at all. Raises ValueError for another ending than .npz."""
+    """Writes a gallery, complete or not at all. Raises UserError for another ending than .npz."""
     path = Path(path).expanduser()
     if path.suffix != ".npz":
-        raise ValueError(f"--save_gallery={path}; a gallery is a NumPy archive, its name ends in .npz")
+        raise UserError(f"--save_gallery={path}; a gallery is a NumPy archive, its name ends in .npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
     try:
@@ -113,25 +126,35 @@ def _columns(gallery: Gallery) -> dict[str, Any]:
 def load(path: str | Path, network: str) -> Gallery:
     """Reads a gallery that the network of this `identity` made.
 
-    Raises FileNotFoundError when there is none, ValueError when the file is no gallery, or another network's.
+    Raises UserError when there is none, or the file is no gallery, or another network's.
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"there is no gallery {path}; save one with --save_gallery={path}")
+        raise UserError(f"there is no gallery {path}; save one with --save_gallery={path}")
     try:
         with np.load(path, allow_pickle=False) as archive:
             stored: dict[str, Any] = {
                 field.name: archive[field.name] for field in dataclasses.fields(Gallery)
             }
         words: dict[str, Any] = {k: str(stored.pop(k)) for k in ("split", "fingerprint", "network")}
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ValueError(
+    except (
+        ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError
+    ) as error:  # fmt: skip
+        raise UserError(
             f"{path} is not a gallery ({error}); save one with python -m launch.retrieve --save_gallery={path}"
         ) from error
+    for name, (dimensions, kinds) in COLUMNS.items():
+        column = np.asarray(stored[name])
+        if column.ndim != dimensions or column.dtype.kind not in kinds:
+            raise UserError(
+                f"{path} is not a gallery: its {name} is {column.dtype}{list(column.shape)}; save it again"
+            )
+    if stored["pose"].shape[1:] != (NUM_JOINTS, 3) or not np.isfinite(stored["embedding"]).all():
+        raise UserError(f"{path} is not a gallery of finite embeddings and poses of 17 joints; save it again")
     if len({len(np.atleast_1d(column)) for column in stored.values()}) != 1:
-        raise ValueError(f"{path} is not a gallery: its columns differ in length; save it again")
+        raise UserError(f"{path} is not a gallery: its columns differ in length; save it again")
     if words["network"] != network:
-        raise ValueError(
+        raise UserError(
             f"{path} was made by another checkpoint (network {words['network']}, this run's is {network}); distances "
             "between embeddings of two networks mean nothing: save the gallery again, or name its run and step"
         )

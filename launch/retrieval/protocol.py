@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from datasets.tuples import pipeline
 from launch.evaluation import inference, protocols
+from mcss_jax.errors import UserError
 from mcss_jax.search import retrieval
 
 KS = (1, 5, 10, 20)
@@ -136,7 +137,7 @@ def set_of(
 def gallery_sizes(searched: SearchSet, rule: retrieval.ViewRule) -> Int[np.ndarray, "n c"]:
     """How many views each query may retrieve in each camera.
 
-    Raises ValueError when no query may retrieve anything.
+    Raises UserError when no query may retrieve anything.
     """
     sizes = np.zeros((len(searched), len(searched.cameras)), np.int64)
     for c, queries, _, rest in _in_each_camera(searched, rule):
@@ -150,7 +151,7 @@ def search(
 ) -> Found:
     """The k nearest allowed views by Euclidean distance of their features.
 
-    Raises ValueError when no query may retrieve anything.
+    Raises UserError when no query may retrieve anything.
     """
     found = _nothing(searched, k)
     for c, queries, gallery, rest in _in_each_camera(searched, rule):
@@ -210,7 +211,7 @@ def _in_each_camera(
 
 def _refuse_empty(searched: SearchSet, rule: retrieval.ViewRule, there: np.ndarray) -> None:
     if not there.any():
-        raise ValueError(
+        raise UserError(
             f"the gallery is empty: none of the {len(searched):,} queries may retrieve a view of another camera "
             f"(subjects: {rule.subjects}, own instant: {'kept' if rule.same_instant else 'excluded'}, nearest "
             f"instants: {rule.min_gap:g} s away); change --gallery, --same_instant or --min_gap, or add views"
@@ -218,14 +219,14 @@ def _refuse_empty(searched: SearchSet, rule: retrieval.ViewRule, there: np.ndarr
 
 
 def check_gallery(searched: SearchSet, sizes: Int[np.ndarray, "n c"], k: int) -> None:
-    """Raises ValueError when a camera has no k views for any query: K is larger than its gallery.
+    """Raises UserError when a camera has no k views for any query: K is larger than its gallery.
 
     A camera that no query may retrieve anything from is in no figure.
     """
     most = sizes.max(axis=0)
     for name, views in zip(searched.cameras.values(), most.tolist(), strict=True):
         if 0 < views < k:
-            raise ValueError(
+            raise UserError(
                 f"K={k} is larger than the gallery: camera {name} has at most {views} views that a query may "
                 "retrieve; give smaller numbers to --ks, or search more instants"
             )

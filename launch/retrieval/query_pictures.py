@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from launch.cli import progress
 from launch.retrieval import gallery as galleries
+from mcss_jax.errors import UserError
 from mcss_jax.search import retrieval
 from mcss_jax.storage.model import fitted
 from mcss_jax.training import parallel
@@ -25,29 +26,29 @@ Picture = UInt8[np.ndarray, "s s 3"]
 def files_in(folder: str | Path) -> list[Path]:
     """The pictures of a folder by name, or the one picture that is named.
 
-    Raises FileNotFoundError when there is no such folder or file, ValueError when it holds no picture.
+    Raises UserError when there is no such folder or file, or it holds no picture.
     """
     folder = Path(folder).expanduser()
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}; --queries names a folder of pictures")
+        raise UserError(f"there is no folder {folder}; --queries names a folder of pictures")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
     if not found:
-        raise ValueError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
+        raise UserError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
     return found
 
 
 def read(path: Path, size: int) -> Picture:
     """A picture of any size as the crop of a person: padded with black to a square, resized, upright.
 
-    Raises ValueError when it cannot be read.
+    Raises UserError when it cannot be read.
     """
     try:
         with Image.open(path) as file:
             picture = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a readable picture ({error})") from error
+        raise UserError(f"{path} is not a readable picture ({error})") from error
     return fitted(picture, size)
 
 
@@ -68,10 +69,10 @@ def nearest(
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
     """(indices, distances) of the k nearest gallery views of every query.
 
-    Raises ValueError when the gallery has fewer than k.
+    Raises UserError when the gallery has fewer than k.
     """
     if not 1 <= k <= len(gallery):
-        raise ValueError(f"--neighbours={k} is not from 1 to the gallery's size, {len(gallery):,} views")
+        raise UserError(f"--neighbours={k} is not from 1 to the gallery's size, {len(gallery):,} views")
     return retrieval.nearest(queries, gallery.embedding, k)
 
 

@@ -16,6 +16,7 @@ from launch.retrieval.settings import Retrieve, check_without_poses, ks_of
 from launch.retrieval.tables import group_table, pair_table, table
 from launch.retrieval.temporal_alignment import alignment
 from launch.runs import run_folder
+from mcss_jax.errors import UserError
 from mcss_jax.search import retrieval
 
 EMBEDDING, POSE, SUPERVISED = "embedding", "regressed pose", "supervised only"
@@ -51,7 +52,7 @@ def untrained(
 def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> Retrieved:
     """Searches a split's views among themselves and measures what is found.
 
-    Raises ValueError when the gallery is empty or smaller than K, as `check_without_poses` does where the split has
+    Raises UserError when the gallery is empty or smaller than K, as `check_without_poses` does where the split has
     none, and as `frame_keys.locate`, `protocols.choose` and `open_baseline` do.
     """
     baseline = open_baseline(config.baseline) if config.baseline else None
@@ -92,7 +93,7 @@ def _prepared(
 ) -> tuple[SearchSet, Int[np.ndarray, "n c"]]:
     """Queries and gallery, and how many views each query may retrieve in each camera.
 
-    Raises ValueError when the gallery is empty or smaller than K.
+    Raises UserError when the gallery is empty or smaller than K.
     """
     searched = protocol.search_set(split, views)
     sizes = protocol.gallery_sizes(searched, _rule(config))
@@ -114,10 +115,10 @@ def _by_baseline(
 
 
 def open_baseline(folder: str) -> run_folder.Run:
-    """The run of `--baseline`. Raises ValueError when it was not trained on labels alone."""
+    """The run of `--baseline`. Raises UserError when it was not trained on labels alone."""
     run = run_folder.open_run(folder)
     if run.config.method != "baseline":
-        raise ValueError(
+        raise UserError(
             f"--baseline={folder} was trained with --method={run.config.method}; expected a run of --method=baseline"
         )
     return run

@@ -18,7 +18,7 @@ from launch.runs import run_folder
 def main(run: run_folder.Run, gallery: Gallery, config: Retrieve) -> None:
     """Searches, prints what is nearest to each picture, and writes it beside the run.
 
-    Raises FileNotFoundError or ValueError as `query_pictures.files_in` and `query_pictures.search` do.
+    Raises UserError as `query_pictures.files_in` and `query_pictures.search` do.
     """
     files = query_pictures.files_in(config.queries)
     pictures, indices, distances = query_pictures.search(
@@ -51,7 +51,7 @@ def gallery_picture(run: run_folder.Run, gallery: Gallery, data_dir: str) -> Cal
     data_dir = data_dir or run.config.data.data_dir
     try:
         split = pipeline.open_split(data_dir, full_name.rpartition("/")[0], name)
-    except FileNotFoundError:
+    except pipeline.NotPrepared:
         progress.say(f"{gallery.split} is not in {data_dir}: the gallery's views are named, not shown")
         return None
     if split.fingerprint != gallery.fingerprint:

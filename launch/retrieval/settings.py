@@ -5,6 +5,7 @@ import dataclasses
 from launch.cli.options import option
 from launch.evaluation import protocols
 from launch.retrieval import protocol
+from mcss_jax.errors import UserError
 
 RUN, DATA, PROTOCOL, PICTURES = "Run", "Data", "Protocol", "Saved gallery and own pictures"
 
@@ -79,39 +80,39 @@ class Retrieve:
 
 
 def check(config: Retrieve) -> None:
-    """Raises ValueError for flags that cannot be, alone or together."""
+    """Raises UserError for flags that cannot be, alone or together."""
     if not config.workdir:
-        raise ValueError("--workdir is missing; name the folder of a run")
+        raise UserError("--workdir is missing; name the folder of a run")
     if config.batch < 1 or config.min_gap < 0 or config.neighbours < 1:
-        raise ValueError("--batch and --neighbours must be at least 1, --min_gap at least 0")
+        raise UserError("--batch and --neighbours must be at least 1, --min_gap at least 0")
     ks_of(config)
     if config.frame_keys and (config.every or config.stride != 1):
-        raise ValueError("--frame_keys says which frames are used; leave --every and --stride out")
+        raise UserError("--frame_keys says which frames are used; leave --every and --stride out")
     if config.load_gallery and not config.queries:
-        raise ValueError("--load_gallery is searched with pictures; name their folder with --queries")
+        raise UserError("--load_gallery is searched with pictures; name their folder with --queries")
     if config.load_gallery and config.save_gallery:
-        raise ValueError("--load_gallery and --save_gallery exclude each other; name one of them")
+        raise UserError("--load_gallery and --save_gallery exclude each other; name one of them")
     if config.save_gallery and not config.save_gallery.endswith(".npz"):
-        raise ValueError(f"--save_gallery={config.save_gallery}; expected a name that ends in .npz")
+        raise UserError(f"--save_gallery={config.save_gallery}; expected a name that ends in .npz")
 
 
 def check_without_poses(config: Retrieve, split: str) -> None:
-    """Raises ValueError for flags of figures that need poses, on a split (by name) that has none."""
+    """Raises UserError for flags of figures that need poses, on a split (by name) that has none."""
     given = [
         f"--{name}"
         for name in ("gallery", "same_instant", "min_gap", "ks")
         if getattr(config, name) != getattr(Retrieve, name)
     ]
     if given:
-        raise ValueError(
+        raise UserError(
             f"{split} has no poses, so what is measured is the temporal alignment error, in which "
             f"{', '.join(given)} would change nothing; leave {'it' if len(given) == 1 else 'them'} out"
         )
 
 
 def ks_of(config: Retrieve) -> tuple[int, ...]:
-    """The numbers of `--ks`, ascending. Raises ValueError for anything else."""
+    """The numbers of `--ks`, ascending. Raises UserError for anything else."""
     parts = [part.strip() for part in config.ks.split(",")]
     if not all(part.isascii() and part.isdecimal() and int(part) for part in parts):
-        raise ValueError(f"--ks={config.ks}; expected whole numbers from 1 on, separated by commas")
+        raise UserError(f"--ks={config.ks}; expected whole numbers from 1 on, separated by commas")
     return tuple(sorted({int(part) for part in parts}))

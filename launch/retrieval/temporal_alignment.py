@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from launch.evaluation import inference
+from mcss_jax.errors import UserError
 from mcss_jax.search import retrieval
 
 _DRAWS = 100  # random frames that chance draws for each query
@@ -19,7 +20,7 @@ def alignment(
     """Temporal alignment error in seconds over all ordered camera pairs of every sequence: median and mean.
 
     `features=None` is chance: a uniformly random frame of the other camera instead of the nearest.
-    Raises ValueError when no sequence was seen by two cameras.
+    Raises UserError when no sequence was seen by two cameras.
     """
     rng = np.random.default_rng(seed)
     queries, found = [], []
@@ -36,7 +37,7 @@ def alignment(
             queries.append(q)
             found.append(g[nearest])
     if not queries:
-        raise ValueError("temporal alignment needs a sequence that at least two cameras saw")
+        raise UserError("temporal alignment needs a sequence that at least two cameras saw")
     errors = retrieval.temporal_alignment_error(
         views.time[np.concatenate(queries)], views.time, np.concatenate(found)[:, None]
     )

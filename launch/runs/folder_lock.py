@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from launch.runs import hosts, locks, stopping
+from mcss_jax.errors import UserError
 
 # A file server gives up the lock of a host that vanished when its lease ends (NFSv4 on Linux: 90 s).
 ATTEMPTS = 25
@@ -24,7 +25,7 @@ def held(folder: Path, stop: stopping.Stop) -> Iterator[bool]:
     Where the file system has no locks it warns and goes on: they only guard against a second training by mistake, and
     users of a cluster cannot change how its file system is mounted.
 
-    Raises OSError on process 0 when another training has the folder, ValueError on the others.
+    Raises UserError, on all of them, when another training has the folder.
     """
     attempts = ATTEMPTS if _hosts_may_vanish() else 1
     with contextlib.ExitStack() as stack:
@@ -32,7 +33,7 @@ def held(folder: Path, stop: stopping.Stop) -> Iterator[bool]:
             with hosts.together("use --workdir"):
                 mine = hosts.first() and stack.enter_context(locks.held(folder, needed=False))
                 if hosts.first() and not mine and attempt == attempts:
-                    raise OSError(
+                    raise UserError(
                         f"another training is at work in {folder}; wait for it, stop it, or use another --workdir"
                     )
             # Process 0's word, in each round anew: who waits long in a single exchange may be given up (gloo: 30 s).

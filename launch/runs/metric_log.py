@@ -10,6 +10,7 @@ from typing import IO, Any
 from tensorboardX import SummaryWriter
 
 from launch.cli import progress
+from mcss_jax.errors import UserError
 
 JSONL = "metrics.jsonl"
 
@@ -86,8 +87,8 @@ def read(folder: str | Path) -> list[dict[str, Any]]:
     """The records of `folder`, oldest first; a last line cut short by a crash is left out.
 
     Raises:
-      FileNotFoundError: there are none.
-      ValueError: another line is not a record.
+      OSError: there are none.
+      UserError: another line is not a record.
     """
     return _read_file(Path(folder) / JSONL)
 
@@ -104,20 +105,24 @@ def drop_after(file: Path, step: int) -> None:
 
 def _read_file(file: Path) -> list[dict[str, Any]]:
     records = []
-    lines = file.read_text(encoding="utf-8").split("\n")
+    lines = file.read_bytes().decode(errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            if not isinstance(record["step"], int):
+            if not isinstance(record["step"], int) or not _is_of_scalars(record):
                 raise TypeError
         except (ValueError, LookupError, TypeError):
             if number == len(lines):  # empty after the last newline, or cut short
                 break
-            raise ValueError(
+            raise UserError(
                 f'{file}:{number} is {line!r}; expected a record such as {{"step": 1}}.'
             ) from None
         records.append(record)
     return records
+
+
+def _is_of_scalars(record: dict[str, Any]) -> bool:
+    return all(value is None or isinstance(value, int | float) for value in record.values())
 
 
 def _scalar(name: str, value: Any) -> float:

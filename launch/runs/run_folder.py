@@ -8,10 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from launch.cli import options
 from launch.runs import settings
 from mcss_jax import skeleton
+from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint, loading
 from mcss_jax.storage.loading import read_json
 from mcss_jax.training.state import PoseStatistics, TrainState, init_state
@@ -19,6 +21,12 @@ from mcss_jax.training.state import PoseStatistics, TrainState, init_state
 CONFIG, CARD, CHECKPOINTS, FINISHED = "config.json", "card.json", "checkpoints", "finished.json"
 # In the card of weights from elsewhere: where the encoder is from. Nobody has trained the rest of that network.
 IMPORTED = "imported"
+# What entries of a card are, where it has them.
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("dataset", "fingerprint", "boxes", "labelled", "label_sampling"), str),
+    **dict.fromkeys(("labelled_subjects", "unlabelled_subjects"), list),
+    "specification": dict,
+}
 # What advice to change settings ends with once a run's folder takes no others (`claim`).
 ELSEWHERE = "in another --workdir: this run's settings are fixed since its first checkpoint"
 
@@ -60,13 +68,12 @@ def initial_state(config: settings.Train, image_size: int, statistics: PoseStati
 def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: bool = False) -> Run:
     """Opens a run's newest whole checkpoint, or that of `step`.
 
-    Raises FileNotFoundError when the folder is not a run or has no checkpoint, ValueError when a file is
-    damaged or of another version of the settings, for weights that are not finite, and for imported weights where more
-    than their encoder is wanted.
+    Raises UserError when the folder is not a run or has no checkpoint, when a file is damaged or of another version of
+    the settings, for weights that are not finite, and for imported weights where more than their encoder is wanted.
     """
     folder = Path(workdir).expanduser()
     if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(
+        raise UserError(
             f"{folder} is not the folder of a run (it has no {CONFIG}); train one with "
             f"python -m launch.train --workdir={workdir}"
         )
@@ -74,11 +81,12 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
     config = options.stored(settings.Train, stored, folder / CONFIG)
     card = read_json(folder / CARD)
     if IMPORTED in card and not encoder_alone:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds imported weights: an encoder, and a head that nobody has trained; train from them with "
             f"python -m launch.train --init_from={workdir}"
         )
     size = loading.image_size(card, folder / CARD)
+    _check_card(card, folder / CARD)
     statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
     # Its shapes are enough: no start of a program need compile what is overwritten.
     fresh = jax.eval_shape(lambda: initial_state(config, size, statistics))
@@ -86,6 +94,23 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
     loading.check_fingerprint(restored, card, folder)
     loading.check_finite(restored.state, f"{folder}, step {restored.step}")
     return Run(config, card, restored.state, restored.step)
+
+
+def _check_card(card: dict[str, Any], source: Path) -> None:
+    """Raises UserError for an entry that no training would have written; `source` is where it was found."""
+    for name, kind in KINDS.items():
+        if name in card and not isinstance(card[name], kind):
+            raise UserError(f"{source} has {name} {card[name]!r}; expected a value of type {kind.__name__}")
+    if "mean_in_camera" not in card:
+        return
+    try:
+        mean = np.asarray(card["mean_in_camera"], np.float32)
+    except (ValueError, TypeError):
+        mean = np.zeros(0, np.float32)
+    if mean.shape != (skeleton.NUM_JOINTS, 3):
+        raise UserError(
+            f"{source} has a mean_in_camera that is no pose; expected three numbers for each joint"
+        )
 
 
 def begun(folder: Path) -> bool:
@@ -98,14 +123,14 @@ def claim(config: settings.Train, card: dict[str, Any]) -> Path:
 
     Settings of a start that came to nothing (too little memory, a rate too high) are replaced.
 
-    Raises ValueError listing the differences, OSError when the folder cannot be written.
+    Raises UserError listing the differences, OSError when the folder cannot be written.
     """
     folder = Path(config.run.workdir).expanduser()
     if (folder / CONFIG).exists() and begun(folder):
         options.refuse_differences(config, folder / CONFIG)
         before = read_json(folder / CARD)
         if before["fingerprint"] != card["fingerprint"]:
-            raise ValueError(
+            raise UserError(
                 f"{folder} was trained on data with fingerprint {before['fingerprint']}; {config.data.dataset} in "
                 f"{config.data.data_dir} now has {card['fingerprint']}. Use another --workdir, or the "
                 "data it began with."

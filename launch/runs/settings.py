@@ -12,6 +12,7 @@ from launch.cli import options
 from launch.cli.options import nested, option
 from mcss_jax import method
 from mcss_jax.augment import Augmentation
+from mcss_jax.errors import UserError
 from mcss_jax.method import COUNT, NATURAL, Network, Objective, Optimiser
 from mcss_jax.training import accumulation
 from mcss_jax.training.parallel import Kind, nearest
@@ -159,61 +160,61 @@ class Train:
 
 
 def check(config: Train) -> None:
-    """Raises ValueError for settings that no data set could satisfy."""
+    """Raises UserError for settings that no data set could satisfy."""
     if not config.run.workdir:
-        raise ValueError("--workdir is missing; name the folder of the run, for example --workdir=runs/first")
+        raise UserError("--workdir is missing; name the folder of the run, for example --workdir=runs/first")
     options.check_values(config)
     gap = config.batch.instant_gap
     if gap != -1 and not 0 <= gap < float("inf"):
-        raise ValueError(
+        raise UserError(
             f"--instant_gap={gap}; expected a finite number of at least 0, or -1 for --min_negative_gap"
         )
     changes = dataclasses.replace(config.augmentation, flip=False)
     if config.batch.positives == "augmented" and not any(dataclasses.astuple(changes)):
-        raise ValueError(
+        raise UserError(
             "--positives=augmented needs augmentation, or the two pictures of a pair are the same; raise "
             "--augment_colour, --augment_shift, --augment_scale or --augment_occlusion"
         )
     if config.data.labelled == "none" and config.method != "mcss":
-        raise ValueError(
+        raise UserError(
             f"--method={config.method} learns from labels alone, but --labelled=none names nobody; "
             "name subjects, or use --method=mcss"
         )
     if config.batch.labelled_batch == 0 and config.method != "mcss":
-        raise ValueError(
+        raise UserError(
             f"--method={config.method} learns from labels alone, but --labelled_batch=0; expected at least 1"
         )
     _check_hosts(config.devices)
 
 
 def _check_hosts(devices: Devices) -> None:
-    """Raises ValueError for flags that do not say all about several processes, or contradict each other."""
+    """Raises UserError for flags that do not say all about several processes, or contradict each other."""
     if devices.num_processes <= 1:
         given = {"coordinator_address": devices.coordinator_address, "process_id": devices.process_id}
         for name, value in given.items():
             if value != options.options(Devices)[name].default:
-                raise ValueError(
+                raise UserError(
                     f"--{name}={value} is for several processes, but --num_processes="
                     f"{devices.num_processes}; give their number too"
                 )
         return
     host, colon, port = devices.coordinator_address.rpartition(":")
     if not (host and colon and port.isdecimal()):
-        raise ValueError(
+        raise UserError(
             f"--coordinator_address={devices.coordinator_address!r}; expected HOST:PORT of process 0 with "
             f"--num_processes={devices.num_processes}"
         )
     if not 0 <= devices.process_id < devices.num_processes:
-        raise ValueError(
+        raise UserError(
             f"--process_id={devices.process_id}; expected 0 to {devices.num_processes - 1} with "
             f"--num_processes={devices.num_processes}"
         )
 
 
 def check_devices(config: Train, devices: int) -> None:
-    """Raises ValueError when a part of the batch cannot be split evenly over so many devices, those of all hosts."""
+    """Raises UserError when a part of the batch cannot be split evenly over so many devices, those of all hosts."""
     if config.devices.parallel == "jit" and devices > 1:
-        raise ValueError(
+        raise UserError(
             f"--parallel=jit is for one device, and there are {devices}; set --devices=1, or another --parallel"
         )
     blocks = blocks_of(config)
@@ -223,15 +224,15 @@ def check_devices(config: Train, devices: int) -> None:
     }
     for name, size in parts.items():
         if size % devices:
-            raise ValueError(
+            raise UserError(
                 f"{name} is {size}; expected a multiple of the {devices} devices: the nearest are "
                 f"{nearest(size, devices)}"
             )
     shares = {f"{name} on each of {devices} devices": size // devices for name, size in parts.items()}
     try:
         accumulation.check_parts(shares, config.batch.accumulate)
-    except ValueError as error:
-        raise ValueError(f"--accumulate={config.batch.accumulate}: {error}") from error
+    except UserError as error:
+        raise UserError(f"--accumulate={config.batch.accumulate}: {error}") from error
 
 
 def method_of(config: Train) -> method.Method:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launch.runs import locks
+from mcss_jax.errors import UserError
 
 PREFIX = ".preparing-"
 # In a staging folder: the set that a fresh one took the place of, and where it stood.
@@ -21,7 +22,7 @@ def staging(data_dir: Path) -> Iterator[Path]:
     A folder left by a process that was killed is removed too: its lock is free.
 
     Raises:
-        OSError: `data_dir` cannot be made or written to.
+        UserError: `data_dir` cannot be made or written to.
     """
     made = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
     try:
@@ -43,7 +44,7 @@ def kept(folder: Path, data_dir: Path) -> Iterator[None]:
     """A folder below `data_dir` for work that outlives an interrupted process; removed at the end if it is empty.
 
     Raises:
-        OSError: it cannot be made or written to, or another process works in it.
+        UserError: it cannot be made or written to, or another process works in it.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     within = [path for path in (folder, *folder.parents) if data_dir in path.parents]
@@ -52,7 +53,7 @@ def kept(folder: Path, data_dir: Path) -> Iterator[None]:
             with _writable(data_dir):
                 mine = stack.enter_context(locks.held(folder))
             if not mine:
-                raise OSError(f"another process is preparing in {folder}; wait for it, or stop it")
+                raise UserError(f"another process is preparing in {folder}; wait for it, or stop it")
             yield
     finally:
         prune([*within, *made])
@@ -90,7 +91,7 @@ def _writable(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(
+        raise UserError(
             f"--data_dir={data_dir} cannot be written to ({error.strerror}); choose another folder"
         ) from error
 

@@ -12,6 +12,7 @@ from launch.evaluation import evaluate, inference, protocols
 from launch.retrieval import protocol as retrieval_protocol
 from launch.runs import run_folder, settings
 from launch.training import streamed
+from mcss_jax.errors import UserError
 
 CONTROL = ("mpjpe", "n_mpjpe", "pa_mpjpe", "mpjpe_canonical")
 
@@ -31,17 +32,17 @@ class Protocol:
 def open_judge(config: settings.Train, protocol: Protocol) -> Judge:
     """A function from an opened run, trained with settings like `config`, to its figures.
 
-    Raises FileNotFoundError and ValueError when the people who judge are not there or have no poses.
+    Raises UserError when the people who judge are not there or have no poses.
     """
     if config.data.stream:
         if protocol.every or protocol.damaged != "keep":
-            raise ValueError("--every and --damaged have no meaning with --stream; use --stride")
+            raise UserError("--every and --damaged have no meaning with --stream; use --stride")
         if protocol.stride < 1:
-            raise ValueError(f"--stride={protocol.stride}; expected at least 1")
+            raise UserError(f"--stride={protocol.stride}; expected at least 1")
         return partial(_on_stream, protocol=protocol)
     name = config.data.validation_split if protocol.judge == "validation" else "test"
     if not name:
-        raise ValueError(
+        raise UserError(
             "--judge=validation needs people for it, but --base sets no --validation_split; train with --judge=none, "
             "and judge the finished grid with --judge=test"
         )
@@ -51,9 +52,9 @@ def open_judge(config: settings.Train, protocol: Protocol) -> Judge:
 
 
 def check_fingerprint(run: object, card: Mapping[str, Any], split: pipeline.Split) -> None:
-    """Raises ValueError when a run with this card was trained on another state of the set that `split` is of."""
+    """Raises UserError when a run with this card was trained on another state of the set that `split` is of."""
     if card["fingerprint"] != split.fingerprint:
-        raise ValueError(
+        raise UserError(
             f"{run} was trained on data with fingerprint {card['fingerprint']}; {split.name} now has "
             f"{split.fingerprint}. Use the data that the study began with, or another --workdir"
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from launch.cli import options
 from launch.runs import settings
+from mcss_jax.errors import UserError
 
 # What each method changes of the base settings. Those after the first two are ablations and controls.
 METHODS: dict[str, dict[str, Any]] = {
@@ -94,22 +95,20 @@ def grids_of(keys: Sequence[Key]) -> list[Grid]:
 def parse_grid(methods: str, amounts: str, seeds: str, prefix: str = "") -> Grid:
     """Methods and seeds separated by commas, label amounts by spaces (`S1:0.05 S1 S1,S5 all`).
 
-    `prefix` is that of the flags' names, for messages. Raises ValueError for an unknown method, a seed that is not a
+    `prefix` is that of the flags' names, for messages. Raises UserError for an unknown method, a seed that is not a
     whole number of at least 0, and an empty or repeated entry.
     """
     names = _entries(f"--{prefix or 'methods'}", methods.split(",") if methods else [])
     for name in names:
         if name not in METHODS:
-            raise ValueError(f"--{prefix or 'methods'} names {name!r}; expected some of {', '.join(METHODS)}")
+            raise UserError(f"--{prefix or 'methods'} names {name!r}; expected some of {', '.join(METHODS)}")
     if not names:
         return Grid((), (), ())
     flag = f"--{prefix}_seeds" if prefix else "--seeds"
     found = _entries(flag, seeds.split(","))
     for seed in found:
         if not seed.isdecimal():
-            raise ValueError(
-                f"{flag} has {seed!r}; expected whole numbers of at least 0, separated by commas"
-            )
+            raise UserError(f"{flag} has {seed!r}; expected whole numbers of at least 0, separated by commas")
     labelled = _entries(f"--{prefix}_amounts" if prefix else "--amounts", amounts.split())
     return Grid(names, labelled, tuple(map(int, found)))
 
@@ -117,17 +116,17 @@ def parse_grid(methods: str, amounts: str, seeds: str, prefix: str = "") -> Grid
 def _entries(flag: str, parts: Sequence[str]) -> tuple[str, ...]:
     found = tuple(part.strip() for part in parts)
     if not all(found):
-        raise ValueError(f"{flag} has an empty entry; expected names without gaps between the separators")
+        raise UserError(f"{flag} has an empty entry; expected names without gaps between the separators")
     repeated = [name for name in found if found.count(name) > 1]
     if repeated:
-        raise ValueError(f"{flag} names {repeated[0]} twice")
+        raise UserError(f"{flag} names {repeated[0]} twice")
     return found
 
 
 def plan(base: settings.Train, workdir: str, grids: Sequence[Grid]) -> tuple[PlannedRun, ...]:
     """The runs of all grids, seed after seed, so that a first whole picture stands early; none twice.
 
-    Raises ValueError when there are none, for settings that no data set could satisfy, and when two methods are the
+    Raises UserError when there are none, for settings that no data set could satisfy, and when two methods are the
     same with these base settings.
     """
     runs: dict[Key, PlannedRun] = {}
@@ -137,7 +136,7 @@ def plan(base: settings.Train, workdir: str, grids: Sequence[Grid]) -> tuple[Pla
             settings.check(run.config)
             runs.setdefault(run.key, run)
     if not runs:
-        raise ValueError("--methods, --amounts or --seeds is empty; expected at least one of each")
+        raise UserError("--methods, --amounts or --seeds is empty; expected at least one of each")
     _refuse_twins(base, tuple(dict.fromkeys(run.method for run in runs.values())))
     return tuple(runs.values())
 
@@ -155,7 +154,7 @@ def _refuse_twins(base: settings.Train, methods: Sequence[str]) -> None:
     for method in methods:
         twin = known.setdefault(options.replace(base, **METHODS[method]), method)
         if twin != method:
-            raise ValueError(
+            raise UserError(
                 f"with the settings of --base the methods {twin} and {method} are the same; leave one out, or change "
                 "the base"
             )

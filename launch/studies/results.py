@@ -16,6 +16,7 @@ from typing import Any
 from launch.cli import options
 from launch.runs import locks, run_folder, settings
 from launch.studies.plan import METHODS, Key, PlannedRun, describe
+from mcss_jax.errors import UserError
 
 # What a line must have beside its run, by its status.
 NEEDED: dict[str, dict[str, type]] = {
@@ -28,6 +29,10 @@ _FREE = {"method", "labelled", "seed"} | {
     name for name, one in options.options(settings.Train).items() if one.changeable
 }
 _DEFAULTS = options.values(settings.Train())
+
+# What, where a line has it, is a number, or null where it is not known.
+FIGURES = ("pa_mpjpe", "mpjpe", "n_mpjpe", "retrieval_pa_mpjpe_at_1")
+NUMBERS = {"wall_seconds", *FIGURES, *(f"mean_pose_{name}" for name in FIGURES)}
 
 Line = dict[str, Any]
 
@@ -50,12 +55,12 @@ def labels_of(lines: Iterable[Line]) -> list[str]:
 def read(file: str | Path) -> list[Line]:
     """The lines of a result file, in its order.
 
-    Raises FileNotFoundError when there is none, ValueError naming the first line that is no result, or that is about
+    Raises UserError when there is none, naming the first line that is no result, or that is about
     a run which another line is about already.
     """
     file = Path(file)
     if not file.is_file():
-        raise FileNotFoundError(
+        raise UserError(
             f"there is no result file {file}; python -m launch.study --workdir={file.parent} writes one"
         )
     lines: list[Line] = []
@@ -63,14 +68,14 @@ def read(file: str | Path) -> list[Line]:
     for number, text in enumerate(file.read_bytes().decode(errors="replace").splitlines(), 1):
         line = _parsed(text)
         if line is None:
-            raise ValueError(
+            raise UserError(
                 f"{file}, line {number}: not a result; expected a JSON object with method, labelled, seed and status "
                 f"({', '.join(NEEDED)}), and with configuration and judged where finished, error where failed; restore "
                 "the file, or move it away to judge the runs again"
             )
         first = number_of.setdefault(key_of(line), number)
         if first != number:
-            raise ValueError(
+            raise UserError(
                 f"{file}, line {number}: a second result of {describe(key_of(line))}, which line {first} has already; "
                 "remove one of the two"
             )
@@ -82,13 +87,18 @@ def _parsed(text: str) -> Line | None:
     try:
         line = json.loads(text)
         needed = {"method": str, "labelled": str, "seed": int} | NEEDED[line["status"]]
-        return line if all(isinstance(line[name], kind) for name, kind in needed.items()) else None
+        is_one = all(isinstance(line[name], kind) for name, kind in needed.items())
+        return line if is_one and all(_is_number(line[name]) for name in line if name in NUMBERS) else None
     except (ValueError, LookupError, TypeError):
         return None
 
 
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
 def refuse_mixture(file: Path, lines: Iterable[Line]) -> None:
-    """Raises ValueError when finished lines are of different settings, data, or ways to judge.
+    """Raises UserError when finished lines are of different settings, data, or ways to judge.
 
     Runs may differ in method, labels and seed, and in what their methods set.
     """
@@ -100,7 +110,7 @@ def refuse_mixture(file: Path, lines: Iterable[Line]) -> None:
         found = [name for name, value in conditions.items() if known.get(name, (value,))[0] != value]
         if found:
             said = "; ".join(f"{name}: {known[name][0]!r} before, {conditions[name]!r} now" for name in found)
-            raise ValueError(
+            raise UserError(
                 f"{file} holds figures of {describe(key_of(known[found[0]][1]))} under other settings than those of "
                 f"{describe(key_of(line))}; use the same flags or another --workdir. Differences: {said}"
             )
@@ -129,7 +139,7 @@ def _conditions(line: Line) -> dict[str, Any]:
 class Results:
     """The result file of one study and judge, as it is on disk; made when the first line is put.
 
-    Several processes may put lines of different runs into one file. Raises ValueError for a damaged file.
+    Several processes may put lines of different runs into one file. Raises UserError for a damaged file.
     """
 
     def __init__(self, file: Path) -> None:
@@ -138,7 +148,7 @@ class Results:
         self.reread()
 
     def reread(self) -> None:
-        """Takes in what other processes have put. Raises ValueError for a damaged file."""
+        """Takes in what other processes have put. Raises UserError for a damaged file."""
         self._lines = {key_of(line): line for line in read(self.file)} if self.file.exists() else {}
 
     def line(self, run: PlannedRun) -> Line:
@@ -168,7 +178,7 @@ class Results:
     def put(self, *lines: Line) -> None:
         """Adds or replaces lines.
 
-        Raises OSError when the file cannot be written and ValueError as `refuse_mixture` does; what was there then
+        Raises OSError when the file cannot be written and UserError as `refuse_mixture` does; what was there then
         stays.
         """
         with locks.waited_for(self.file.parent):
@@ -188,7 +198,7 @@ class Results:
         self._lines = known
 
     def check(self, runs: Iterable[PlannedRun], judged: dict[str, Any]) -> None:
-        """Raises ValueError when the file's figures cannot stand beside those that these runs would have."""
+        """Raises UserError when the file's figures cannot stand beside those that these runs would have."""
         planned = [
             finished(run, {}, {"judged": judged, "configuration": options.values(run.config)}) for run in runs
         ]

@@ -10,6 +10,7 @@ from launch.studies import results as study_results
 from launch.studies.judge import Judge
 from launch.studies.plan import PlannedRun
 from launch.training import train
+from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint
 
 # What the study notes in a run's folder: whether it is trained, and of every call of the training its machine, its
@@ -23,7 +24,14 @@ def calls(run: PlannedRun) -> list[dict[str, Any]]:
     content = _note(run)
     # Studies of before kept one entry in the place of all.
     once = {name: content[name] for name in _CALL if name in content}
-    return content.get("calls", [once] if once else [])
+    found = content.get("calls", [once] if once else [])
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and set(_CALL) <= set(one) for one in found
+    ):
+        raise UserError(
+            f"{run.folder / TRAINING} is damaged: calls with {', '.join(_CALL)} were expected; remove it"
+        )
+    return found
 
 
 def _note(run: PlannedRun) -> dict[str, Any]:
@@ -60,7 +68,7 @@ def judge_run(run: PlannedRun, judge: Judge | None, judged: dict[str, Any]) -> s
     """The finished line of a trained run; without a judge it has no figures.
 
     `wall_seconds` is None where a call was killed; `hardware` and `revision` are lists where calls had different ones.
-    Raises ValueError and OSError when its last checkpoint cannot be read: an older one would not be this run.
+    Raises UserError and OSError when its last checkpoint cannot be read: an older one would not be this run.
     """
     figures = {} if judge is None else judge(run_folder.open_run(run.folder, run.config.optimiser.steps))
     entries = calls(run)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Int, UInt8
 from datasets.tuples import pipeline, sampling
 from launch.cli import out_of_memory
 from launch.runs import hosts
+from mcss_jax.errors import UserError
 
 # The network needs room beside the pictures.
 SHARE = 0.8
@@ -42,7 +43,7 @@ class _Kept(pipeline.Split):
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.source[index]
         if isinstance(record, str):
-            raise ValueError(record)
+            raise UserError(record)
         return record
 
     def blank(self, *shape: int) -> np.ndarray:
@@ -50,7 +51,7 @@ class _Kept(pipeline.Split):
 
     def draw(self, record: dict[str, Any], view: int, out: np.ndarray) -> None:
         if view in record["damaged"]:
-            raise ValueError(record["damaged"][view])
+            raise UserError(record["damaged"][view])
         out[...] = record["place"] + view
 
 
@@ -62,7 +63,7 @@ def _read(split: pipeline.Split, index: int, out: UInt8[np.ndarray, "v s s 3"]) 
         for view in np.flatnonzero(record["view_valid"]).tolist():
             try:
                 split.draw({"images": images}, view, out[view])
-            except ValueError as error:
+            except UserError as error:
                 damaged[view] = str(error)
                 out[view] = 0
     except Exception as error:  # whatever a damaged record raises is said when a batch meets it
@@ -87,12 +88,12 @@ def keep(
 ) -> tuple[UInt8[Array, "n s s 3"], pipeline.Split]:
     """All pictures of a split on a device, and the split whose pictures are their places there.
 
-    Raises ValueError when they do not fit.
+    Raises UserError when they do not fit.
     """
     shape = (1 + split.records * split.views, split.image_size, split.image_size, 3)
     wanted, free = int(np.prod(shape, dtype=np.int64)), free_bytes(device)
     if wanted > SHARE * free:
-        raise ValueError(
+        raise UserError(
             f"--cache=device wants {wanted / 1e9:.3g} GB for {split.name}, more than {SHARE:.0%} of the "
             f"{free / 1e9:.3g} GB that are free on {device}; use --cache=none or a smaller --image_size"
         )
@@ -114,7 +115,7 @@ def keep(
 class Loader:
     """`pipeline.Loader` with the pictures on the first local device: the same batches, bit for bit.
 
-    Raises ValueError when the pictures do not fit.
+    Raises UserError when the pictures do not fit.
     """
 
     def __init__(self, split: pipeline.Split, labelled: Int[np.ndarray, " n"], threads: int = 2) -> None:

@@ -12,6 +12,7 @@ from datasets.tuples import pipeline
 from launch.evaluation import inference
 from launch.runs import hosts, metric_log, run_folder, settings
 from launch.training import sources
+from mcss_jax.errors import UserError
 from mcss_jax.training.state import TrainState
 from mcss_jax.training.train_step import Report
 
@@ -55,7 +56,7 @@ class Journal:
     def look(self, step: int, report: Report, state: TrainState, *, validate: bool) -> None:
         """Writes down what update `step` reported, with the figures of validation people where wanted.
 
-        Raises ValueError when loss or gradient are not finite, OSError on the process that cannot write.
+        Raises UserError when loss or gradient are not finite, OSError on the process that cannot write.
         """
         values = {name: float(value) for name, value in report.items()}
         _check_finite(values, step - self._interval.updates, step, saved=self._saved_before(step))
@@ -109,7 +110,7 @@ def _check_finite(report: dict[str, float], previous: int, step: int, *, saved: 
     if not math.isfinite(report["loss"]) or not math.isfinite(report["gradient_norm"]):
         before = "the last checkpoint is from before" if saved else "nothing was saved"
         where = f" {run_folder.ELSEWHERE}" if saved else ""
-        raise ValueError(
+        raise UserError(
             f"the loss or its gradient became non-finite between updates {previous} and {step} (loss "
             f"{report['loss']}, gradient norm {report['gradient_norm']}); {before}. Lower "
             f"--learning_rate or --clip_norm{where}"

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from datasets.tuples import sampling
 from datasets.tuples.records import SequenceRow
 from launch.runs import settings
+from mcss_jax.errors import UserError
 
 
 def choose(
@@ -15,12 +16,12 @@ def choose(
 ) -> tuple[sampling.Labels, Int[np.ndarray, " n"]]:
     """The labelled subjects and their labelled records; `views` are the cameras of the data set `name`.
 
-    Raises ValueError for a bad `--labelled` and for batches that are too large for what it leaves.
+    Raises UserError for a bad `--labelled` and for batches that are too large for what it leaves.
     """
     labels = sampling.parse_labelled(config.data.labelled, table)
     records = sampling.labelled_records(table, labels, config.data.label_sampling, config.run.seed)
     if config.method == "baseline" and not len(records):
-        raise ValueError(
+        raise UserError(
             f"--method=baseline learns from labels alone, but --labelled={config.data.labelled} leaves none; "
             f"name subjects whose poses {name} holds"
         )

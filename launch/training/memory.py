@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 from launch.cli import options
 from launch.cli.out_of_memory import exhausted, free_bytes
 from launch.runs import hosts, run_folder, settings
+from mcss_jax.errors import UserError
 from mcss_jax.training import parallel
 from mcss_jax.training.state import Batch, TrainState
 from mcss_jax.training.train_step import Report
@@ -40,7 +41,7 @@ def halved(config: settings.Train, devices: int) -> settings.Train | None:
 def explained(
     make: Callable[[int], parallel.Step], config: settings.Train, devices: int, *, resumed: bool = False
 ) -> Step:
-    """`make(--accumulate)`, whose first call raises ValueError with what would fit where there is too little memory.
+    """`make(--accumulate)`, whose first call raises UserError with what would fit where there is too little memory.
 
     Later calls need no more than the first and are passed through. With several processes the first call compiles the
     step, which is not done again, before any of them runs it: a step that is too large for one is refused on all.
@@ -58,7 +59,7 @@ def explained(
         several = jax.process_count() > 1
         trial = _Trial(make, state, batch, rng, _all_have_room if several else _runs)
         if several and not _all_have_room(step, state, batch, rng):
-            raise ValueError(_advice(trial, config, devices) + where)
+            raise UserError(_advice(trial, config, devices) + where)
         try:
             return jax.block_until_ready(step(state, batch, rng))
         except jax.errors.JaxRuntimeError as error:
@@ -67,8 +68,8 @@ def explained(
         # Not inside the handler: the error holds on to arrays.
         if several:
             # Others may be in the middle of the step, and would not take part in a search.
-            raise ValueError(f"{_problem(batch)}; {_untried(config, devices)}{where}")
-        raise ValueError(_advice(trial, config, devices) + where)
+            raise UserError(f"{_problem(batch)}; {_untried(config, devices)}{where}")
+        raise UserError(_advice(trial, config, devices) + where)
 
     return call
 
@@ -192,6 +193,6 @@ def _can_accumulate(config: settings.Train, devices: int, parts: int) -> bool:
 def _can_be_shared(config: settings.Train, devices: int) -> bool:
     try:
         settings.check_devices(config, devices)
-    except ValueError:
+    except UserError:
         return False
     return True

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from datasets.tuples import pipeline, sampling
 from launch.runs import settings
 from launch.training import cached, labelled, memory, streamed
+from mcss_jax.errors import UserError
 from mcss_jax.training.state import PoseStatistics, pose_statistics
 
 Batches = Generator[tuple[int, Any], None, None]
@@ -37,7 +38,7 @@ class Source(Protocol):
 class Prepared:
     """A prepared data set.
 
-    Raises FileNotFoundError or ValueError when it is missing or too small for the batch, or for a bad
+    Raises UserError when it is missing or too small for the batch, or for a bad
     `--labelled`.
     """
 
@@ -83,10 +84,10 @@ class Prepared:
                 self._config.data.validation_split,
                 self._config.data.image_size,
             )
-        except ValueError as error:
-            raise ValueError(f"{error} (set --validation_split, or leave it empty)") from error
+        except UserError as error:
+            raise UserError(f"{error} (set --validation_split, or leave it empty)") from error
         if not all(row.has_pose for row in split.table):
-            raise ValueError(
+            raise UserError(
                 f"split {split.name} has instants without poses and cannot judge a run; set "
                 "--validation_split= (empty)"
             )

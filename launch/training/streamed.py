@@ -67,7 +67,7 @@ def views_of(
 class Streamed:
     """Labels are a finite set of takes, as many as `studio` has; unlabelled sequences never come again.
 
-    Raises ValueError for a bad `--labelled` and for too few labels for a batch.
+    Raises UserError for a bad `--labelled` and for too few labels for a batch.
     """
 
     def __init__(self, config: settings.Train) -> None:

@@ -15,6 +15,7 @@ from datasets.tuples import pipeline
 from launch.cli import cpu, progress
 from launch.runs import folder_lock, hosts, metric_log, run_folder, settings, stopping
 from launch.training import journal, memory, sources, warm_start
+from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint
 from mcss_jax.training import parallel
 from mcss_jax.training.state import TrainState
@@ -39,7 +40,7 @@ class Trained:
 def _begin(config: settings.Train) -> tuple[sources.Source, dict[str, Any], TrainState]:
     """Data, the run's card and the state before the first update; no folder is touched.
 
-    Raises ValueError and OSError for data and networks that cannot be used, or are not the same on all processes.
+    Raises UserError and OSError for data and networks that cannot be used, or are not the same on all processes.
     """
     with hosts.together("begin"):
         source = sources.open_source(config)
@@ -55,7 +56,7 @@ def _claim(
 ) -> bool:
     """Has the run's folder written to by process 0 alone and locked until `stack` ends; False when told to stop first.
 
-    Raises ValueError when it is another run's or when processes see different folders, OSError when it is in use.
+    Raises UserError when it is another run's or when processes see different folders, and when it is in use.
     """
     folder = Path(config.run.workdir).expanduser()
     if not stack.enter_context(folder_lock.held(folder, stop)):
@@ -72,14 +73,14 @@ def _restored(
 ) -> tuple[TrainState, int]:
     """State and step to go on from: the newest whole checkpoint, the same one on all processes, or `state` and 0.
 
-    Raises ValueError when it is of other data, or differs between processes.
+    Raises UserError when it is of other data, or differs between processes.
     """
     found = None
     with hosts.together("read the newest checkpoint"):
         if hosts.first() and checkpoints.latest() is not None:
             found = checkpoints.restore(state)
             if found.position["fingerprint"] != fingerprint:
-                raise ValueError(
+                raise UserError(
                     f"{checkpoints.directory} holds checkpoints of data with fingerprint "
                     f"{found.position['fingerprint']}; the data now have {fingerprint}"
                 )
@@ -123,7 +124,7 @@ def train(config: settings.Train) -> Trained:
     Every process of a run calls it: each reads its own share of every batch, all compute the same validation, and
     process 0 alone writes.
 
-    Raises ValueError and OSError with one clear sentence for settings and data that cannot be used.
+    Raises UserError and OSError with one clear sentence for settings and data that cannot be used.
     """
     # First of all: a process that stops at a check which others pass would leave them waiting.
     hosts.compare_settings(config)

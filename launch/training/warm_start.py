@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launch.runs import hosts, run_folder, settings
+from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint
 from mcss_jax.training.state import PoseStatistics, TrainState
 
@@ -26,7 +27,7 @@ def first_state(config: settings.Train, image_size: int, statistics: PoseStatist
     optimiser, the pose statistics and the step are this run's own. The embedding layer is part of the head when the
     weights are imported, and taken over from a run that trained one of the same length.
 
-    Raises FileNotFoundError when `--init_from` is no run, ValueError when its encoder has other shapes.
+    Raises UserError when `--init_from` is no run, or its encoder has other shapes.
     """
     state = run_folder.initial_state(config, image_size, statistics)
     if not config.run.init_from:
@@ -54,7 +55,7 @@ def open_source(config: settings.Train) -> run_folder.Run:
     """The run that `--init_from` names. Raises as `first_state`."""
     folder = Path(config.run.init_from).expanduser()
     if not (folder / run_folder.CONFIG).is_file():
-        raise FileNotFoundError(
+        raise UserError(
             f"--init_from={config.run.init_from} is not the folder of a run (it has no {run_folder.CONFIG}); name a "
             "trained one, or import weights: python -m launch.import_weights --source=FILE.safetensors "
             f"--workdir={config.run.init_from}"
@@ -65,7 +66,7 @@ def open_source(config: settings.Train) -> run_folder.Run:
         f"--{name}={there[name]} there, {here[name]} here" for name in SHAPING if there[name] != here[name]
     ]
     if other:
-        raise ValueError(
+        raise UserError(
             f"--init_from={config.run.init_from} holds another encoder than this run's ({'; '.join(other)}); give the "
             "same settings, or weights of this network"
         )

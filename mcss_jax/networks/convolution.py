@@ -11,6 +11,8 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
+from mcss_jax.errors import UserError
+
 
 def _dense(
     x: Float[Array, "b h w c"], kernel: Float[Array, "k k c d"], stride: int
@@ -108,9 +110,9 @@ def max_pool_3x3_stride_2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c
 
 
 def space_to_depth(x: Float[Array, "b h w c"], block: int) -> Float[Array, "b h2 w2 d"]:
-    """Non-overlapping block x block patches as channels. Raises ValueError when the size is not a multiple."""
+    """Non-overlapping block x block patches as channels. Raises UserError when the size is not a multiple."""
     b, h, w, c = x.shape
     if h % block or w % block:
-        raise ValueError(f"images of {h} x {w} pixels cannot be cut into patches of {block} x {block}")
+        raise UserError(f"images of {h} x {w} pixels cannot be cut into patches of {block} x {block}")
     x = x.reshape(b, h // block, block, w // block, block, c)
     return jax.numpy.transpose(x, (0, 1, 3, 2, 4, 5)).reshape(b, h // block, w // block, block * block * c)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int32
 
+from mcss_jax.errors import UserError
 from mcss_jax.search import blocked
 from mcss_jax.search.blocked import AnyArray, Rule
 
@@ -144,7 +145,8 @@ def nearest(
     index -1 and distance inf follow. Memory: one block of scores, whatever the sizes.
 
     Raises:
-      ValueError: k < 1, different dimensions, an embedding that is not finite, keys of another length.
+      ValueError: k < 1, different dimensions, keys of another length.
+      UserError: an embedding that is not finite.
     """
     blocked.check_k(k)
     queries, gallery = np.asarray(queries, np.float32), np.asarray(gallery, np.float32)
@@ -155,7 +157,7 @@ def nearest(
     for name, rows in (("queries", queries), ("gallery", gallery)):
         bad = ~np.isfinite(rows).all(axis=1)
         if bad.any():
-            raise ValueError(
+            raise UserError(
                 f"{name}: row {int(np.argmax(bad))} is not finite (NaN or inf), expected numbers."
             )
     blocked.check_rule(allowed, query_keys, gallery_keys, len(queries), len(gallery))

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint_reader
 
 State = TypeVar("State")
@@ -71,13 +72,13 @@ def restore(directory: str | Path, abstract_state: State, step: int | None = Non
       The state, the position in the data, the step.
 
     Raises:
-      FileNotFoundError: there is no checkpoint, or none of `step`.
-      ValueError: every candidate is damaged, or it is of another model: names, shapes or dtypes differ.
+      UserError: there is no checkpoint, or none of `step`; every candidate is damaged, or it is of another model:
+        names, shapes or dtypes differ.
     """
     found = steps(directory)
     if not found or (step is not None and step not in found):
         wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        raise FileNotFoundError(f"{directory} holds {wanted}; found steps: {found or 'none'}.")
+        raise UserError(f"{directory} holds {wanted}; found steps: {found or 'none'}.")
     damages = []
     for candidate in reversed(found) if step is None else [step]:
         try:
@@ -92,7 +93,7 @@ def restore(directory: str | Path, abstract_state: State, step: int | None = Non
                 stacklevel=2,
             )
         return Restored(state, position, candidate)
-    raise ValueError(f"{directory} holds no checkpoint that is whole. Damaged: {'; '.join(damages)}")
+    raise UserError(f"{directory} holds no checkpoint that is whole. Damaged: {'; '.join(damages)}")
 
 
 class Checkpoints:
@@ -144,8 +145,8 @@ class Checkpoints:
           metric: what `best` goes by, lower being better.
 
         Raises:
-          FileExistsError: `directory` holds such checkpoints and none of them was resumed from.
-          OSError: this checkpoint, or the one before it, could not be written; finished ones are untouched.
+          UserError: `directory` holds such checkpoints and none of them was resumed from; or this checkpoint, or the
+            one before it, could not be written: finished ones are untouched.
         """
         self.wait()
         if step in self._ours:
@@ -162,7 +163,7 @@ class Checkpoints:
         """Waits until the last save has ended.
 
         Raises:
-          OSError: it failed.
+          UserError: it failed.
         """
         saving, self._saving = self._saving, None
         if saving is not None:
@@ -206,7 +207,7 @@ class Checkpoints:
             good = self.latest()
             kept = "no checkpoint is there" if good is None else f"the last good checkpoint is step {good}"
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise OSError(f"Could not save step {step} to {self.directory} ({reason}); {kept}.") from error
+            raise UserError(f"Could not save step {step} to {self.directory} ({reason}); {kept}.") from error
         kept_steps = steps(self.directory)[-self._keep :] + _ranked(self.directory)[: self._keep_best]
         for other in set(steps(self.directory)) - set(kept_steps):
             shutil.rmtree(_folder(self.directory, other))
@@ -216,7 +217,7 @@ class Checkpoints:
         if not superseded:
             return
         if not self._ours:
-            raise FileExistsError(
+            raise UserError(
                 f"{self.directory} holds checkpoints of another run (steps {superseded}), in the way of step "
                 f"{step}: resume from them, or choose another folder."
             )
@@ -341,14 +342,14 @@ def _check_same_model(folder: Path, manifest: dict[str, dict[str, Any]], wanted:
     """Orbax would cast to the wanted dtype in silence."""
     missing, unknown = sorted(wanted.keys() - manifest), sorted(manifest.keys() - wanted)
     if missing or unknown:
-        raise ValueError(
+        raise UserError(
             f"The checkpoint {folder} is of another model: it lacks {missing[:5] or 'nothing'} "
             f"and has {unknown[:5] or 'nothing'} beside what is wanted."
         )
     for name, leaf in wanted.items():
         found, expected = {key: manifest[name][key] for key in ("shape", "dtype")}, _shape_and_dtype(leaf)
         if found != expected:
-            raise ValueError(
+            raise UserError(
                 f"The checkpoint {folder} has {name} as {found['dtype']}{found['shape']}; "
                 f"expected {expected['dtype']}{expected['shape']}."
             )

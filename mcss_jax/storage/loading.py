@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mcss_jax import skeleton
+from mcss_jax.errors import UserError
 from mcss_jax.method import Method, Network
 from mcss_jax.setting import problem
 from mcss_jax.storage import checkpoint, model
@@ -27,14 +28,16 @@ def load(workdir: str | Path, step: int | None = None) -> model.Model:
     """The model of a run's newest whole checkpoint, or of that of `step`.
 
     Raises:
-      FileNotFoundError: the folder is not a run's, or has no (such) checkpoint.
-      ValueError: a file is damaged, no network has such settings, or the checkpoint is of another network than they
-        say or has values that are not finite.
+      UserError: the folder is not a run's, or has no (such) checkpoint; a file is damaged, no network has such
+        settings, or the checkpoint is of another network than they say or has values that are not finite.
     """
-    folder = Path(workdir).expanduser()
+    try:
+        folder = Path(workdir).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{workdir}: {error}; write the path in full") from error
     config, card = (read_json(folder / name) for name in ("config.json", "card.json"))
     if "imported" in card:
-        raise ValueError(f"{folder} holds imported weights: an encoder, and a head that nobody has trained")
+        raise UserError(f"{folder} holds imported weights: an encoder, and a head that nobody has trained")
     size = image_size(card, folder / "card.json")
     method = Method(network=network_of(config, folder / "config.json"))
     statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
@@ -48,12 +51,12 @@ def load(workdir: str | Path, step: int | None = None) -> model.Model:
 def network_of(config: Mapping[str, Any], source: str | Path) -> Network:
     """The network of a run's stored settings; one that is younger than the run had, in effect, its default.
 
-    Settings are nested, the network's under `network`; those of older runs are flat. Raises ValueError for the first
+    Settings are nested, the network's under `network`; those of older runs are flat. Raises UserError for the first
     setting that no network has; `source` is where it was found.
     """
     stored = config.get("network", config)
     if not isinstance(stored, Mapping):
-        raise ValueError(f"{source} has network {stored!r}; expected an object with its settings")
+        raise UserError(f"{source} has network {stored!r}; expected an object with its settings")
     hints = get_type_hints(Network)
     given = {}
     for field in dataclasses.fields(Network):
@@ -62,56 +65,67 @@ def network_of(config: Mapping[str, Any], source: str | Path) -> Network:
         value = given[field.name] = stored[field.name]
         expected = problem(value, hints[field.name], field.metadata["bounds"])
         if expected:
-            raise ValueError(f"{source} has {field.name} {value!r}; expected {expected}")
+            raise UserError(f"{source} has {field.name} {value!r}; expected {expected}")
     return Network(**given)
 
 
 def image_size(card: Mapping[str, Any], source: str | Path) -> int:
-    """Side of the network's input, pixels, of a run's card. Raises ValueError; `source` is where it was found."""
+    """Side of the network's input, pixels, of a run's card. Raises UserError; `source` is where it was found."""
     size = card.get("image_size")
     if type(size) is not int or not 1 <= size <= LARGEST_IMAGE:
-        raise ValueError(
+        raise UserError(
             f"{source} has image_size {size!r}; a number of pixels was expected, from 1 to {LARGEST_IMAGE}"
         )
     return size
 
 
 def check_fingerprint(restored: checkpoint.Restored, card: Mapping[str, Any], folder: str | Path) -> None:
-    """Raises ValueError when a checkpoint was trained on other data than the run's card says.
+    """Raises UserError when a checkpoint was trained on other data than the run's card says.
 
     Then checkpoint or card is another run's. Where either does not say, as in older runs, nothing is compared.
     """
     of_state, of_run = restored.position.get("fingerprint"), card.get("fingerprint")
     if of_state is not None and of_run is not None and of_state != of_run:
-        raise ValueError(
+        raise UserError(
             f"{folder}: the checkpoint of step {restored.step} is of data with fingerprint {of_state}, card.json is of "
             f"data with {of_run}: they are not of one run; restore the folder from a copy, or train anew"
         )
 
 
 def check_finite(state: TrainState, source: str) -> None:
-    """Raises ValueError naming a weight or statistic that is NaN or infinite; `source` is where it was found."""
+    """Raises UserError naming a weight or statistic that is NaN or infinite; `source` is where it was found."""
     used = {"params": state.params, "batch_stats": state.batch_stats, "statistics": state.statistics}
     leaves = jax.tree_util.tree_leaves_with_path(used)
     broken = [jax.tree_util.keystr(path) for path, leaf in leaves if not np.isfinite(np.asarray(leaf)).all()]
     if broken:
-        raise ValueError(
+        raise UserError(
             f"{source}: {len(broken)} of {len(leaves)} arrays have values that are not finite, {broken[0]} the first; "
             "training diverged: take an earlier --step, or train anew with a lower --learning_rate"
         )
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object in a run's folder.
+class _Stored(dict[str, Any]):
+    """A JSON object that says, with its file's name, what it lacks."""
 
-    Raises FileNotFoundError when it is not there, ValueError naming the file when it is something else.
+    def __init__(self, content: Mapping[str, Any], file: Path) -> None:
+        super().__init__(content)
+        self._file = file
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"{self._file} lacks {name!r}; it is damaged, or of another version of this program")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object in a run's folder; to ask it for what it lacks raises UserError.
+
+    Raises UserError, naming the file, when it is not there or something else.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file.parent} is not the folder of a run: it has no {file.name}")
+        raise UserError(f"{file.parent} is not the folder of a run: it has no {file.name}")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not readable as JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{file} holds a {type(content).__name__}; a JSON object was expected")
-    return content
+        raise UserError(f"{file} holds a {type(content).__name__}; a JSON object was expected")
+    return _Stored(content, file)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from mcss_jax import crop, skeleton
+from mcss_jax.errors import UserError
 from mcss_jax.training.state import TrainState
 from mcss_jax.training.train_step import Prediction, embed_step
 
@@ -62,7 +63,7 @@ class Model:
             sequence of pictures of different sizes. What is not square is padded with black.
 
         Raises:
-          ValueError: no picture, or something else than uint8 RGB pictures.
+          UserError: no picture, or something else than uint8 RGB pictures.
         """
         pictures = self._sized(images)
         parts = [self._run(pictures[i : i + LARGEST]) for i in range(0, len(pictures), LARGEST)]
@@ -72,7 +73,7 @@ class Model:
         if isinstance(images, np.ndarray) and images.ndim == 3:
             images = images[None]
         if len(images) == 0:
-            raise ValueError("there is no picture; at least one was expected")
+            raise UserError("there is no picture; at least one was expected")
         size = self.image_size
         if (
             isinstance(images, np.ndarray)
@@ -105,9 +106,12 @@ def fitted(picture: Picture, size: int) -> UInt8[np.ndarray, "s s 3"]:
 
 
 def _checked(picture: object) -> Picture:
-    array = np.asarray(picture)
+    try:
+        array = np.asarray(picture)
+    except ValueError as error:  # rows of different lengths
+        raise UserError(f"a picture is no array ({error}); uint8[height, width, 3] was expected") from error
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ValueError(
+        raise UserError(
             f"a picture is {array.dtype}{list(array.shape)}; uint8[height, width, 3] was expected, RGB from 0 to 255"
         )
     return array

@@ -19,19 +19,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Key
 
+from mcss_jax.errors import UserError
 from mcss_jax.training.state import Batch, TrainState
 from mcss_jax.training.train_step import Report, Sums, forward, objective, train_step, update
 
 
 def check_parts(sizes: Mapping[str, int], parts: int) -> None:
-    """Raises ValueError, with the nearest numbers that do, unless `parts` divides every one of the named sizes."""
+    """Raises UserError, with the nearest numbers that do, unless `parts` divides every one of the named sizes."""
     wrong = [f"{name} is {size}" for name, size in sizes.items() if size % parts]
     if wrong:
         common = math.gcd(*sizes.values())
         divisors = [n for n in range(1, common + 1) if common % n == 0]
         below, above = ([n for n in divisors if n < parts], [n for n in divisors if n > parts])
         near = [*below[-1:], *above[:1]]
-        raise ValueError(
+        raise UserError(
             f"{' and '.join(wrong)}, which cannot be accumulated in {parts} equal parts; the nearest numbers that "
             f"divide the batch: {' and '.join(map(str, near))}"
         )
@@ -78,7 +79,7 @@ def accumulated_step(
 ) -> tuple[TrainState, Report]:
     """`train_step` with the activations of one part of this replica's batch in memory at a time.
 
-    Raises ValueError when `parts` does not divide the labelled and the unlabelled part of the batch.
+    Raises UserError when `parts` does not divide the labelled and the unlabelled part of the batch.
     """
     if parts == 1:
         return train_step(state, batch, rng, axis_name=axis_name)

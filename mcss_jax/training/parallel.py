@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, Sharding, SingleDeviceSh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
 
+from mcss_jax.errors import UserError
 from mcss_jax.training.accumulation import accumulated_step
 from mcss_jax.training.state import TrainState
 from mcss_jax.training.train_step import Prediction, Report, embed_step
@@ -44,7 +45,7 @@ class Step:
 def choose_devices(count: int = 0) -> list[jax.Device]:
     """The first `count` devices of every process (0: all), process after process: the order of the global batch.
 
-    Raises ValueError as `devices_each`, on all processes alike.
+    Raises UserError as `devices_each`, on all processes alike.
     """
     of_process: dict[int, list[jax.Device]] = {}
     for device in sorted(jax.devices(), key=lambda d: (d.process_index, d.id)):
@@ -58,16 +59,16 @@ def devices_each(present: Mapping[int, int], count: int = 0) -> int:
 
     A function of what all processes know, so that none stops while others go on.
 
-    Raises ValueError when some process has fewer than `count`, or, for 0, when they have different numbers.
+    Raises UserError when some process has fewer than `count`, or, for 0, when they have different numbers.
     """
     poorest, richest = (choose(present, key=present.__getitem__) for choose in (min, max))
     fewest, most = present[poorest], present[richest]
     if not 0 <= count <= fewest:
         found = f"there are {fewest} here" if len(present) == 1 else f"process {poorest} has {fewest}"
         all_of_them = ", or 0 for all" if fewest == most else ""
-        raise ValueError(f"{count} devices were asked for, but {found}; choose 1 to {fewest}{all_of_them}")
+        raise UserError(f"{count} devices were asked for, but {found}; choose 1 to {fewest}{all_of_them}")
     if not count and fewest != most:
-        raise ValueError(
+        raise UserError(
             f"processes have different numbers of devices (process {poorest}: {fewest}, process {richest}: {most}); "
             f"use as many of each, --devices={fewest} at most"
         )
@@ -93,7 +94,7 @@ def replicate(tree: Any) -> Any:
 def split(tree: Any, devices: int | None = None) -> Any:
     """Every leaf [n, ...] as [devices, n / devices, ...].
 
-    Raises ValueError when n is not a multiple of the number of devices.
+    Raises UserError when n is not a multiple of the number of devices.
     """
     parts = jax.local_device_count() if devices is None else devices
     _check_divides(tree, parts)
@@ -103,7 +104,7 @@ def split(tree: Any, devices: int | None = None) -> Any:
 def _check_divides(tree: Any, parts: int) -> None:
     for size in {x.shape[0] for x in jax.tree.leaves(tree)}:
         if size % parts:
-            raise ValueError(
+            raise UserError(
                 f"a batch of {size} cannot be split over {parts} devices; the nearest sizes that can are "
                 f"{nearest(size, parts)}"
             )
@@ -121,7 +122,7 @@ def mapped_step(
       devices: those of all processes, in the order of the batch; by default all there are (`choose_devices`).
       accumulate: parts in which a device goes through its rows (`accumulation.accumulated_step`).
 
-    Raises ValueError for `jit` on several devices; the step does for a batch that the devices cannot share evenly.
+    Raises UserError for `jit` on several devices; the step does for a batch that the devices cannot share evenly.
     """
     return _mapped(kind, tuple(choose_devices() if devices is None else devices), accumulate)
 
@@ -185,7 +186,7 @@ def _shard_mapped(body: Callable, devices: tuple[jax.Device, ...]) -> Step:
 
 def _jitted(body: Callable, devices: tuple[jax.Device, ...]) -> Step:
     if len(devices) != 1:
-        raise ValueError(f"jit runs on one device, not on {len(devices)}; choose one, or pmap or shard_map")
+        raise UserError(f"jit runs on one device, not on {len(devices)}; choose one, or pmap or shard_map")
     there = SingleDeviceSharding(devices[0])
     jitted = jax.jit(functools.partial(body, axis_name=None), donate_argnums=0)
     return Step(jitted, lambda state, batch: (_placed(state, there), _placed(batch, there)))

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from datasets.distributions import originals, takes
 from datasets.distributions.builder import DistributionBuilder
+from mcss_jax.errors import UserError
 from tests.datasets import videos
 
 SIZE, RATE = (96, 72), 25
@@ -38,7 +39,7 @@ class SmallTake(takes.Take):
         if self.trouble == "died":
             os._exit(9)
         if self.trouble:
-            raise ValueError(self.trouble)
+            raise UserError(self.trouble)
         frame = np.arange(0, self.frames, 2)
         pose = np.arange(17 * 3, dtype=np.float32).reshape(17, 3) + frame[:, None, None]
         views = tuple(

@@ -16,6 +16,7 @@ import pytest
 
 from datasets.distributions import archives
 from datasets.distributions.archives import Limits, Member
+from mcss_jax.errors import UserError
 from tests.datasets.packing import header, pack, tgz
 
 KINDS = ["x.tgz", "x.tar", "x.zip"]
@@ -76,11 +77,11 @@ def test_wanted_members_go_to_the_paths_given(tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wanted_member_that_is_missing_is_named(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / kind, CONTENT)
-    with pytest.raises(ValueError, match=r"holds no 'S1/Videos' \(1 of 2 not found\)"):
+    with pytest.raises(UserError, match=r"holds no 'S1/Videos' \(1 of 2 not found\)"):
         archives.extract(path, {"S1/Videos": tmp_path / "a", "metadata.xml": tmp_path / "b"})
-    with pytest.raises(ValueError, match="holds no 'x'"):
+    with pytest.raises(UserError, match="holds no 'x'"):
         archives.read(path, "x", 10)
-    with pytest.raises(ValueError, match="member 'metadata.xml' has 800 bytes; at most 799 were expected"):
+    with pytest.raises(UserError, match="member 'metadata.xml' has 800 bytes; at most 799 were expected"):
         archives.read(path, "metadata.xml", 799)
 
 
@@ -91,19 +92,19 @@ HOSTILE = ["../x", "/x", "a/../../x", "C:/x", "c:x", "..\\x", "a\\..\\..\\x", "\
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_that_point_out_are_refused(tmp_path: Path, kind: str, name: str) -> None:
     path = pack(tmp_path / kind, {"good": b"1", name: b"2"})
-    with pytest.raises(ValueError, match=re.escape(f"{kind}: member {name!r} points out of the archive")):
+    with pytest.raises(UserError, match=re.escape(f"{kind}: member {name!r} points out of the archive")):
         archives.members(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_member_needs_a_name(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(ValueError, match="holds a member without a name"):
+    with pytest.raises(UserError, match="holds a member without a name"):
         archives.members(pack(tmp_path / kind, {".": b""}))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_name_twice_is_refused(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(ValueError, match="holds 'a/b' twice"):
+    with pytest.raises(UserError, match="holds 'a/b' twice"):
         archives.members(pack(tmp_path / kind, {"a/b": b"1", "./a/b": b"2"}))
 
 
@@ -120,7 +121,7 @@ def test_one_name_twice_is_refused(tmp_path: Path, kind: str) -> None:
 )
 def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes, told: str) -> None:
     path = tgz(tmp_path / "x.tgz", header("S1/x", 0, kind) + bytes(1024))
-    with pytest.raises(ValueError, match=f"x.tgz: member 'S1/x' is {told}; only files and folders"):
+    with pytest.raises(UserError, match=f"x.tgz: member 'S1/x' is {told}; only files and folders"):
         archives.members(path)
 
 
@@ -139,7 +140,7 @@ def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, kind: int, told:
     info.external_attr = (kind | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(ValueError, match=f"x.zip: member 'S1/x' is {told}; only files and folders"):
+    with pytest.raises(UserError, match=f"x.zip: member 'S1/x' is {told}; only files and folders"):
         archives.members(tmp_path / "x.zip")
 
 
@@ -148,7 +149,7 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="member 'a' is encrypted; unpack the archive with its password"):
+    with pytest.raises(UserError, match="member 'a' is encrypted; unpack the archive with its password"):
         archives.members(path)
 
 
@@ -156,19 +157,19 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
 def test_methods_that_unpack_without_bound_are_refused(tmp_path: Path, method: int) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
         archive.writestr("a", bytes(10))
-    with pytest.raises(ValueError, match=f"'a' is compressed by zip method {method}, which is not read here"):
+    with pytest.raises(UserError, match=f"'a' is compressed by zip method {method}, which is not read here"):
         archives.members(tmp_path / "x.zip")
 
 
 def test_a_run_of_zeros_is_refused_by_its_header(tmp_path: Path) -> None:
     """None of the ten gigabytes is there: who tried to unpack them would tell of a truncated archive."""
     told = "member 'zeros' would unpack to 10,737,418,240 bytes; at most 8,589,934,592 are allowed"
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         archives.members(tgz(tmp_path / "x.tgz", header("zeros", 10 << 30)))
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("zeros", b"0")
         archive.filelist[0].file_size = 10 << 30
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         archives.members(tmp_path / "x.zip")
 
 
@@ -178,7 +179,7 @@ def test_many_runs_of_zeros_are_refused_by_the_ratio(tmp_path: Path) -> None:
     told = re.escape(
         f"x.tgz ({path.stat().st_size:,} bytes): all up to member 'b' would unpack to 1,074,790,400"
     )
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         archives.members(path)
 
 
@@ -186,20 +187,20 @@ def test_many_runs_of_zeros_are_refused_by_the_ratio(tmp_path: Path) -> None:
 def test_limits_hold(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = pack(tmp_path / kind, {"f/": b"", "a": bytes(600_000), "b": NOISE[:600_000]})
     assert len(archives.members(path, Limits(600_000, 1_200_000, 3))) == 2
-    with pytest.raises(ValueError, match="holds more than 2 members"):
+    with pytest.raises(UserError, match="holds more than 2 members"):
         archives.members(path, Limits(members=2))
     with pytest.raises(
-        ValueError, match="member 'a' would unpack to 600,000 bytes; at most 599,999 are allowed"
+        UserError, match="member 'a' would unpack to 600,000 bytes; at most 599,999 are allowed"
     ):
         archives.members(path, Limits(member_bytes=599_999))
     with pytest.raises(
-        ValueError, match="all up to member 'b' would unpack to 1,200,000 bytes; at most 1,199,999"
+        UserError, match="all up to member 'b' would unpack to 1,200,000 bytes; at most 1,199,999"
     ):
         archives.members(path, Limits(total_bytes=1_199_999))
     monkeypatch.setattr(archives, "RATIO_FROM", 1000)
     assert len(archives.members(path, Limits(ratio=2))) == 2
     if kind != "x.tar":
-        with pytest.raises(ValueError, match="all up to member 'b' would unpack to 1,200,000 bytes"):
+        with pytest.raises(UserError, match="all up to member 'b' would unpack to 1,200,000 bytes"):
             archives.members(path, Limits(ratio=1))
 
 
@@ -214,11 +215,11 @@ def lie(path: Path, size: int, crc: int | None = None) -> Path:
 
 
 def test_a_zip_that_lies_about_a_size_is_stopped(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is truncated or damaged \(Bad CRC-32 for file 'a'\)"):
+    with pytest.raises(UserError, match=r"is truncated or damaged \(Bad CRC-32 for file 'a'\)"):
         content_of(lie(tmp_path / "x.zip", 10))
     assert content_of(lie(tmp_path / "x.zip", 10, zlib.crc32(bytes(10)))) == {"a": bytes(10)}
     with pytest.raises(
-        ValueError, match=r"'a' has 5,000,000 bytes where 5,000,001 were announced\); download"
+        UserError, match=r"'a' has 5,000,000 bytes where 5,000,001 were announced\); download"
     ):
         content_of(lie(tmp_path / "x.zip", 5_000_001))
 
@@ -237,7 +238,7 @@ def test_a_zip_that_lies_about_a_size_is_stopped(tmp_path: Path) -> None:
 )
 def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "x.zip").write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(told)):
         archives.members(tmp_path / "x.zip")
 
 
@@ -246,7 +247,7 @@ def test_a_zip_whose_members_begin_before_it_is_told(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-6] += 10  # where the directory begins, as its end says
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"damaged \(member 'a' begins before the archive does\); download"):
+    with pytest.raises(UserError, match=r"damaged \(member 'a' begins before the archive does\); download"):
         archives.members(path)
 
 
@@ -261,7 +262,7 @@ def test_an_archive_cut_anywhere_is_told(tmp_path: Path, kind: str) -> None:
     whole = 8 * 512 if kind == "x.tar" else len(data)
     for length in [*range(0, whole - 512, 37), *range(whole - 512, whole, 64 if kind == "x.tar" else 1)]:
         path.write_bytes(data[:length])
-        with pytest.raises(ValueError, match="download it again"):
+        with pytest.raises(UserError, match="download it again"):
             archives.members(path)
 
 
@@ -286,7 +287,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[1024 + 5] ^= 1  # in the name of b
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"\(a tar's end mark is missing\); download it again"):
+    with pytest.raises(UserError, match=r"\(a tar's end mark is missing\); download it again"):
         archives.members(path)
     assert archives.read(path, "a", 512) == b"1" * 512  # the pass ends with the last one that is wanted
 
@@ -312,7 +313,7 @@ def test_a_damaged_member_leaves_nothing(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / kind, {"a": b"1" * 5000, "b": NOISE})
     path.write_bytes(path.read_bytes()[: 2 << 20] + (bytes(1 << 20) if kind == "x.zip" else b""))
     (tmp_path / "out").mkdir()
-    with pytest.raises(ValueError, match="download it again"):
+    with pytest.raises(UserError, match="download it again"):
         archives.extract(path, {"a": tmp_path / "out" / "a", "b": tmp_path / "out" / "b"})
     assert not (tmp_path / "out" / "b").exists() and not (tmp_path / "out" / "b.part").exists()
 

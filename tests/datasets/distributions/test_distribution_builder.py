@@ -9,6 +9,7 @@ import pytest
 
 from datasets.distributions import originals, staged
 from datasets.tuples import pipeline, records, tuple_builder
+from mcss_jax.errors import UserError
 from tests.distributions import small
 
 NAMES = ["a", "b", "c", "test"]
@@ -130,11 +131,11 @@ def test_a_take_that_no_view_shows_is_left_out(
     ],
 )
 def test_wrong_options(options: dict[str, object], told: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         small.Builder(data_dir=str(tmp_path), **options)  # type: ignore[arg-type]
 
 
 def test_a_source_is_asked_for_only_when_it_is_needed(tmp_path: Path) -> None:
     builder = small.Builder(data_dir=str(tmp_path))
-    with pytest.raises(ValueError, match=r"a source is needed: .* Make it with small\.write"):
+    with pytest.raises(UserError, match=r"a source is needed: .* Make it with small\.write"):
         _ = builder.inventory

@@ -13,6 +13,7 @@ import pytest
 
 from datasets.distributions import archives, originals
 from datasets.distributions.originals import File
+from mcss_jax.errors import UserError
 from tests.datasets.packing import pack
 
 VIDEO = np.random.default_rng(1).bytes(20_000)
@@ -118,27 +119,23 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     found = {file.path: file.size for file in originals.scan(source)}
     assert found == {"data/S1/a.mp4": 1, "data/b.mp4": 2, "c.mp4": 3, "d.mp4": 2}
     (source / "lost").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"source/lost: is a link to .*nowhere, which does not exist"):
+    with pytest.raises(UserError, match=r"source/lost: is a link to .*nowhere, which does not exist"):
         originals.scan(source)
 
 
 def test_bad_sources_are_told(tmp_path: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match="nowhere: does not exist; the folder of the original downloads"
-    ):
+    with pytest.raises(UserError, match="nowhere: does not exist; the folder of the original downloads"):
         originals.scan(tmp_path / "nowhere")
     lay(tmp_path, {"empty/.hidden": b"", "x.mp4": b"", "bad/S1.tgz": b"<html>", "none/f.tgz": b""})
     pack(tmp_path / "none" / "f.tgz", {"folder/": b""})
     for folder in ("empty", "none"):
-        with pytest.raises(
-            ValueError, match=f"{folder}: holds no file; the original downloads were expected"
-        ):
+        with pytest.raises(UserError, match=f"{folder}: holds no file; the original downloads were expected"):
             originals.scan(tmp_path / folder)
     with pytest.raises(
-        ValueError, match=r"x.mp4: is neither a folder nor a .tgz, .tar.gz, .tar, .zip archive"
+        UserError, match=r"x.mp4: is neither a folder nor a .tgz, .tar.gz, .tar, .zip archive"
     ):
         originals.scan(tmp_path / "x.mp4")
-    with pytest.raises(ValueError, match=r"bad/S1.tgz: is a web page, not an archive"):
+    with pytest.raises(UserError, match=r"bad/S1.tgz: is a web page, not an archive"):
         originals.scan(tmp_path / "bad")
 
 
@@ -146,11 +143,11 @@ def test_a_damaged_archive_in_an_archive_is_named_by_both(tmp_path: Path) -> Non
     inner = packed(".zip", {"a.avi": VIDEO}, tmp_path)
     path = pack(tmp_path / "o.tgz", {"x/i.zip": inner[:-30], "y.mp4": b""})
     told = re.escape(f"{path}/x/i.zip: is truncated or damaged")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         originals.scan(path, tmp_path / "work")
     nested = File("o.tgz/x/i.zip/a.avi", 20_000, "o.tgz", ("x/i.zip", "a.avi"), str(tmp_path), 0)
     for read in (originals.read_bytes, lambda file: originals.unpack([file], tmp_path / "work")):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(UserError, match=told):
             read(nested)
     assert not list((tmp_path / "work").iterdir())  # no spool, and no listing of what could not be listed
 
@@ -269,21 +266,21 @@ def test_unpacking_is_of_one_archive(nest: Path, tmp_path: Path) -> None:
     for files in ([one, by_path["m.xml"]], [by_path["m.xml"]], []):
         with pytest.raises(ValueError, match="members of one archive were expected"):
             originals.unpack(files, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"one.tgz: member 'S1/Videos/Sitting 1.mp4' would unpack to 20,000"):
+    with pytest.raises(UserError, match=r"one.tgz: member 'S1/Videos/Sitting 1.mp4' would unpack to 20,000"):
         originals.unpack([one], tmp_path / "out", archives.Limits(member_bytes=100))
     gone = dataclasses.replace(one, members=("gone",))
-    with pytest.raises(ValueError, match=r"one.tgz: holds no 'gone'"):
+    with pytest.raises(UserError, match=r"one.tgz: holds no 'gone'"):
         originals.unpack([gone], tmp_path / "out")
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     files = originals.scan(pack(tmp_path / "S1.zip", CONTENT))
-    with pytest.raises(FileNotFoundError, match=r"S1.zip/S1/Videos/Sitting 1.mp4: was not unpacked to .*out"):
+    with pytest.raises(UserError, match=r"S1.zip/S1/Videos/Sitting 1.mp4: was not unpacked to .*out"):
         originals.locate(files[0], tmp_path / "out")
     lay(tmp_path / "out", {originals.unpacked_name(files[0]): VIDEO[1:]})
-    with pytest.raises(FileNotFoundError, match="was not unpacked"):
+    with pytest.raises(UserError, match="was not unpacked"):
         originals.locate(files[0], tmp_path / "out")
-    with pytest.raises(ValueError, match=r"Sitting 1.mp4: has 20,000 bytes; at most 19,999 were expected"):
+    with pytest.raises(UserError, match=r"Sitting 1.mp4: has 20,000 bytes; at most 19,999 were expected"):
         originals.read_bytes(files[0], 19_999)
     (tmp_path / "S1.zip").unlink()
     with pytest.raises(FileNotFoundError, match="S1.zip"):

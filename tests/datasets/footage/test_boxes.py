@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.footage import boxes
+from mcss_jax.errors import UserError
 from tests.datasets import videos
 
 OWN = "camera,frame,x0,y0,x1,y1\nleft,0,10,20,50,120\nleft,2,12,20,52,120\nright,0,1,2,3,4\n"
@@ -91,7 +92,7 @@ def test_of_several_people_the_largest_is_taken_aloud(tmp_path: Path) -> None:
     ],
 )
 def test_bad_files_are_told_in_one_sentence(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+    with pytest.raises(UserError, match=re.escape(told)) as caught:
         boxes.read_csv(given_file(tmp_path, text))
     assert "boxes.csv" in str(caught.value)
 
@@ -102,13 +103,13 @@ def test_bad_files_are_told_in_one_sentence(tmp_path: Path, text: str, told: str
 def test_other_kinds_of_files_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "moves.mp4").write_bytes(content)
     with pytest.raises(
-        ValueError, match="moves.mp4 is not a CSV file in UTF-8: 'utf-8' codec can't decode .*; accepted"
+        UserError, match="moves.mp4 is not a CSV file in UTF-8: 'utf-8' codec can't decode .*; accepted"
     ):
         boxes.read_csv(tmp_path / "moves.mp4")
 
 
 def test_missing_file() -> None:
-    with pytest.raises(FileNotFoundError, match="a CSV file of person boxes was expected"):
+    with pytest.raises(UserError, match="a CSV file of person boxes was expected"):
         boxes.read_csv("nowhere.csv")
 
 
@@ -166,7 +167,7 @@ def test_crop_follows_fractions_of_a_pixel() -> None:
 
 @pytest.mark.parametrize("box", [[0.0, 0, 0, 5], [0.0, 0, 5, float("nan")], [5.0, 0, 1, 5]])
 def test_crop_of_nothing_is_refused(box: list[float]) -> None:
-    with pytest.raises(ValueError, match="has no area"):
+    with pytest.raises(UserError, match="has no area"):
         boxes.crop_resize(np.zeros((8, 8, 3), np.uint8), np.array(box), 4)
 
 
@@ -271,7 +272,7 @@ def test_empty_room_gives_the_whole_picture_without_confidence() -> None:
 
 
 def test_empty_film_is_refused() -> None:
-    with pytest.raises(ValueError, match="the film holds no picture"):
+    with pytest.raises(UserError, match="the film holds no picture"):
         boxes.find_static(np.zeros((0, 8, 8), np.uint8), np.zeros(0), np.zeros(3))
 
 

@@ -10,6 +10,7 @@ import simplejpeg
 
 from datasets.footage import video
 from mcss_jax.crop import crop_resize
+from mcss_jax.errors import UserError
 from tests.datasets import videos
 
 
@@ -98,22 +99,22 @@ def test_nearest_of_one_frame() -> None:
 
 
 def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none\.mp4: no such file"):
+    with pytest.raises(UserError, match=r"none\.mp4: no such file"):
         video.probe(tmp_path / "none.mp4")
-    with pytest.raises(ValueError, match="is not a file"):
+    with pytest.raises(UserError, match="is not a file"):
         video.probe(tmp_path)
     (tmp_path / "empty.mp4").touch()
-    with pytest.raises(ValueError, match=r"empty\.mp4: the file is empty"):
+    with pytest.raises(UserError, match=r"empty\.mp4: the file is empty"):
         video.probe(tmp_path / "empty.mp4")
     (tmp_path / "text.mp4").write_text("these are notes, not a video\n" * 50)
-    with pytest.raises(ValueError, match=r"text\.mp4: is not a readable video"):
+    with pytest.raises(UserError, match=r"text\.mp4: is not a readable video"):
         video.probe(tmp_path / "text.mp4")
     with wave.open(str(tmp_path / "voice.wav"), "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(2)
         sound.setframerate(8000)
         sound.writeframes(bytes(16000))
-    with pytest.raises(ValueError, match=r"voice\.wav: holds no video track \(found: audio\)"):
+    with pytest.raises(UserError, match=r"voice\.wav: holds no video track \(found: audio\)"):
         video.probe(tmp_path / "voice.wav")
 
 
@@ -122,7 +123,7 @@ def test_truncated_file_is_refused(tmp_path: Path, name: str, codec: str) -> Non
     noise = np.random.default_rng(0).integers(0, 255, (50, 48, 64), np.uint8)
     path = videos.write(tmp_path / name, noise, codec=codec, options={"g": "5"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=r"a\.\w+: .*(truncated|damaged)"):
+    with pytest.raises(UserError, match=r"a\.\w+: .*(truncated|damaged)"):
         list(video.frames(path))
 
 
@@ -132,7 +133,7 @@ def test_truncated_file_with_its_index_in_front(tmp_path: Path) -> None:
     videos.write(path, noise, container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     video.probe(path)
-    with pytest.raises(ValueError, match="truncated"):
+    with pytest.raises(UserError, match="truncated"):
         list(video.frames(path))
 
 
@@ -141,7 +142,7 @@ def test_file_cut_before_its_first_picture(tmp_path: Path) -> None:
     path = videos.write(tmp_path / "a.mp4", noise, container_options={"movflags": "faststart"})
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"mdat") + 8])
-    with pytest.raises(ValueError, match="no picture could be decoded"):
+    with pytest.raises(UserError, match="no picture could be decoded"):
         video.probe(path)
 
 
@@ -187,7 +188,7 @@ def test_a_crop_is_that_of_the_whole_picture(
     odd = np.array([[7.0, 11, 20, 24], [0, 0, wide, high], [-50, -50, -10, -10], [wide, 3, wide + 9, 12]])
     for box in np.concatenate([boxes, odd]):
         np.testing.assert_array_equal(video.crop(frame, box, 16), crop_resize(whole, box, 16))
-    with pytest.raises(ValueError, match="has no area"):
+    with pytest.raises(UserError, match="has no area"):
         video.crop(frame, np.full(4, np.nan), 16)
 
 

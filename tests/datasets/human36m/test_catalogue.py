@@ -10,6 +10,7 @@ import pytest
 from datasets.distributions import originals
 from datasets.distributions.originals import File
 from datasets.human36m.catalogue import take_inventory
+from mcss_jax.errors import UserError
 from tests.distributions import human36m
 
 CAMERAS = human36m.CAMERAS
@@ -121,13 +122,13 @@ def test_a_missing_subject_and_a_take_without_any_video(files) -> None:
 
 
 def test_no_metadata(files) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no metadata\.xml .* owners' code, Release v1\.1 or v1\.2"):
+    with pytest.raises(UserError, match=r"no metadata\.xml .* owners' code, Release v1\.1 or v1\.2"):
         take_inventory(without(files, "metadata"), 1, "auto")
 
 
 def test_malformed_metadata_is_named(files, tmp_path) -> None:
     (tmp_path / "metadata.xml").write_text("<a/>")
-    with pytest.raises(ValueError, match=r"^metadata\.xml: there is no node"):
+    with pytest.raises(UserError, match=r"^metadata\.xml: there is no node"):
         take_inventory([*without(files, "metadata"), *originals.scan(tmp_path)], 1, "auto")
 
 
@@ -136,7 +137,7 @@ def test_masks_that_are_asked_for_must_be_there(files) -> None:
     left = without(files, r"S1/.*Sitting 1\.60457274\.(mat|mp4)")
     assert len(take_inventory(left, 1, "mask").takes) == 6
     with pytest.raises(
-        ValueError, match=r"8 files of person masks are not there \(the first is S9/Sitting 1\.5413"
+        UserError, match=r"8 files of person masks are not there \(the first is S9/Sitting 1\.5413"
     ):
         take_inventory(without(files, "S9/.*ground_truth"), 1, "mask")
 

@@ -9,6 +9,7 @@ import pytest
 from datasets.human36m import metadata
 from datasets.human36m.catalogue import SPLITS
 from mcss_jax import geometry
+from mcss_jax.errors import UserError
 from tests.distributions import human36m, human36m_scene
 
 DISTRIBUTION = human36m.Distribution(
@@ -144,7 +145,7 @@ def test_counts_belong_to_their_takes() -> None:
 def test_unknown_cameras_and_subjects() -> None:
     found = metadata.parse(TEXT.encode())
     for subject, name in (("S12", human36m.CAMERAS[0]), ("S1", "1")):
-        with pytest.raises(ValueError, match=f"no camera '{name}' for subject '{subject}'; it has 54138969"):
+        with pytest.raises(UserError, match=f"no camera '{name}' for subject '{subject}'; it has 54138969"):
             found.camera(subject, name)
 
 
@@ -245,7 +246,7 @@ def drop_row(node: str, k: int) -> str:
     ],
 )  # fmt: skip
 def test_what_is_malformed_is_told_in_one_sentence(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+    with pytest.raises(UserError, match=re.escape(told)) as caught:
         metadata.parse(text.encode(), "some/a.xml")
     assert str(caught.value).startswith("some/a.xml") and "\n" not in str(caught.value)
 
@@ -257,6 +258,6 @@ def test_a_small_file_cannot_become_a_huge_one(encoding: str) -> None:
     )
     bomb = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE a [{entities}]><a>&a11;</a>'
     start = time.perf_counter()
-    with pytest.raises(ValueError, match="metadata.xml declares a document type, which Human3.6M's does not"):
+    with pytest.raises(UserError, match="metadata.xml declares a document type, which Human3.6M's does not"):
         metadata.parse(bomb.encode(encoding))
     assert time.perf_counter() - start < 5

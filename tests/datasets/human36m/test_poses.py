@@ -10,6 +10,7 @@ import pytest
 
 from datasets.human36m.poses import JOINTS17, read_mask_boxes, read_pose
 from mcss_jax import skeleton
+from mcss_jax.errors import UserError
 from tests.distributions import human36m
 
 NAMES32 = (  # docs/data_formats.md#human36m-joints
@@ -34,7 +35,7 @@ def test_what_is_wrong_with_a_pose_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.cdf"
 
     def told(sentence: str) -> None:
-        with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
+        with pytest.raises(UserError, match=re.escape(sentence)) as caught:
             read_pose(path, "S1/a.cdf")
         assert str(caught.value).startswith("S1/a.cdf") and "\n" not in str(caught.value)
 
@@ -82,7 +83,7 @@ def test_what_is_wrong_with_masks_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
 
     def told(sentence: str, frame: int = 0) -> None:
-        with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
+        with pytest.raises(UserError, match=re.escape(sentence)) as caught:
             read_mask_boxes(path, np.array([frame]), "S1/a.mat")
         assert str(caught.value).startswith("S1/a.mat")
 

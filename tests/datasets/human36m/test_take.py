@@ -14,6 +14,7 @@ from datasets.distributions.takes import Footage
 from datasets.human36m.catalogue import take_inventory
 from datasets.human36m.take import Human36mTake, joint_box, kept_frames
 from mcss_jax import geometry
+from mcss_jax.errors import UserError
 from tests.distributions import human36m, human36m_scene
 
 SIZE = human36m.Distribution().size
@@ -144,7 +145,7 @@ def test_cameras_that_do_not_fit_are_told(changed) -> None:
     read(changed, "S5 9.1 Sitting 1")
     with_centre(3.0)
     with pytest.raises(
-        ValueError, match=r"camera 55011271: the poses of S5/.*/Sitting 1\.55011271\.cdf lie up to"
+        UserError, match=r"camera 55011271: the poses of S5/.*/Sitting 1\.55011271\.cdf lie up to"
     ) as e:
         read(changed, "S5 9.1 Sitting 1")
     told = float(re.search(r"up to ([\d.]+) mm", str(e.value)).group(1))
@@ -157,7 +158,7 @@ def test_cameras_that_do_not_fit_are_told(changed) -> None:
 def test_camera_poses_of_another_length_are_told(changed) -> None:
     mono = changed / "S5/MyPoseFeatures/D3_Positions_mono/Sitting 1.54138969.cdf"
     human36m.write_cdf(mono, human36m_scene.poses("S5", 11))
-    with pytest.raises(ValueError, match=r"Sitting 1\.54138969\.cdf holds 11 poses; 12 were expected"):
+    with pytest.raises(UserError, match=r"Sitting 1\.54138969\.cdf holds 11 poses; 12 were expected"):
         read(changed, "S5 9.1 Sitting 1")
 
 
@@ -165,12 +166,12 @@ def test_damaged_files_are_named_as_they_lie_in_the_source(changed) -> None:
     pose = changed / "S5/MyPoseFeatures/D3_Positions/Sitting 1.cdf"
     pose.write_bytes(b"")
     with pytest.raises(
-        ValueError, match=r"^S5/MyPoseFeatures/D3_Positions/Sitting 1\.cdf is not a readable CDF"
+        UserError, match=r"^S5/MyPoseFeatures/D3_Positions/Sitting 1\.cdf is not a readable CDF"
     ):
         read(changed, "S5 9.1 Sitting 1")
     mask = changed / "S1/MySegmentsMat/ground_truth_bb/Sitting 1.54138969.mat"
     human36m.write_masks(mask, np.array([[1, 2, 3, 4]]), (9, 9))
     with pytest.raises(
-        ValueError, match=r"ground_truth_bb/Sitting 1\.54138969\.mat holds 1 masks; one for frame 11"
+        UserError, match=r"ground_truth_bb/Sitting 1\.54138969\.mat holds 1 masks; one for frame 11"
     ):
         read(changed, "S1 9.1 Sitting 1")

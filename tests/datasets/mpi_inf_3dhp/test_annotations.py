@@ -10,6 +10,7 @@ import scipy.io
 
 from datasets.mpi_inf_3dhp import annotations, joints
 from mcss_jax import skeleton
+from mcss_jax.errors import UserError
 from tests.distributions import mpi_inf_3dhp as distribution
 
 WHAT = distribution.Distribution(frames=9, test_frames=8)
@@ -125,7 +126,7 @@ def cells(count: int, shape: tuple[int, ...]) -> np.ndarray:
     ],
 )
 def test_training_refusals(training: Path, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         annotations.read_training(changed(training, tmp_path / "annot.mat", **fields), "it", (0,), 99)
 
 
@@ -136,21 +137,19 @@ def test_training_cut_short_anywhere(training: Path, tmp_path: Path) -> None:
     refused = 0
     for length in [0, 1, 60, 127, 128, 130, 200, *range(1000, len(whole), len(whole) // 40)]:
         path.write_bytes(whole[:length])
-        with pytest.raises(
-            ValueError, match="^it: (is not a readable MATLAB v5 file|has no field)"
-        ) as caught:
+        with pytest.raises(UserError, match="^it: (is not a readable MATLAB v5 file|has no field)") as caught:
             annotations.read_training(path, "it", (0,), 99)
         refused += "\n" not in str(caught.value)
     assert refused > 40
     path.write_bytes(b"PK" + bytes(500))
-    with pytest.raises(ValueError, match="it: "):
+    with pytest.raises(UserError, match="it: "):
         annotations.read_training(path, "it", (0,), 99)
 
 
 def test_the_other_matlab_version_is_named(training: Path, test_sequence: Path) -> None:
-    with pytest.raises(ValueError, match=r"it: is a MATLAB v7.3 \(HDF5\) file; v5"):
+    with pytest.raises(UserError, match=r"it: is a MATLAB v7.3 \(HDF5\) file; v5"):
         annotations.read_training(test_sequence, "it", (0,), 99)
-    with pytest.raises(ValueError, match=r"it: is not a MATLAB v7.3 \(HDF5\) file"):
+    with pytest.raises(UserError, match=r"it: is not a MATLAB v7.3 \(HDF5\) file"):
         annotations.read_test(training, "it")
 
 
@@ -187,7 +186,7 @@ def copied(path: Path, target: Path, **fields: Any) -> Path:
     ],
 )
 def test_test_set_refusals(test_sequence: Path, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         annotations.read_test(copied(test_sequence, tmp_path / "a.mat", **fields), "it")
 
 
@@ -204,5 +203,5 @@ def test_test_set_cut_short(test_sequence: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     for length in range(1000, len(whole) - 1, len(whole) // 20):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="it: cannot be read to its end .* download it again"):
+        with pytest.raises(UserError, match="it: cannot be read to its end .* download it again"):
             annotations.read_test(path, "it")

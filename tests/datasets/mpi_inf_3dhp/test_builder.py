@@ -11,6 +11,7 @@ from datasets.mpi_inf_3dhp.mpi_inf_3dhp_dataset_builder import Builder
 from datasets.tuples import pipeline
 from datasets.tuples.records import decode_jpeg
 from mcss_jax import geometry
+from mcss_jax.errors import UserError
 from mcss_jax.skeleton import JOINTS
 from tests.distributions import mpi_inf_3dhp as distribution
 
@@ -64,7 +65,7 @@ def test_specification_names_what_decides_the_poses() -> None:
     ],
 )  # fmt: skip
 def test_refused_options(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         Builder(data_dir="nowhere", **options)
 
 

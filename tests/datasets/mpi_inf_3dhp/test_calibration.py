@@ -5,6 +5,7 @@ import pytest
 
 from datasets.mpi_inf_3dhp.calibration import read_calibration
 from mcss_jax import geometry
+from mcss_jax.errors import UserError
 from tests.distributions import mpi_inf_3dhp as distribution
 
 # Published numbers of one camera: docs/data_formats.md#mpi-inf-3dhp-camera-calibration.
@@ -65,5 +66,5 @@ def test_every_camera_comes_back_whatever_the_spacing() -> None:
 )
 def test_refusals(old: str, new: str, message: str) -> None:
     assert old in PUBLISHED
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         read_calibration(PUBLISHED.replace(old, new), "it")

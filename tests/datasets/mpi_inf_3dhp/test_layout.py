@@ -6,6 +6,7 @@ import pytest
 
 from datasets.distributions.originals import File
 from datasets.mpi_inf_3dhp.layout import read_layout
+from mcss_jax.errors import UserError
 
 
 def file(path: str, size: int = 10, archive: str = "") -> File:
@@ -92,7 +93,7 @@ def test_gaps_in_the_numbers_are_refused(numbers: tuple[int, ...], message: str)
     folder = "S2/Seq1/imageSequence/video_3"
     # The same number twice: one with more leading zeros.
     files = [file(f"{folder}/img_{k:0{6 + i}d}.jpg") for i, k in enumerate(numbers)]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         read_layout(files)
 
 

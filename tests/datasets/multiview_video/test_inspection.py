@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from datasets.multiview_video.inspection import inspect
+from mcss_jax.errors import UserError
 from tests.datasets import videos
 
 
@@ -94,7 +95,7 @@ def test_cameras_that_share_no_moment(tmp_path: Path) -> None:
     source = session(tmp_path / "s", ("a.mp4", 25, 0.0, 0.6), ("b.mp4", 25, 0.0, 0.6))
     (source / "manifest.toml").write_text(MANIFEST.format(offset=5))
     with pytest.raises(
-        ValueError, match=r"s: the cameras share no moment \(a 0\.00 to 0\.56 s, b 5\.00 to 5\.56 s\)"
+        UserError, match=r"s: the cameras share no moment \(a 0\.00 to 0\.56 s, b 5\.00 to 5\.56 s\)"
     ):
         inspect(source, progress=False)
 
@@ -119,7 +120,7 @@ def test_boxes_of_one_camera_in_a_manifest(tmp_path: Path) -> None:
     (report,) = inspect(source, progress=False)
     np.testing.assert_array_equal(report.cameras[0].box[-1], [2, 3, 32, 43])
     (source / "a.csv").write_text("camera,frame,x0,y0,x1,y1\nb,0,0,0,10,20\n")
-    with pytest.raises(ValueError, match=r"a\.csv: has boxes for \['b'\]; those of camera a were expected"):
+    with pytest.raises(UserError, match=r"a\.csv: has boxes for \['b'\]; those of camera a were expected"):
         inspect(source, progress=False)
 
 
@@ -133,7 +134,7 @@ def test_boxes_of_one_camera_in_a_manifest(tmp_path: Path) -> None:
 def test_boxes_that_do_not_fit_the_session(tmp_path: Path, row: str, told: str) -> None:
     source = session(tmp_path / "s", ("a.mp4", 25, 0, 1.0), ("b.mp4", 25, 0, 1.0))
     (source / "boxes.csv").write_text("camera,frame,x0,y0,x1,y1\n" + row + "\n")
-    with pytest.raises(ValueError, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(told)):
         inspect(source, progress=False)
 
 
@@ -149,5 +150,5 @@ def test_nobody_in_the_picture_is_warned_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), "often"])
 def test_wrong_fps(fps: float | str) -> None:
-    with pytest.raises(ValueError, match="a positive number of tuples per second, or 'native', was expected"):
+    with pytest.raises(UserError, match="a positive number of tuples per second, or 'native', was expected"):
         inspect("anywhere", fps=fps)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from datasets.multiview_video import manifest
+from mcss_jax.errors import UserError
 
 MANIFEST = """
 [[session]]
@@ -78,12 +79,12 @@ def test_manifest_names_everything(tmp_path: Path, direct: bool) -> None:
     ],
 )
 def test_wrong_folders(tmp_path: Path, files: tuple[str, ...], told: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(told)):
         manifest.load(touch(tmp_path, *files))
 
 
 def test_no_such_source() -> None:
-    with pytest.raises(FileNotFoundError, match="a folder of recordings or a manifest.toml was expected"):
+    with pytest.raises(UserError, match="a folder of recordings or a manifest.toml was expected"):
         manifest.load("nowhere")
 
 
@@ -103,20 +104,28 @@ def test_no_such_source() -> None:
             (MANIFEST, "[[session]]\nname = 'x'\ncamera = 'a.mp4'"),
             "must list its files as [[session.camera]]",
         ),
+        ((MANIFEST, "session = [1]"), "[[session]] is 1; a table was expected"),
+        (('file = "b.mp4"', "file = 3"), "names a file 3; text was expected"),
+        (("-0.5", "1" + 400 * "0"), "a number of seconds was expected"),
+        (
+            ("validation", "a/b"),
+            "split = 'a/b' of monday; a word of letters, digits, '_' and '-' was expected",
+        ),
+        (("validation", "all"), "split = 'all'"),
         ((MANIFEST, MANIFEST + MANIFEST), "the sessions must have different names; monday occurs twice"),
     ],
 )
 def test_wrong_manifests(tmp_path: Path, change: tuple[str, str], told: str) -> None:
     touch(tmp_path, "a.mp4", "b.mp4", "a.csv", "m.npz")
     (tmp_path / "manifest.toml").write_text(MANIFEST.replace(*change))
-    with pytest.raises(ValueError, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(told)):
         manifest.load(tmp_path)
 
 
 def test_manifest_that_names_a_missing_file(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "a.csv", "m.npz")
     (tmp_path / "manifest.toml").write_text(MANIFEST)
-    with pytest.raises(FileNotFoundError, match=r"names b\.mp4, but there is no file"):
+    with pytest.raises(UserError, match=r"names b\.mp4, but there is no file"):
         manifest.load(tmp_path)
 
 
@@ -166,7 +175,7 @@ def test_labels_are_linear_between_and_absent_outside(tmp_path: Path) -> None:
 )
 def test_wrong_labels(tmp_path: Path, content: dict[str, np.ndarray], told: str) -> None:
     np.savez(tmp_path / "l.npz", **content)
-    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+    with pytest.raises(UserError, match=re.escape(told)) as caught:
         manifest.load_labels(tmp_path / "l.npz", 2)
     assert "l.npz" in str(caught.value)
 
@@ -174,8 +183,8 @@ def test_wrong_labels(tmp_path: Path, content: dict[str, np.ndarray], told: str)
 def test_label_file_of_another_kind(tmp_path: Path) -> None:
     for content in (b"", b"not an archive", b"PK\x03\x04 broken"):
         (tmp_path / "l.npz").write_bytes(content)
-        with pytest.raises(ValueError, match=r"l\.npz: is not an \.npz file of plain numbers"):
+        with pytest.raises(UserError, match=r"l\.npz: is not an \.npz file of plain numbers"):
             manifest.load_labels(tmp_path / "l.npz", 2)
     np.save(tmp_path / "l.npy", TIME)
-    with pytest.raises(ValueError, match="is not an .npz file of plain numbers"):
+    with pytest.raises(UserError, match="is not an .npz file of plain numbers"):
         manifest.load_labels(tmp_path / "l.npy", 2)

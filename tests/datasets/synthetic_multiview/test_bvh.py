@@ -7,6 +7,7 @@ import pytest
 
 from datasets.synthetic_multiview import bvh
 from datasets.synthetic_multiview.bvh import Joint
+from mcss_jax.errors import UserError
 from tests.datasets.synthetic_multiview import bvh_files
 
 SMALL = """HIERARCHY
@@ -160,11 +161,11 @@ def test_a_known_pose() -> None:
 )
 def test_what_is_refused(old: str, new: str, told: str) -> None:
     assert old in SMALL
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         bvh.parse(SMALL.replace(old, new, 1).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\xff\xfe", b"HIERARCHY", b"HIERARCHY\nMOTION\n"])
 def test_no_text_is_taken_for_a_skeleton(data: bytes) -> None:
-    with pytest.raises(ValueError, match="no BVH file|no frames|truncated"):
+    with pytest.raises(UserError, match="no BVH file|no frames|truncated"):
         bvh.parse(data)

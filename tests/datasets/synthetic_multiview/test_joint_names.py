@@ -6,6 +6,7 @@ import pytest
 
 from datasets.synthetic_multiview import joint_names
 from datasets.synthetic_multiview.bvh import Joint
+from mcss_jax.errors import UserError
 from tests.datasets.synthetic_multiview import bvh_files
 
 JOINTS = bvh_files.skeleton()
@@ -129,7 +130,7 @@ def test_a_map_comes_first(tmp_path: Path) -> None:
 def test_a_skeleton_of_unknown_names_is_mapped_by_hand() -> None:
     joints = bvh_files.renamed(JOINTS, {name: f"j{i}" for i, name in enumerate(PLAIN)})
     with pytest.raises(
-        ValueError, match="has no joint for Thorax, Head, RHip, RKnee.*; its joints are j0, j1"
+        UserError, match="has no joint for Thorax, Head, RHip, RKnee.*; its joints are j0, j1"
     ):
         joint_names.find(joints, {})
     own = {role: f"j{list(PLAIN).index(name)}" for role, name in EXPECTED.items()}
@@ -166,7 +167,7 @@ def test_what_cannot_be_mapped(
     names: dict[str, str], more: list[tuple[str, str]], own: dict[str, str], told: str
 ) -> None:
     joints = put(bvh_files.renamed(JOINTS, names), *more)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         joint_names.find(joints, own)
 
 
@@ -174,12 +175,10 @@ def test_what_cannot_be_mapped(
 def test_a_map_that_is_none(line: str, tmp_path: Path) -> None:
     file = tmp_path / "map.txt"
     file.write_text(f"Head = A\n{line}\n")
-    with pytest.raises(
-        ValueError, match=r"map\.txt, line 2: .*'Role = JointName' was expected.*Thorax, Head"
-    ):
+    with pytest.raises(UserError, match=r"map\.txt, line 2: .*'Role = JointName' was expected.*Thorax, Head"):
         joint_names.read_map(file)
 
 
 def test_no_map(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no joint map .*no.txt"):
+    with pytest.raises(UserError, match="there is no joint map .*no.txt"):
         joint_names.read_map(tmp_path / "no.txt")

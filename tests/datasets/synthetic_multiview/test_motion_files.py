@@ -9,6 +9,7 @@ import pytest
 
 from datasets.synthetic_multiview import anatomy, bvh, motion_files, performance, retarget
 from datasets.synthetic_multiview.motion_files import scan
+from mcss_jax.errors import UserError
 from tests.datasets.synthetic_multiview import bvh_files
 
 JOINTS = bvh_files.skeleton()
@@ -141,7 +142,7 @@ def test_z_may_be_up(up: str, tmp_path: Path) -> None:
 def test_a_joint_map_is_used(tmp_path: Path) -> None:
     joints = bvh_files.renamed(JOINTS, {"Head": "Kopf"})
     bvh_files.write(tmp_path / "a.bvh", joints, bvh_files.poses(JOINTS, 3))
-    with pytest.raises(ValueError, match=r"a\.bvh has no joint for Head; its joints are Hips, .*Kopf"):
+    with pytest.raises(UserError, match=r"a\.bvh has no joint for Head; its joints are Hips, .*Kopf"):
         scan(tmp_path, 0.1)
     archive = scan(tmp_path, 0.1, joint_map={"Head": "Kopf"})
     assert archive.files[0].instants == 2 and archive.specification["joint_map"] == {"Head": "Kopf"}
@@ -150,25 +151,25 @@ def test_a_joint_map_is_used(tmp_path: Path) -> None:
 def test_a_file_that_was_changed_meanwhile(tmp_path: Path) -> None:
     archive = scan(fill(tmp_path, "a.bvh"), 0.1)
     fill(tmp_path, "a.bvh", frames=21)
-    with pytest.raises(ValueError, match=r"a\.bvh was changed after it was first read"):
+    with pytest.raises(UserError, match=r"a\.bvh was changed after it was first read"):
         motion_files.read(archive, archive.files[0], 0.0)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no/where: no such folder"):
+    with pytest.raises(UserError, match="no/where: no such folder"):
         scan(tmp_path / "no" / "where", 0.1)
-    with pytest.raises(FileNotFoundError, match="holds no .bvh file"):
+    with pytest.raises(UserError, match="holds no .bvh file"):
         scan(tmp_path, 0.1)
 
 
 def test_folders_that_contradict_each_other(tmp_path: Path) -> None:
     fill(tmp_path / "one", "train/a/x.bvh", "b/x.bvh", frames=1)
     with pytest.raises(
-        ValueError, match=r"holds b/x\.bvh beside a folder train; files either all in train, val"
+        UserError, match=r"holds b/x\.bvh beside a folder train; files either all in train, val"
     ):
         scan(tmp_path / "one", 0.1)
     fill(tmp_path / "two", "train/a/x.bvh", "test/a/x.bvh", frames=1)
-    with pytest.raises(ValueError, match="holds subject a in test and in train; one split a subject"):
+    with pytest.raises(UserError, match="holds subject a in test and in train; one split a subject"):
         scan(tmp_path / "two", 0.1)
 
 
@@ -190,5 +191,13 @@ def test_files_that_are_refused(old: str, new: str, told: str, tmp_path: Path) -
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         scan(tmp_path, 0.1)
+
+
+def test_years_a_frame_are_not_counted() -> None:
+    clip = bvh.Clip(JOINTS, bvh_files.poses(JOINTS, 3), 1e300)
+    with pytest.raises(
+        UserError, match="has a frame every 1e\\+300 s; one every 0.1 s or more often was expected"
+    ):
+        motion_files.instants(clip, 0.1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from datasets.synthetic_multiview import anatomy, motion, render, scene, stream
+from mcss_jax.errors import UserError
 
 SIZE = 48
 JOINT_PARTS = {13: ("left_forearm", "left_hand", "left_thumb"), 16: ("right_forearm", "right_hand",
@@ -212,5 +213,5 @@ def test_stream_is_laid_out_in_blocks_of_known_people():
     ],
 )
 def test_stream_refuses(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         next(stream.stream(0, CONFIG._replace(**change)))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from datasets.tuples import sampling
 from datasets.tuples.records import SequenceRow
 from datasets.tuples.sampling import Blocks
+from mcss_jax.errors import UserError
 
 
 def table_of(
@@ -193,7 +194,7 @@ def test_parse_labelled() -> None:
     ],
 )
 def test_parse_labelled_refuses(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         sampling.parse_labelled(text, TABLE)
 
 
@@ -272,7 +273,7 @@ def test_hosts_share_a_plan(hosts: int) -> None:
 
 
 def test_a_plan_that_hosts_cannot_share() -> None:
-    with pytest.raises(ValueError, match="24 unlabelled and 8 labelled rows .* shared evenly by 3 hosts"):
+    with pytest.raises(UserError, match="24 unlabelled and 8 labelled rows .* shared evenly by 3 hosts"):
         sampling.share(plan(3, 5), 0, 3)
 
 
@@ -281,16 +282,16 @@ def test_check() -> None:
     sampling.check(TABLE, 4, blocks, 10, 40)
     sampling.check(TABLE, 1, None, 10, 10)
     sampling.check(TABLE, 2, blocks, 0, 0)
-    with pytest.raises(ValueError, match="needs at least 2 cameras; the data set has 1"):
+    with pytest.raises(UserError, match="needs at least 2 cameras; the data set has 1"):
         sampling.check(TABLE, 1, blocks, 10, 4)
     sampling.check(TABLE, 1, dataclasses.replace(blocks, positives="augmented"), 10, 4)
     with pytest.raises(
-        ValueError, match="a batch of 184 unlabelled instants .* is larger than .* of 180 instants"
+        UserError, match="a batch of 184 unlabelled instants .* is larger than .* of 180 instants"
     ):
         sampling.check(TABLE, 4, Blocks(23, 2, 4, 0.5), 10, 4)
-    with pytest.raises(ValueError, match="--labelled leaves no labelled instant"):
+    with pytest.raises(UserError, match="--labelled leaves no labelled instant"):
         sampling.check(TABLE, 4, blocks, 0, 4)
     with pytest.raises(
-        ValueError, match="--labelled_batch=41 is larger than the 10 .* lower it to at most 40"
+        UserError, match="--labelled_batch=41 is larger than the 10 .* lower it to at most 40"
     ):
         sampling.check(TABLE, 4, None, 10, 41)

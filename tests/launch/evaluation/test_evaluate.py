@@ -15,6 +15,7 @@ from launch.cli import options
 from launch.evaluation import evaluate, inference, protocols
 from launch.runs import run_folder, settings
 from launch.training import train
+from mcss_jax.errors import UserError
 from tests.datasets.tuples.test_pipeline import Records
 from tests.mcss_jax.steps import two_blocks
 
@@ -174,7 +175,7 @@ def test_frames_that_are_not_valid_are_neither_decoded_nor_counted(
 
 def test_nothing_valid_is_told(opened: run_folder.Run, split: pipeline.Split) -> None:
     none = altered(split, {i: {"valid_frame": False} for i in range(48)})
-    with pytest.raises(ValueError, match="has no valid view among the chosen records and cameras"):
+    with pytest.raises(UserError, match="has no valid view among the chosen records and cameras"):
         evaluate.evaluate(opened, none, protocols.choose(none))
 
 
@@ -183,14 +184,14 @@ def test_poses_are_needed_where_they_are_evaluated(opened: run_folder.Run, split
     rows = (dataclasses.replace(split.table[0], has_pose=False, defect="no poses"), *split.table[1:])
     partly = altered(split, {}, table=rows)
     with pytest.raises(
-        ValueError, match="has instants without poses; it can be retrieved from, but not evaluated"
+        UserError, match="has instants without poses; it can be retrieved from, but not evaluated"
     ):
         evaluate.evaluate(opened, partly, protocols.choose(partly))
     result = evaluate.evaluate(opened, partly, protocols.choose(partly, damaged="drop", stride=6))
     assert len(result.views) == 7 * 4
     assert result.card["damaged takes"] == f"1 left out: {protocols.sequence_name(rows[0])} (no poses)"
     unmarked = {i: {"valid_frame": True, "pose": np.full((4, 17, 3), np.nan, np.float32)} for i in range(6)}
-    with pytest.raises(ValueError, match="the split has no true poses to compare with"):
+    with pytest.raises(UserError, match="the split has no true poses to compare with"):
         lying = altered(split, unmarked, table=rows)
         evaluate.evaluate(opened, lying, protocols.choose(lying, stride=6))
 

@@ -9,6 +9,7 @@ import pytest
 from datasets.tuples import pipeline
 from datasets.tuples.records import SequenceRow, runs_of
 from launch.evaluation import protocols
+from mcss_jax.errors import UserError
 
 CAMERAS = [b"left", b"right"]
 
@@ -70,7 +71,7 @@ def test_a_set_without_frame_numbers_is_taken_whole_or_not_at_all() -> None:
     split = split_of(("S9", [0, 1, 2], ""))
     split.table = (SequenceRow("S9", "walk", "1", 0, 0, 3, 0.1),)
     assert len(protocols.choose(split).records) == 3
-    with pytest.raises(ValueError, match="frame numbers of S9 walk 1 were not kept .* --overwrite"):
+    with pytest.raises(UserError, match="frame numbers of S9 walk 1 were not kept .* --overwrite"):
         protocols.choose(split, every=1)
 
 
@@ -85,7 +86,7 @@ def test_a_set_without_frame_numbers_is_taken_whole_or_not_at_all() -> None:
 def test_frames_that_are_not_held_are_named(every: int, frames: list[int], missing: int, held: str) -> None:
     split = split_of(("S9", [0], ""), ("S11", frames, ""))
     told = f"--every={every} needs frame {missing} of S11 walk 1, which set/1.0.0:test does not hold; "
-    with pytest.raises(ValueError, match=re.escape(told + f"it holds frames {held}") + "$"):
+    with pytest.raises(UserError, match=re.escape(told + f"it holds frames {held}") + "$"):
         protocols.choose(split, every=every)
 
 
@@ -100,7 +101,7 @@ def test_samplings_that_differ_between_sequences_are_not_guessed_about() -> None
     tens = [frame for frame in range(701) if frame % 10 == 0 or frame % 64 == 0]
     frames = [tens, both(701)]
     split = split_of(("S9", tens, ""), ("S11", both(701), ""))
-    with pytest.raises(ValueError, match="--every=5 needs frame 5 of S9 walk 1"):
+    with pytest.raises(UserError, match="--every=5 needs frame 5 of S9 walk 1"):
         protocols.choose(split)
     chosen = frames_of(split, protocols.choose(split, every=10), frames)
     assert chosen == [list(range(0, 701, 10))] * 2
@@ -112,7 +113,7 @@ def test_damaged_takes_are_kept_or_dropped_by_name() -> None:
     assert kept.records.tolist() == [0, 1, 2, 3, 4, 5] and not kept.dropped
     assert dropped.records.tolist() == [0, 1, 5] and dropped.dropped
     assert kept.damaged == dropped.damaged == ("S9 walk 1 (poses off the pictures)",)
-    with pytest.raises(ValueError, match="--damaged=drop and --exclude= leave nothing of set/1.0.0:test to"):
+    with pytest.raises(UserError, match="--damaged=drop and --exclude= leave nothing of set/1.0.0:test to"):
         protocols.choose(split_of(("S9", [0, 5], "bad")), damaged="drop")
 
 
@@ -122,9 +123,7 @@ def test_sequences_are_left_out_by_name() -> None:
     assert chosen.records.tolist() == [2, 3, 4] and chosen.excluded == ("S9 walk 1",)
     sequence, view = np.asarray([1]), np.asarray([0])
     assert protocols.card(chosen, split, sequence, view)["excluded"] == ["S9 walk 1"]
-    with pytest.raises(
-        ValueError, match="--exclude names 'S9 run'; set/1.0.0:test has S9 walk 1, S11 walk 1"
-    ):
+    with pytest.raises(UserError, match="--exclude names 'S9 run'; set/1.0.0:test has S9 walk 1, S11 walk 1"):
         protocols.choose(split, exclude="S9 run")
 
 
@@ -135,7 +134,7 @@ def test_stride_thins_what_is_chosen() -> None:
 
 @pytest.mark.parametrize("wrong", [{"every": -1}, {"stride": 0}])
 def test_impossible_steps(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="expected at least 0 and at least 1"):
+    with pytest.raises(UserError, match="expected at least 0 and at least 1"):
         protocols.choose(split_of(("S9", [0], "")), **wrong)  # type: ignore[arg-type]
 
 
@@ -143,7 +142,7 @@ def test_cameras_by_name() -> None:
     split = split_of(("S9", [0, 5], ""), camera=[b"left", b""])
     assert protocols.choose(split).cameras == ()
     assert protocols.choose(split, cameras=" left, left").cameras == ("left",)
-    with pytest.raises(ValueError, match="--cameras names 'right'; set/1.0.0:test has left$"):
+    with pytest.raises(UserError, match="--cameras names 'right'; set/1.0.0:test has left$"):
         protocols.choose(split, cameras="left,right")
 
 

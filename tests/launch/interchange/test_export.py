@@ -25,6 +25,7 @@ from launch.prediction import model as predict_model
 from launch.runs import run_folder
 from launch.runs.settings import Train
 from mcss_jax import geometry
+from mcss_jax.errors import UserError
 from mcss_jax.networks import encoder
 from mcss_jax.storage import checkpoint
 from mcss_jax.training import train_step
@@ -208,7 +209,7 @@ def test_a_run_becomes_a_file_with_a_card(
     assert scope["embedding"].shape == (2, 8) and scope["canonical"].shape == (2, 17, 3)
 
     before = file.stat().st_mtime_ns
-    with pytest.raises(FileExistsError, match="model.onnx is there already; .* --overwrite to replace it"):
+    with pytest.raises(UserError, match="model.onnx is there already; .* --overwrite to replace it"):
         export.export(config)
     assert file.stat().st_mtime_ns == before
     assert export.check(options.replace(config, overwrite=True)) == file
@@ -279,7 +280,7 @@ def test_a_run_of_another_network_is_refused(trained_run: Path, tmp_path: Path) 
     config = json.loads((trained_run / "config.json").read_text()) | {"embedding_dim": 9}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        ValueError, match=r"checkpoint .* has .*embedding.* as float32\[.*\]; expected float32\["
+        UserError, match=r"checkpoint .* has .*embedding.* as float32\[.*\]; expected float32\["
     ):
         export.export(Export(workdir=str(folder), output=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
@@ -316,7 +317,7 @@ def test_settings_of_no_network_are_named(
     config = json.loads((trained_run / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"network": config["network"] | changes}))
     for open_it in opened_in_every_way(folder, tmp_path):
-        with pytest.raises(ValueError, match=r"run/config\.json " + message):
+        with pytest.raises(UserError, match=r"run/config\.json " + message):
             open_it()
 
 
@@ -335,7 +336,7 @@ def test_weights_of_a_run_that_diverged_are_named(trained_run: Path, tmp_path: P
         "training diverged: take an earlier --step, or train anew"
     )
     for open_it in opened_in_every_way(folder, tmp_path):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(UserError, match=said):
             open_it()
     assert not (tmp_path / "out").exists()
 
@@ -351,11 +352,11 @@ def test_weights_of_a_run_that_diverged_are_named(trained_run: Path, tmp_path: P
     ],
 )
 def test_check_names_the_flag(changes: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         export.check(dataclasses.replace(Export(workdir="a", output="b"), **changes))
 
 
 def test_the_output_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError, match="--output=.*file is a file; expected a folder"):
+    with pytest.raises(UserError, match="--output=.*file is a file; expected a folder"):
         export.check(Export(workdir="a", output=str(tmp_path / "file")))

@@ -20,6 +20,7 @@ import pytest
 from launch import import_weights as import_weights_program
 from launch.interchange import import_weights, weights_file, weights_names
 from launch.interchange.import_weights import ImportWeights
+from mcss_jax.errors import UserError
 from mcss_jax.networks import encoder
 from tests.launch.resnets import features, random_weights, save
 from tests.mcss_jax.steps import two_blocks
@@ -112,7 +113,7 @@ def test_a_wrong_tensor_is_named(
     small: None, name: str, value: np.ndarray | None, message: str, tmp_path: Path
 ) -> None:
     file = save(changed(name, value), tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         import_weights.import_weights(
             ImportWeights(source=str(file), workdir=str(tmp_path / "run"), width=WIDTH)
         )
@@ -139,7 +140,7 @@ def test_another_networks_tensors_are_counted() -> None:
     }
     depth = weights_names.depth_of(deeper)
     with pytest.raises(
-        ValueError, match=r"ResNet-50 \(17 unexpected: layer3.6.conv1.weight, .* and 14 more\)"
+        UserError, match=r"ResNet-50 \(17 unexpected: layer3.6.conv1.weight, .* and 14 more\)"
     ) as refused:
         weights_names.check(deeper, depth, 64, "w")
     (listing,) = refused.value.__notes__
@@ -147,7 +148,7 @@ def test_another_networks_tensors_are_counted() -> None:
         f"unexpected: layer3.{block}.conv1.weight [256, 1024, 1, 1]" for block in range(6, 23)
     ]
     with pytest.raises(
-        ValueError, match=r"100 missing: conv1.weight, .* and 97 more; 1 unexpected: wte.weight\)"
+        UserError, match=r"100 missing: conv1.weight, .* and 97 more; 1 unexpected: wte.weight\)"
     ) as refused:
         weights_names.check({"wte.weight": (3, 3)}, 18, 64, "w")
     lines = refused.value.__notes__[0].splitlines()
@@ -160,15 +161,13 @@ def test_all_wrong_shapes_are_listed_before_the_sentence(
 ) -> None:
     file = save(random_weights(18, 16), tmp_path / "w.safetensors")
     config = ImportWeights(source=str(file), workdir=str(tmp_path / "run"), width=WIDTH)
-    with pytest.raises(
-        ValueError, match=r"not its shapes: conv1.weight is .* and 27 more; .* has 8 channels"
-    ):
+    with pytest.raises(UserError, match=r"not its shapes: conv1.weight is .* and 27 more; .* has 8 channels"):
         import_weights_program.main(config)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 30 and said[2] == "bn1.bias is [16], expected [8]"
     # A few are in the sentence, and nowhere else.
     save(changed("conv1.bias", ONES), file)
-    with pytest.raises(ValueError, match="1 unexpected: conv1.bias"):
+    with pytest.raises(UserError, match="1 unexpected: conv1.bias"):
         import_weights_program.main(config)
     assert capsys.readouterr().err == ""
 
@@ -188,7 +187,7 @@ def test_variants_with_other_tensors_are_told_apart() -> None:
         (group_norm, "missing: bn1.running_mean"),
         (attention, "1 unexpected: layer1.0.se.fc1.weight"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(UserError, match=said):
             weights_names.check(variant, weights_names.depth_of(variant), 64, "w")
     help_text = " ".join((import_weights_program.__doc__ or "").split())
     for name in ("resnetaa50", "resnetblur18", "resnetblur50", "Caffe"):
@@ -220,7 +219,7 @@ def cut_zip(path: Path) -> None:
 def test_what_may_hold_a_pickle_is_refused_by_its_content(write: object, what: str, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"  # its name says nothing
     write(file)  # type: ignore[operator]
-    with pytest.raises(ValueError, match=f"is {what}; reading a pickle can run .* torch>=2.10") as refused:
+    with pytest.raises(UserError, match=f"is {what}; reading a pickle can run .* torch>=2.10") as refused:
         weights_file.shapes(file)
     assert str(refused.value).endswith('sys.argv[2])" weights.safetensors weights.converted.safetensors')
 
@@ -238,7 +237,7 @@ def test_numpys_files_are_told_what_works(tmp_path: Path) -> None:
         "c": np.ones(3),
     }
     np.savez(tmp_path / "w of mine.npz", **tensors)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="is a NumPy archive; expected .safetensors: convert it") as refused:
+    with pytest.raises(UserError, match="is a NumPy archive; expected .safetensors: convert it") as refused:
         weights_file.shapes(tmp_path / "w of mine.npz")
     assert "torch" not in str(refused.value)
     convert(refused, Path("/"))  # it names the whole path
@@ -248,7 +247,7 @@ def test_numpys_files_are_told_what_works(tmp_path: Path) -> None:
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(found[name], tensor)
     np.save(tmp_path / "w.npy", tensors["a"])
-    with pytest.raises(ValueError, match="is a single NumPy array; expected named tensors, as .safetensors"):
+    with pytest.raises(UserError, match="is a single NumPy array; expected named tensors, as .safetensors"):
         weights_file.shapes(tmp_path / "w.npy")
 
 
@@ -259,15 +258,13 @@ def test_a_file_that_was_cut_off_or_changed_is_refused(tmp_path: Path) -> None:
     header = int.from_bytes(whole[:8], "little")
     for content in (whole[:-1], whole + b"x", whole[: 8 + header], whole.replace(b"F32", b"F99")):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match="is damaged or was cut off: .*; download it again"):
+        with pytest.raises(UserError, match="is damaged or was cut off: .*; download it again"):
             weights_file.shapes(file)
     for content in (b"", whole[:5], whole[:20], b"\xff" * 7 + b"\x00{" + whole, b"<html>not found</html>"):
         file.write_bytes(content)
-        with pytest.raises(
-            ValueError, match="is not a safetensors file .* or was cut off; download it again"
-        ):
+        with pytest.raises(UserError, match="is not a safetensors file .* or was cut off; download it again"):
             weights_file.shapes(file)
-    with pytest.raises(FileNotFoundError, match="there is no file .*none.safetensors; expected weights"):
+    with pytest.raises(UserError, match="there is no file .*none.safetensors; expected weights"):
         weights_file.shapes(tmp_path / "none.safetensors")
 
 
@@ -291,7 +288,7 @@ def test_a_header_as_long_as_a_pickles_first_bytes_is_no_pickle(tmp_path: Path) 
     ],
 )
 def test_check_names_the_flag(changes: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         import_weights.check(dataclasses.replace(ImportWeights(source="a", workdir="b"), **changes))
 
 
@@ -336,9 +333,7 @@ def test_features_are_pytorchs(depth: int, tmp_path: Path) -> None:
 def test_the_command_that_is_given_converts(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch, which is not among the requirements")
     torch.save({"a": torch.arange(4.0)}, tmp_path / "w.pth")
-    with pytest.raises(
-        ValueError, match="is a zip archive, as PyTorch makes them around a pickle"
-    ) as refused:
+    with pytest.raises(UserError, match="is a zip archive, as PyTorch makes them around a pickle") as refused:
         weights_file.shapes(tmp_path / "w.pth")
     convert(refused, tmp_path)
     assert weights_file.shapes(tmp_path / "w.converted.safetensors") == {"a": (4,)}

@@ -22,6 +22,7 @@ from launch.prediction import predict
 from launch.prediction.predict import Predict
 from launch.runs import run_folder, settings
 from mcss_jax import method, skeleton
+from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint, loading
 from tests.datasets import videos
 from tests.launch import browser
@@ -113,10 +114,8 @@ def test_what_is_written(written: Path) -> None:
         assert re.search(rf"\b{name}\b", readme), f"{name} is not explained"
     assert found["joint_names"].tolist() == list(skeleton.JOINTS)
     assert found["camera_names"].tolist() == ["left", "right <script>"]
-    assert (
-        found["frame"].tolist() == [*range(24), *range(24)]
-        and found["camera"].tolist() == [0] * 24 + [1] * 24
-    )
+    assert found["frame"].tolist() == [*range(24), *range(24)]
+    assert found["camera"].tolist() == [0] * 24 + [1] * 24
     np.testing.assert_allclose(found["time"], [*TIMES, *TIMES], atol=1e-6)
     turned = np.einsum("nij,nkj->nki", found["rotation"], found["canonical"])
     np.testing.assert_allclose(found["in_camera"], turned, atol=0.05)
@@ -213,9 +212,8 @@ def test_a_browser_shows_and_moves_it(written: Path, chromium: browser.Page, wid
     view = content_of(written / "viewer.html")["instants"][20]["views"][0]
     assert chromium.value("document.images[0].src").endswith(view["picture"][-100:])
     np.testing.assert_allclose(after[0][0], view["joints"][:4], atol=0.1)
-    assert chromium.value("+document.querySelector('.mark').getAttribute('x1')") == pytest.approx(
-        1000 * 20 / 23
-    )
+    at = chromium.value("+document.querySelector('.mark').getAttribute('x1')")
+    assert at == pytest.approx(1000 * 20 / 23)
     # The side that is near follows the mouse: to the right the yaw falls (viewer.js, `turned`).
     assert chromium.value(_DRAG) == pytest.approx(0.0)
     turned = chromium.value(inside)
@@ -277,7 +275,7 @@ def test_a_run_is_loaded_in_a_line(run: Path, opened: predict_model.Opened) -> N
     np.testing.assert_array_equal(found.in_camera, wanted.in_camera)
     np.testing.assert_array_equal(found.embedding, wanted.embedding)
     assert 0 < predict_model.latency(model, repeats=2) < 10
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint of step 77"):
+    with pytest.raises(UserError, match="holds no checkpoint of step 77"):
         mcss_jax.load(run, step=77)
 
 
@@ -310,28 +308,28 @@ def test_the_network_of_every_setting() -> None:
 
 
 def test_folders_that_are_no_runs(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"is not the folder of a run: it has no config\.json"):
+    with pytest.raises(UserError, match=r"is not the folder of a run: it has no config\.json"):
         mcss_jax.load(tmp_path)
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(
         json.dumps(config | {"network": config["network"] | {"embedding_dim": 9}})
     )
-    with pytest.raises(ValueError, match=r"checkpoint.*expected float32\["):
+    with pytest.raises(UserError, match=r"checkpoint.*expected float32\["):
         mcss_jax.load(copy)
     (copy / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json holds a list; a JSON object was expected"):
+    with pytest.raises(UserError, match=r"config\.json holds a list; a JSON object was expected"):
         mcss_jax.load(copy)
     (copy / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is not readable as JSON"):
+    with pytest.raises(UserError, match=r"config\.json is not readable as JSON"):
         mcss_jax.load(copy)
     (copy / "config.json").write_text("{}")
     (copy / "card.json").write_text('{"image_size": "64"}')
-    with pytest.raises(ValueError, match=r"card\.json has image_size '64'; a number of pixels was expected"):
+    with pytest.raises(UserError, match=r"card\.json has image_size '64'; a number of pixels was expected"):
         mcss_jax.load(copy)
     (copy / "config.json").write_text(json.dumps(config | {"attention": True}))
     with pytest.raises(
-        ValueError, match=r"is of another version of this program: it has settings \['attention'\]"
+        UserError, match=r"of another version of this program: it has settings \['attention'\]"
     ):
         predict_model.open_model(str(copy))
 
@@ -343,7 +341,7 @@ def test_without_a_run_the_model_of_the_demo(
     about = predict_model.open_model("").about
     assert about.startswith("the demo's small model") and "MODEL.md), step 3" in about
     monkeypatch.setattr(predict_model, "MADE", tmp_path)
-    with pytest.raises(FileNotFoundError, match="--workdir is missing, .*; `bash launch/demo.sh` makes it"):
+    with pytest.raises(UserError, match="--workdir is missing, .*; `bash launch/demo.sh` makes it"):
         predict_model.open_model("")
 
 
@@ -362,21 +360,21 @@ def test_without_a_run_the_model_of_the_demo(
     ],
 )
 def test_settings_that_make_no_sense(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(UserError, match=said):
         predict.check(dataclasses.replace(Predict(source="a", output="b"), **change))
 
 
 def test_nothing_is_written_where_nobody_is(is_open: None, tmp_path: Path) -> None:
     source = videos.write(tmp_path / "still.mp4", np.full((20, 48, 64), 90, np.uint8))
     with pytest.raises(
-        ValueError,
+        UserError,
         match=r"still\.mp4: nothing could be predicted\..*nothing moves.*--boxes=whole\. still: nobody was found in "
         r"frames 0 to 19, which the tables leave out\.$",
     ):
         predict.predict(Predict(source=str(source), output=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"--video needs a video; .*a\.png holds pictures"):
+    with pytest.raises(UserError, match=r"--video needs a video; .*a\.png holds pictures"):
         predict.predict(Predict(source=str(tmp_path / "a.png"), output=str(tmp_path / "out"), video=True))
 
 
@@ -402,21 +400,17 @@ def test_earlier_results_are_not_lost(is_open: None, tmp_path: Path) -> None:
     for name in ("instants.csv", "overlay_mine.mp4", "thesis.txt"):
         (output / name).write_text("earlier")
     config = Predict(source=str(tmp_path / "a.png"), output=str(output))
-    with pytest.raises(FileExistsError, match="is not empty; give --overwrite, or another folder"):
+    with pytest.raises(UserError, match="is not empty; give --overwrite, or another folder"):
         predict.predict(config)
     again = options.replace(config, overwrite=True)
     (tmp_path / "b.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"nothing could be predicted\. .*b\.png is not a readable picture"):
+    with pytest.raises(UserError, match=r"nothing could be predicted\. .*b\.png is not a readable picture"):
         predict.predict(dataclasses.replace(again, source=str(tmp_path / "b.png")))
-    assert sorted(path.name for path in output.iterdir()) == [
-        "instants.csv",
-        "overlay_mine.mp4",
-        "thesis.txt",
-    ]
+    assert {path.name for path in output.iterdir()} == {"instants.csv", "overlay_mine.mp4", "thesis.txt"}
     predict.predict(again)
     names = {path.name for path in output.iterdir()}
     assert names == {
         "README.txt", "overlay_mine.mp4", "predictions.csv", "predictions.npz", "thesis.txt", "viewer.html",
     }  # fmt: skip
-    with pytest.raises(FileExistsError, match="is a file; name a folder"):
+    with pytest.raises(UserError, match="is a file; name a folder"):
         predict.predict(dataclasses.replace(again, output=str(tmp_path / "a.png")))

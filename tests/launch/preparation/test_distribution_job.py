@@ -16,6 +16,7 @@ from datasets.tuples import pipeline
 from launch.preparation import distribution_job, inventory, jobs, prepare, stage_takes
 from launch.preparation.settings import Prepare
 from launch.runs import locks, staging
+from mcss_jax.errors import UserError
 from tests.datasets.distributions.test_distribution_builder import hashes
 from tests.distributions import small
 
@@ -90,7 +91,7 @@ def test_inventory_then_shards_then_nothing_to_do(
     assert pipeline.open_split(data_dir, "small/few", "train").records == 18
     again = prepare.prepare(of(source, data_dir))
     assert again == dataclasses.replace(set_, fresh=False)
-    with pytest.raises(ValueError, match=r"boxes 'auto', now 'joints'"):
+    with pytest.raises(UserError, match=r"boxes 'auto', now 'joints'"):
         prepare.prepare(of(source, data_dir, boxes="joints"))
 
     before = hashes(data_dir)
@@ -104,11 +105,11 @@ def test_what_is_missing_stops_it_unless_it_is_named(
     (source / "b" / "left.avi").unlink()
     data_dir = tmp_path / "data"
     with pytest.raises(
-        ValueError, match=r"1 files of small/few are missing, the first 'b/left\.avi'.*--allow"
+        UserError, match=r"1 files of small/few are missing, the first 'b/left\.avi'.*--allow"
     ):
         prepare.prepare(of(source, data_dir))
     assert "missing: b/left.avi\n    made by the test" in capsys.readouterr().out and not data_dir.exists()
-    with pytest.raises(ValueError, match="--allow_missing names 'c', but nothing of that name is missing"):
+    with pytest.raises(UserError, match="--allow_missing names 'c', but nothing of that name is missing"):
         prepare.prepare(of(source, data_dir, allow_missing="b/left.avi,c"))
     prepare.prepare(of(source, data_dir, allow_missing="b"))
     assert "missing, and allowed to be: 1" in capsys.readouterr().out
@@ -143,7 +144,7 @@ def test_only_what_is_unfinished_is_done_again_and_ends_alike(
     prepare.prepare(of(source, whole))
     with monkeypatch.context() as broken:
         spoil(broken, "c", "c/left.avi: is cut short")
-        with pytest.raises(ValueError, match=r"^c/left\.avi: is cut short$"):
+        with pytest.raises(UserError, match=r"^c/left\.avi: is cut short$"):
             prepare.prepare(of(source, data_dir))
     said = capsys.readouterr().out
     assert f"2 of 4 sequences are finished and kept in {data_dir}/.staged/small/few" in said
@@ -166,7 +167,7 @@ def test_a_failure_at_once_leaves_nothing(
     if there:
         data_dir.mkdir(parents=True)
     spoil(monkeypatch, "a", "a/left.avi: is cut short")
-    with pytest.raises(ValueError, match="is cut short"):
+    with pytest.raises(UserError, match="is cut short"):
         prepare.prepare(of(source, data_dir))
     assert (tmp_path / "new").exists() == there
     assert not there or not list(data_dir.iterdir())
@@ -177,7 +178,7 @@ def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(small.SmallTake, "read", full)
-    with pytest.raises(OSError, match=r"a disk is full: the folder of --data_dir=.*data has .* free"):
+    with pytest.raises(UserError, match=r"a disk is full: the folder of --data_dir=.*data has .* free"):
         prepare.prepare(of(source, tmp_path / "data"))
     assert not (tmp_path / "data").exists()
 
@@ -187,7 +188,7 @@ def test_too_small_a_disk_is_refused_before_anything_is_decoded(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
     monkeypatch.setattr(stage_takes, "run", None)
-    with pytest.raises(OSError, match=r"has 0 bytes free, but this set takes about \d"):
+    with pytest.raises(UserError, match=r"has 0 bytes free, but this set takes about \d"):
         prepare.prepare(of(source, tmp_path / "data"))
     assert not (tmp_path / "data").exists()
 
@@ -196,7 +197,7 @@ def test_others_are_turned_away_and_harm_nothing(source: Path, tmp_path: Path) -
     stage = tmp_path / "data" / distribution_job.STAGED / "small/few"
     with staging.kept(stage, tmp_path / "data"):
         for _ in range(2):  # the second would succeed if the first had removed the folder
-            with pytest.raises(OSError, match=r"another process is preparing in .*small/few; wait for it"):
+            with pytest.raises(UserError, match=r"another process is preparing in .*small/few; wait for it"):
                 prepare.prepare(of(source, tmp_path / "data"))
             assert stage.is_dir()
     assert not (tmp_path / "data").exists()
@@ -226,17 +227,17 @@ def test_finished_sequences_of_other_settings_stay(
     with monkeypatch.context() as broken:
         spoil(broken, "c", "is cut short")
         for margin in (0.1, 0.2):
-            with pytest.raises(ValueError, match="is cut short"):
+            with pytest.raises(UserError, match="is cut short"):
                 prepare.prepare(of(source, data_dir, margin=margin))
     with monkeypatch.context() as broken:
         spoil(broken, "a", "is cut short")
-        with pytest.raises(ValueError, match="is cut short"):
+        with pytest.raises(UserError, match="is cut short"):
             prepare.prepare(of(source, data_dir, margin=0.3))
     kept = list((data_dir / ".staged/small/few").iterdir())
     assert len(kept) == 4 + 1, "two takes at two margins, and the lock"
     # They are no room for what is still to be cut.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
-    with pytest.raises(OSError, match="has 1 kB free, but this set takes about"):
+    with pytest.raises(UserError, match="has 1 kB free, but this set takes about"):
         prepare.prepare(of(source, data_dir, margin=0.3))
     assert list((data_dir / ".staged/small/few").iterdir()) == kept
 
@@ -279,9 +280,7 @@ def test_a_split_without_a_picture_is_named(
         return dataclasses.replace(found, takes=(*found.takes, blind), missing=())
 
     monkeypatch.setattr(small, "inventory", without)
-    with pytest.raises(
-        ValueError, match=r"no picture of the split test could be cut: no camera shows blind;"
-    ):
+    with pytest.raises(UserError, match=r"no picture of the split test could be cut: no camera shows blind;"):
         prepare.prepare(of(source, tmp_path / "data"))
     assert "note: b: no camera shows it; it is left out" in capsys.readouterr().out
 
@@ -293,7 +292,7 @@ def test_an_archive_that_cannot_be_read_stops_it_unless_it_is_named(
     prepare.take_inventory(of(source, tmp_path / "data"))
     assert "missing: backup.zip" in capsys.readouterr().out
     with pytest.raises(
-        ValueError, match=r"backup\.zip.*\(if nothing in it is needed, move it away or name it"
+        UserError, match=r"backup\.zip.*\(if nothing in it is needed, move it away or name it"
     ):
         prepare.prepare(of(source, tmp_path / "data"))
     assert prepare.prepare(of(source, tmp_path / "data", allow_missing="backup.zip")).fresh
@@ -317,7 +316,7 @@ def test_a_home_folder_is_found(
     ],
 )
 def test_wrong_flags(source: Path, tmp_path: Path, options: dict[str, Any], told: str) -> None:
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
+    with pytest.raises(UserError, match=told):
         prepare.prepare(of(source, tmp_path / "data", **options))
     assert not (tmp_path / "data").exists()
 
@@ -326,10 +325,10 @@ def test_a_source_without_the_distribution(source: Path, tmp_path: Path) -> None
     for name in NAMES:
         shutil.rmtree(source / name)
     (source / "x").mkdir()
-    with pytest.raises(ValueError, match="source"):
+    with pytest.raises(UserError, match="source"):
         prepare.prepare(of(source, tmp_path / "data"))
     with pytest.raises(
-        ValueError, match="--inventory is for original distributions; synthetic_multiview/tiny"
+        UserError, match="--inventory is for original distributions; synthetic_multiview/tiny"
     ):
         prepare.take_inventory(Prepare(dataset="synthetic_multiview/tiny"))
 
@@ -346,7 +345,7 @@ def test_beam_is_asked_for_by_name_where_it_is_not(
 
     monkeypatch.delitem(sys.modules, "apache_beam", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match="--beam_runner needs apache-beam, which is not installed: .*pip"):
+    with pytest.raises(UserError, match="--beam_runner needs apache-beam, which is not installed: .*pip"):
         prepare.prepare(of(source, tmp_path / "data", beam_runner="DirectRunner"))
 
 

@@ -1,15 +1,15 @@
 """Counts of a prepared set, on splits made by hand and on the synthetic one."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.tuples import pipeline
+from datasets.tuples import pipeline, tuple_builder
 from datasets.tuples.records import SequenceRow
 from launch.preparation import inspection
+from mcss_jax.errors import UserError
 
 DATASET = "synthetic_multiview/tiny"
 
@@ -69,19 +69,15 @@ def test_inspect_prints_the_counts_and_draws_the_sheet(
     assert said.endswith("known defects\n  none\n")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 4 * 128
-    with pytest.raises(FileNotFoundError, match="is not prepared in"):
+    with pytest.raises(UserError, match="is not prepared in"):
         inspection.inspect(tmp_path, DATASET, tmp_path / "sheet.png")
-    with pytest.raises(ValueError, match="a contact sheet is written as"):
+    with pytest.raises(UserError, match="a contact sheet is written as"):
         inspection.inspect(prepared_tiny, DATASET, tmp_path / "sheet.bmp")
 
 
 def test_splits_without_records_are_not_opened(prepared_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pipeline.split_names(prepared_tiny, DATASET) == ("train", "validation", "test")
-    import tensorflow_datasets as tfds
-
-    info = tfds.builder_from_directory(str(pipeline.prepared_path(prepared_tiny, DATASET))).info
-    info.metadata["tables"]["test"] = []
-    monkeypatch.setattr(
-        tfds, "builder_from_directory", lambda path: dataclasses.make_dataclass("B", ["info"])(info)
-    )
+    builder = tuple_builder.opened(pipeline.prepared_path(prepared_tiny, DATASET))
+    builder.info.metadata["tables"]["test"] = []
+    monkeypatch.setattr(tuple_builder, "opened", lambda path: builder)
     assert pipeline.split_names(prepared_tiny, DATASET) == ("train", "validation")

@@ -22,6 +22,7 @@ from launch.cli import flags, options
 from launch.preparation import jobs, prepare
 from launch.preparation.settings import Prepare
 from launch.runs import locks, staging
+from mcss_jax.errors import UserError
 from tests.datasets.multiview_video.test_inspection import session
 from tests.datasets.synthetic_multiview.test_builder import close
 
@@ -97,7 +98,6 @@ def test_prepared_once(fake: type[Fake], tmp_path: Path, capsys: pytest.CaptureF
     assert made.fresh and made.path == tmp_path / "a/b/fake/small/1.0.0"
     for line in (
         "9 pictures in ",
-        "images/s",
         "train: 1 subject (S1), 1 action, 1 sequence without poses, 5 instants x 2 views, 2.5 s",
         f"fingerprint: {made.fingerprint}",
         f"look at: {made.path}/contact_sheet.jpg",
@@ -105,7 +105,7 @@ def test_prepared_once(fake: type[Fake], tmp_path: Path, capsys: pytest.CaptureF
         f"use it with: --dataset=fake/small --data_dir={tmp_path}/a/b",
     ):
         assert line in said.out
-    assert "Downloading" not in said.out and "5/5" in said.err
+    assert "Downloading" not in said.out and "images/s" in said.out and "5/5" in said.err
     assert names(tmp_path / "a/b") == ["fake"]  # nothing beside it
 
     before = files(tmp_path)
@@ -120,9 +120,7 @@ def test_prepared_once(fake: type[Fake], tmp_path: Path, capsys: pytest.CaptureF
 def test_a_set_made_otherwise_is_not_passed_off(fake: type[Fake], tmp_path: Path) -> None:
     prepare.prepare(of(tmp_path))
     fake.extra = {"size": 32, "rays": 2}
-    with pytest.raises(
-        ValueError, match=r"prepared otherwise \(size 16, now 32; rays differs\).*--overwrite"
-    ):
+    with pytest.raises(UserError, match=r"prepared otherwise \(size 16, now 32; rays differs\).*--overwrite"):
         prepare.prepare(of(tmp_path))
 
 
@@ -130,12 +128,12 @@ def test_a_set_made_otherwise_is_not_passed_off(fake: type[Fake], tmp_path: Path
     ("trouble", "raised", "told"),
     [
         (
-            OSError(errno.ENOSPC, "No space left on device"),
-            OSError,
+            OSError(errno.ENOSPC, "No space left"),
+            UserError,
             "a disk is full: the folder of --data_dir=.* has .* free",
         ),
-        (RuntimeError("Failed to finalize: write() failed: No space left on device"), OSError, "is full"),
-        (RuntimeError("Failed to finalize writing of split: read-only"), OSError, "writing to --data_dir"),
+        (RuntimeError("Failed to finalize: write() failed: No space left on device"), UserError, "is full"),
+        (RuntimeError("Failed to finalize writing of split: read-only"), UserError, "writing to --data_dir"),
         (RuntimeError("a mistake of ours"), RuntimeError, "a mistake of ours"),
         (OSError(errno.EIO, "Input/output error"), OSError, "Input/output error"),
         (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
@@ -177,7 +175,7 @@ def test_too_small_a_disk_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
     monkeypatch.setattr(Fake, "expected_records", lambda self: 10**6)
-    with pytest.raises(OSError, match=r"has 0 bytes free, but this set takes about 4\.1 GB"):
+    with pytest.raises(UserError, match=r"has 0 bytes free, but this set takes about 4\.1 GB"):
         prepare.prepare(of(tmp_path / "data"))
     assert not (tmp_path / "data").exists()
 
@@ -186,14 +184,14 @@ def test_a_folder_that_cannot_be_written_to(
     fake: type[Fake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="--data_dir=.*file/data cannot be written to"):
+    with pytest.raises(UserError, match="--data_dir=.*file/data cannot be written to"):
         prepare.prepare(of(tmp_path / "file" / "data"))
 
     def refuse(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    with pytest.raises(OSError, match=r"cannot be written to \(Permission denied\); choose another folder"):
+    with pytest.raises(UserError, match=r"cannot be written to \(Permission denied\); choose another folder"):
         prepare.prepare(of(tmp_path / "data"))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -273,7 +271,7 @@ def test_what_a_killed_process_left_is_swept_and_a_running_one_spared(tmp_path: 
     ],
 )
 def test_wrong_flags(options: dict[str, object], told: str, tmp_path: Path) -> None:
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
+    with pytest.raises(UserError, match=told):
         prepare.prepare(of(tmp_path / "data", **options))
     assert not (tmp_path / "data").exists()
 
@@ -296,7 +294,7 @@ def bad(folder: Path, kind: str) -> str:
 def test_bad_recordings(kind: str, tmp_path: Path) -> None:
     source = session(tmp_path / "s", ("a.mp4", 25, 0, 0.6), ("b.mp4", 25, 0, 0.6))
     told = bad(source, kind)
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(UserError, match=told) as caught:
         prepare.prepare(of(tmp_path / "data", dataset="multiview_video", source=str(source)))
     assert "\n" not in flags.sentence(caught.value) and not (tmp_path / "data").exists()
 
@@ -325,12 +323,12 @@ def test_recordings(
     assert prepare.prepare(config) == again
     assert prepare.prepare(of(tmp_path, dataset="multiview_video/my_clip")) == again
     assert prepare.prepare(of(tmp_path, dataset="multiview_video", name="my_clip")) == again
-    with pytest.raises(ValueError, match=r"\(fps 10\.0, now 'native'; size 48, now 256\).*another --name"):
+    with pytest.raises(UserError, match=r"\(fps 10\.0, now 'native'; size 48, now 256\).*another --name"):
         prepare.prepare(options.replace(config, fps="native", crop_size=256))
     boxes = recorded / "boxes.csv"
     boxes.write_text("camera,frame,x0,y0,x1,y1\na,0,1,1,20,20\n")
     try:
-        with pytest.raises(ValueError, match=r"sessions differs; .*boxes\.csv was changed since"):
+        with pytest.raises(UserError, match=r"sessions differs; .*boxes\.csv was changed since"):
             prepare.prepare(config)
     finally:
         boxes.unlink()
@@ -346,7 +344,7 @@ def test_inspect_draws_and_prepares_nothing(
     assert list(files(tmp_path)) == ["multiview_video/x/inspection/boxes_my_clip.jpg"]
     said = capsys.readouterr().out
     assert "session my clip: 2 cameras" in said and f"look at: {sheet}" in said
-    with pytest.raises(FileNotFoundError, match="is not prepared"):
+    with pytest.raises(UserError, match="is not prepared"):
         pipeline.prepared_path(tmp_path, "multiview_video/x")
 
 
@@ -383,9 +381,8 @@ def test_the_program_makes_the_same_set_in_another_process(prepared_tiny: Path, 
     assert "768 pictures" in done.stdout and "192/192" in done.stderr
     assert "Traceback" not in done.stderr and "dataset_builder.py" not in done.stderr
     for name in ("train", "validation", "test"):
-        here, there = (
-            pipeline.open_split(d, "synthetic_multiview/tiny", name) for d in (prepared_tiny, tmp_path)
-        )
+        folders = (prepared_tiny, tmp_path)
+        here, there = (pipeline.open_split(d, "synthetic_multiview/tiny", name) for d in folders)
         assert here.fingerprint == there.fingerprint and f"fingerprint: {here.fingerprint}" in done.stdout
         assert here.table == there.table and here.records == there.records
         for index in range(here.records):

@@ -18,6 +18,7 @@ from launch.cli import flags
 from launch.preparation import prepare
 from launch.preparation.settings import Prepare
 from launch.runs import locks
+from mcss_jax.errors import UserError
 from tests.datasets import videos
 from tests.datasets.distributions.test_distribution_builder import hashes
 from tests.distributions import human36m, mpi_inf_3dhp
@@ -152,7 +153,7 @@ def test_bad_files_of_human36m(source: Path, tmp_path: Path, kind: str, told: st
         crop_size=32,
         workers=1,
     )
-    with pytest.raises((ValueError, FileNotFoundError), match=told) as caught:
+    with pytest.raises(UserError, match=told) as caught:
         prepare.prepare(config)
     assert "\n" not in flags.sentence(caught.value)
     assert not [

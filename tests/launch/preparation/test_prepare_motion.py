@@ -10,6 +10,7 @@ from datasets.tuples import pipeline, tuple_builder
 from launch.preparation import prepare
 from launch.preparation.settings import Prepare
 from mcss_jax import skeleton
+from mcss_jax.errors import UserError
 from tests.datasets.synthetic_multiview import bvh_files
 
 JOINTS = bvh_files.skeleton()
@@ -122,7 +123,7 @@ def test_the_folder_names_the_set(captured: Path, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_flags(options: dict[str, object], told: str, captured: Path, tmp_path: Path) -> None:
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
+    with pytest.raises(UserError, match=told):
         prepare.prepare(of(captured, tmp_path / "data", **options))
     assert not (tmp_path / "data").exists()
 
@@ -131,6 +132,6 @@ def test_a_bad_file_leaves_nothing_behind(tmp_path: Path) -> None:
     bvh_files.write(tmp_path / "in/a.bvh", JOINTS, bvh_files.moving(JOINTS, 51))
     bvh_files.write(tmp_path / "in/b.bvh", JOINTS, bvh_files.moving(JOINTS, 51))
     (tmp_path / "in/b.bvh").write_text((tmp_path / "in/b.bvh").read_text()[:-400])
-    with pytest.raises(ValueError, match=r"in/b\.bvh is truncated or damaged: it announces 51 frames of 66"):
+    with pytest.raises(UserError, match=r"in/b\.bvh is truncated or damaged: it announces 51 frames of 66"):
         prepare.prepare(of(tmp_path / "in", tmp_path / "data"))
     assert not (tmp_path / "data").exists()

@@ -9,6 +9,7 @@ import pytest
 
 from datasets.distributions import originals, staged
 from launch.preparation import stage_takes
+from mcss_jax.errors import UserError
 from tests.distributions import small
 
 CUTTING = staged.Cutting(size=32, margin=0.1, version="1.0.0")
@@ -52,7 +53,7 @@ def test_a_take_that_fails_stops_the_run_and_spares_the_finished(source: Path, t
     work.cut(work.takes[0], lambda n: None)
     bad = dataclasses.replace(work.takes[1], trouble="x.avi: holds 3 frames")  # type: ignore[call-arg]
     work = dataclasses.replace(work, takes=(work.takes[0], bad))
-    with pytest.raises(ValueError, match=r"^x\.avi: holds 3 frames$"):
+    with pytest.raises(UserError, match=r"^x\.avi: holds 3 frames$"):
         stage_takes.run(work, 1, lambda n: None)
     assert work.done(work.takes[0]) and not work.done(bad)
     assert not list(work.folder.glob(f"*{staged.UNFINISHED}"))
@@ -61,5 +62,7 @@ def test_a_take_that_fails_stops_the_run_and_spares_the_finished(source: Path, t
 def test_a_worker_that_dies_is_told(source: Path, tmp_path: Path) -> None:
     work = work_of(source, tmp_path / "stage")
     dies = dataclasses.replace(work.takes[0], trouble="died")  # type: ignore[call-arg]
-    with pytest.raises(OSError, match="a worker process died, probably for lack of memory; lower --workers"):
+    with pytest.raises(
+        UserError, match="a worker process died, probably for lack of memory; lower --workers"
+    ):
         stage_takes.run(dataclasses.replace(work, takes=(dies,)), 1, lambda n: None)

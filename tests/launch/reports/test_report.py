@@ -22,6 +22,7 @@ from launch.reports import comparison, demo_card, pictures, report
 from launch.retrieval import protocol
 from launch.runs import run_folder, settings
 from launch.training import train
+from mcss_jax.errors import UserError
 from tests.launch import browser
 from tests.launch.pages import Reader
 from tests.launch.small_studies import REPORTED
@@ -188,7 +189,7 @@ def test_names_are_short_and_distinct(runs: tuple[Path, Path]) -> None:
     assert comparison.names_of([first, first], ["x/a", "y/a"]) == ["x/a", "y/a"]
     assert comparison.names_of([first, first], ["x/oracle", "y/b"]) == ["x/oracle", "y/b"]
     with pytest.raises(
-        ValueError, match="--runs=x/a,x/a; expected different folders, none of them called chance, "
+        UserError, match="--runs=x/a,x/a; expected different folders, none of them called chance, "
     ):
         comparison.names_of([first, first], ["x/a", "x/a"])
 
@@ -206,7 +207,7 @@ def test_people_of_one_name_are_not_always_one_person(runs: tuple[Path, Path]) -
     other = dataclasses.replace(run, card=run.card | {"dataset": "synthetic_multiview/demo/1.0.0:train"})
     for labelled, unlabelled in ((["S1"], []), ([], ["S1"])):
         card = other.card | {"labelled_subjects": labelled, "unlabelled_subjects": unlabelled}
-        with pytest.raises(ValueError, match="run was trained on S1, who are in .* name another --split"):
+        with pytest.raises(UserError, match="run was trained on S1, who are in .* name another --split"):
             comparison.check_unseen("run", dataclasses.replace(other, card=card), split)
 
 
@@ -242,7 +243,7 @@ def test_bad_input(config: dict[str, Any], said: str, runs: tuple[Path, Path], t
         (tmp_path / "large" / "card.json").write_text(json.dumps(card | {"image_size": 128}))
     for name, path in names.items():
         config = {key: value.replace(name, path) for key, value in config.items()}
-    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(said)):
         report_program.main(report.Report(**config, output=str(tmp_path / "never.html")))
     assert not (tmp_path / "never.html").exists()
 

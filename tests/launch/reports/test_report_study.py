@@ -14,6 +14,7 @@ from launch import report as report_program
 from launch.cli import flags, options
 from launch.reports import report
 from launch.studies import results, study
+from mcss_jax.errors import UserError
 from tests.launch.pages import Reader
 from tests.launch.small_studies import JUDGED, REPORTED
 
@@ -110,6 +111,6 @@ def test_studies_that_cannot_be_shown(named: str, said: str, tmp_path: Path) -> 
     put("unjudged/results_none.jsonl", {n: v for n, v in REPORTED[0].items() if "mpjpe" not in n})
     put("mixed.jsonl", REPORTED[0], REPORTED[2] | {"judged": JUDGED | {"stride": 1}})
     path = named if named == "nowhere" else str(tmp_path / named)
-    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(said)):
         report_program.main(report.Report(study=path, output=str(tmp_path / "never.html")))
     assert not (tmp_path / "never.html").exists()

@@ -12,6 +12,7 @@ from datasets.tuples import pipeline
 from datasets.tuples.records import SequenceRow, runs_of
 from launch.evaluation import inference, protocols
 from launch.retrieval import frame_keys
+from mcss_jax.errors import UserError
 from tests.distributions import human36m
 
 H36M = human36m.CAMERAS
@@ -79,18 +80,18 @@ def test_keys_of_both_sets(tmp_path: Path) -> None:
 )
 def test_a_malformed_line_is_named(line: str, tmp_path: Path) -> None:
     path = written(tmp_path, "S1:Seq1:V0:C0:000010", "", line)
-    with pytest.raises(ValueError, match=re.escape(f"{path}, line 3: {line!r} is no frame key; expected")):
+    with pytest.raises(UserError, match=re.escape(f"{path}, line 3: {line!r} is no frame key; expected")):
         frame_keys.read([path])
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no file of frame keys .*none.txt"):
+    with pytest.raises(UserError, match="there is no file of frame keys .*none.txt"):
         frame_keys.read([tmp_path / "none.txt"])
-    with pytest.raises(ValueError, match="hold no key"):
+    with pytest.raises(UserError, match="hold no key"):
         frame_keys.read([written(tmp_path, "", " ")])
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="binary is not a text file"):
+    with pytest.raises(UserError, match="binary is not a text file"):
         frame_keys.read([binary])
 
 
@@ -127,11 +128,11 @@ def test_human36m_by_its_metadata(tmp_path: Path, metadata: str) -> None:
     said = frame_keys.lacking_text(located, views_at((0, 0), (0, 1)))
     assert f"2 lacking, frame not stored ({texts[2]}, {texts[3]})" in said
     assert f"1 lacking, view not valid ({texts[0]})" in said
-    with pytest.raises(ValueError, match=r"give its path with --metadata"):
+    with pytest.raises(UserError, match=r"give its path with --metadata"):
         frame_keys.locate(split, keys)
-    with pytest.raises(FileNotFoundError, match="there is no file .*--metadata"):
+    with pytest.raises(UserError, match="there is no file .*--metadata"):
         frame_keys.locate(split, keys, str(tmp_path / "other.xml"))
-    with pytest.raises(ValueError, match="set/1.0.0:test has none of the frame keys: 1 lacking, no such seq"):
+    with pytest.raises(UserError, match="set/1.0.0:test has none of the frame keys: 1 lacking, no such seq"):
         frame_keys.locate(split, keys[4:5], metadata)
 
 
@@ -155,7 +156,7 @@ def test_mpi_inf_3dhp_and_what_the_other_flags_leave(tmp_path: Path) -> None:
     choice = protocols.choose(split, damaged="drop", cameras="2")
     assert [(p.record, p.view) for p in frame_keys.within(located, split, choice).wanted] == [(2, 1)]
     nothing = dataclasses.replace(choice, cameras=("0",), records=np.asarray([0, 1]))
-    with pytest.raises(ValueError, match="--cameras, --damaged and --exclude leave none"):
+    with pytest.raises(UserError, match="--cameras, --damaged and --exclude leave none"):
         frame_keys.within(located, split, nothing)
 
 
@@ -165,5 +166,5 @@ def test_places_among_predicted_views(tmp_path: Path) -> None:
     located = frame_keys.locate(split, keys)
     assert frame_keys.places(views_at((0, 0), (0, 1), (1, 0), (1, 1)), located).tolist() == [0, 3]
     assert frame_keys.lacking_text(located, views_at((0, 0), (1, 1))) == "none lacking"
-    with pytest.raises(ValueError, match="none of the frame keys names a valid view"):
+    with pytest.raises(UserError, match="none of the frame keys names a valid view"):
         frame_keys.places(views_at((0, 1), (1, 0)), located)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from launch.retrieval import gallery, query_pictures
+from mcss_jax.errors import UserError
 from tests.mcss_jax import steps
 
 NETWORK = "0123456789abcdef"
@@ -45,7 +46,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 def test_another_network_is_refused(tmp_path: Path) -> None:
     path = gallery.save(made(), tmp_path / "gallery.npz")
     with pytest.raises(
-        ValueError, match=f"gallery.npz was made by another checkpoint .*{NETWORK}, this run's"
+        UserError, match=f"gallery.npz was made by another checkpoint .*{NETWORK}, this run's"
     ):
         gallery.load(path, "ffffffffffffffff")
 
@@ -62,7 +63,7 @@ def test_the_identity_is_of_weights_and_statistics() -> None:
 
 
 def test_files_that_are_no_gallery(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no gallery .*none.npz; save one"):
+    with pytest.raises(UserError, match="there is no gallery .*none.npz; save one"):
         gallery.load(tmp_path / "none.npz", NETWORK)
     text, array, pickled, part, uneven = (tmp_path / f"{i}.npz" for i in range(5))
     text.write_text("embedding")
@@ -71,10 +72,10 @@ def test_files_that_are_no_gallery(tmp_path: Path) -> None:
     np.savez(pickled, **{f.name: np.asarray([object()]) for f in dataclasses.fields(gallery.Gallery)})
     np.savez(part, embedding=np.zeros((2, 8)))
     for path in (text, array, pickled, part):
-        with pytest.raises(ValueError, match=rf"{path.name} is not a gallery \("):
+        with pytest.raises(UserError, match=rf"{path.name} is not a gallery \("):
             gallery.load(path, NETWORK)
     gallery.save(dataclasses.replace(made(), frame=np.zeros(2, int)), uneven)
-    with pytest.raises(ValueError, match="columns differ in length"):
+    with pytest.raises(UserError, match="columns differ in length"):
         gallery.load(uneven, NETWORK)
 
 
@@ -114,13 +115,13 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in query_pictures.files_in(tmp_path)] == ["a.png", "b.JPG"]
     assert query_pictures.files_in(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
-    with pytest.raises(FileNotFoundError, match="there is no folder .*none; --queries"):
+    with pytest.raises(UserError, match="there is no folder .*none; --queries"):
         query_pictures.files_in(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no picture; expected files ending in .jpg"):
+    with pytest.raises(UserError, match="empty holds no picture; expected files ending in .jpg"):
         query_pictures.files_in(tmp_path / "empty")
     for path in (tmp_path / "a.png", tmp_path / "notes.txt"):
-        with pytest.raises(ValueError, match=f"{path.name} is not a readable picture"):
+        with pytest.raises(UserError, match=f"{path.name} is not a readable picture"):
             query_pictures.read(path, 32)
 
 
@@ -131,9 +132,7 @@ def test_nearest_views_in_order_and_their_sheet() -> None:
     expected = np.argsort(np.linalg.norm(query[:, None] - of.embedding[None], axis=2), axis=1)[:, :3]
     np.testing.assert_array_equal(indices, expected)
     for k in (0, 7):
-        with pytest.raises(
-            ValueError, match=f"--neighbours={k} is not from 1 to the gallery's size, 6 views"
-        ):
+        with pytest.raises(UserError, match=f"--neighbours={k} is not from 1 to the gallery's size, 6 views"):
             query_pictures.nearest(query, of, k)
     said = query_pictures.table(["x.png", "y.png"], of, indices, distances).splitlines()
     assert said[0] == "x.png" and said[1].split(maxsplit=1)[1] == of.name(4) and said[4] == "y.png"
@@ -147,3 +146,20 @@ def test_nearest_views_in_order_and_their_sheet() -> None:
         tile = 160 + 8
         assert sheet[8 + 80, 8 + 80, 0] == 60 and sheet[8 + tile + 34 + 80, 8 + 80, 0] == 120
         assert sheet[8 + 80, 8 + tile + 80, 0] == shade  # the nearest of the first query is number 4
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"embedding": np.full((6, 8), np.nan, np.float32)}, "is not a gallery of finite embeddings"),
+        ({"pose": np.zeros((6, 16, 3), np.float32)}, "poses of 17 joints; save it again"),
+        ({"record": np.zeros(6)}, r"its record is float64\[6\]; save it again"),
+        ({"sequence": np.zeros((6, 2), "U3")}, r"its sequence is <U3\[6, 2\]"),
+        ({"time": np.zeros(5)}, "its columns differ in length"),
+    ],
+)
+def test_columns_of_another_kind(tmp_path: Path, change: dict[str, np.ndarray], said: str) -> None:
+    path = tmp_path / "gallery.npz"
+    np.savez(path, **{**gallery._columns(made()), **change})
+    with pytest.raises(UserError, match=said):
+        gallery.load(path, NETWORK)

@@ -10,6 +10,7 @@ from launch.evaluation import inference
 from launch.retrieval import protocol, tables, temporal_alignment
 from launch.retrieval.protocol import SearchSet
 from mcss_jax import metrics
+from mcss_jax.errors import UserError
 from mcss_jax.search import retrieval
 
 N, KS = 42, (1, 2, 3)
@@ -222,12 +223,12 @@ def test_chance_where_few_queries_may_retrieve_anything() -> None:
 def test_an_empty_gallery(searched: SearchSet, features: np.ndarray) -> None:
     rule = protocol.rule_of(same_instant=False, min_gap=9.0, gallery="same_subject")
     mask = searched.keys.sequence == 0
-    with pytest.raises(ValueError, match=r"the gallery is empty: none of the \d+ queries .* 9 s away"):
+    with pytest.raises(UserError, match=r"the gallery is empty: none of the \d+ queries .* 9 s away"):
         protocol.search(chosen(searched, mask), features[mask], rule, 1)
-    with pytest.raises(ValueError, match="the gallery is empty"):
+    with pytest.raises(UserError, match="the gallery is empty"):
         protocol.oracle(chosen(searched, searched.keys.view == 1), RULES[0], 1)
 
-    with pytest.raises(ValueError, match="the gallery is empty"):
+    with pytest.raises(UserError, match="the gallery is empty"):
         protocol.gallery_sizes(chosen(searched, mask), rule)
 
 
@@ -243,7 +244,7 @@ def test_k_beyond_the_gallery(searched: SearchSet) -> None:
     protocol.check_gallery(searched, sizes, least)
     name = "abd"[int(np.argmin(most))]
     with pytest.raises(
-        ValueError,
+        UserError,
         match=rf"K={least + 1} is larger than the gallery: camera {name} has at most {least} views .* numbers to --ks",
     ):
         protocol.check_gallery(searched, sizes, least + 1)
@@ -291,5 +292,5 @@ def test_temporal_alignment_by_hand() -> None:
     assert alignment(views, right) == {"median_s": 0.0, "mean_s": 0.0}
     assert alignment(views, swapped) == {"median_s": 1.0, "mean_s": 1.0}
     assert alignment(views, None)["mean_s"] == pytest.approx(0.5, abs=0.1)
-    with pytest.raises(ValueError, match="at least two cameras"):
+    with pytest.raises(UserError, match="at least two cameras"):
         alignment(views_of([0.0, 1.0], [0, 0]), right[:2])

@@ -18,6 +18,7 @@ from launch.evaluation import evaluate, inference, protocols
 from launch.retrieval import frame_keys, gallery, protocol, retrieve
 from launch.retrieval.retrieve import Retrieve
 from launch.runs import run_folder
+from mcss_jax.errors import UserError
 from mcss_jax.search import retrieval
 from tests.mcss_jax.steps import two_blocks
 
@@ -158,7 +159,7 @@ def test_without_poses_the_error_is_one_of_time(run: Path, monkeypatch: pytest.M
             "--same_instant, --min_gap would",
         ),
     ):
-        with pytest.raises(ValueError, match=f"has no poses, .*{said}"):
+        with pytest.raises(UserError, match=f"has no poses, .*{said}"):
             retrieve_program.main(flags)
 
 
@@ -238,7 +239,7 @@ def test_bad_input(flags: dict[str, Any], said: str, run: Path) -> None:
     config = Retrieve(
         **({"workdir": str(run)} | {k: str(run) if v == "RUN" else v for k, v in flags.items()})
     )
-    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(said)):
         retrieve_program.main(config)
 
 
@@ -246,5 +247,5 @@ def test_a_checkpoint_of_another_network(run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "other"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"width": 16}))
-    with pytest.raises(ValueError, match=r"The checkpoint .* as float32\[.*; expected float32\["):
+    with pytest.raises(UserError, match=r"The checkpoint .* as float32\[.*; expected float32\["):
         retrieve_program.main(Retrieve(workdir=str(folder)))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.runs import folder_lock, hosts, locks, stopping
+from mcss_jax.errors import UserError
 
 CLUSTER = (
     "SLURM_JOB_ID",
@@ -34,7 +35,7 @@ def test_at_home_nobody_waits(
     monkeypatch.setattr(folder_lock.time, "sleep", slept)
     with (
         locks.held(tmp_path),
-        pytest.raises(OSError, match="another training is at work in .*; wait for it, stop it, or use ano"),
+        pytest.raises(UserError, match="another training is at work in .*; wait for it, stop it, or use ano"),
         folder_lock.held(tmp_path, stopping.Stop()),
     ):
         pass
@@ -60,7 +61,9 @@ def test_a_cluster_waits_for_a_lock_that_may_be_nobodys(
                 left.close()
 
         monkeypatch.setattr(folder_lock.time, "sleep", sleep)
-        with contextlib.nullcontext() if attempts == 4 else pytest.raises(OSError, match="another training"):
+        with (
+            contextlib.nullcontext() if attempts == 4 else pytest.raises(UserError, match="another training")
+        ):
             with folder_lock.held(tmp_path, stopping.Stop()), locks.held(tmp_path) as another:
                 assert not another
     assert slept == [folder_lock.SECONDS_BETWEEN] * (attempts // 2)

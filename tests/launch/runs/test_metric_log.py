@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from tensorboardX.proto.event_pb2 import Event
 
 from launch.runs.metric_log import JSONL, MetricLog, drop_after, format_line, read
+from mcss_jax.errors import UserError
 
 
 def events(folder):
@@ -91,10 +92,10 @@ def test_only_scalars(tmp_path, value):
     assert read(tmp_path) == []
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "7", '{"a": 1}', ""])
+@pytest.mark.parametrize("line", ["{", "[]", "7", '{"a": 1}', "", '{"step": 2, "loss": "low"}', "\udcff"])
 def test_a_broken_file_is_named(tmp_path, line):
-    (tmp_path / JSONL).write_text('{"step": 1}\n' + line + '\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=rf"{JSONL}:2 is .*; expected a record such as"):
+    (tmp_path / JSONL).write_text('{"step": 1}\n' + line + '\n{"step": 2}\n', errors="surrogateescape")
+    with pytest.raises(UserError, match=rf"{JSONL}:2 is .*; expected a record such as"):
         read(tmp_path)
 
 

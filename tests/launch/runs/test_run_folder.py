@@ -6,6 +6,7 @@ import pytest
 
 from launch.cli import options
 from launch.runs import run_folder, settings
+from mcss_jax.errors import UserError
 from mcss_jax.storage import loading
 
 
@@ -18,13 +19,13 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_opening_what_is_no_run(run: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="holds no checkpoint"):
         run_folder.open_run(run)
     (run / "card.json").unlink()
-    with pytest.raises(FileNotFoundError, match="is not the folder of a run: it has no card.json"):
+    with pytest.raises(UserError, match="is not the folder of a run: it has no card.json"):
         run_folder.open_run(run)
     (run / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match="is not the folder of a run .*--workdir="):
+    with pytest.raises(UserError, match="is not the folder of a run .*--workdir="):
         run_folder.open_run(run)
 
 
@@ -46,7 +47,7 @@ def test_opening_what_is_no_run(run: Path) -> None:
 )
 def test_settings_that_no_run_has(content: str, message: str, run: Path) -> None:
     (run / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         run_folder.open_run(run)
 
 
@@ -55,6 +56,6 @@ def test_sizes_that_no_picture_has(size: str, run: Path) -> None:
     (run / "card.json").write_text(f'{{"image_size": {size}}}')
     for opened in (run_folder.open_run, loading.load):
         with pytest.raises(
-            ValueError, match=r"card\.json has image_size .*; a number of pixels was expected, from 1 to 4096"
+            UserError, match=r"card\.json has image_size .*; a number of pixels was expected, from 1 to 4096"
         ):
             opened(run)

@@ -5,13 +5,14 @@ import pytest
 from launch.cli import options
 from launch.runs import settings
 from launch.runs.settings import Train
+from mcss_jax.errors import UserError
 
 GOOD = options.build(Train, workdir="x")
 
 
 def test_defaults_are_good() -> None:
     settings.check(GOOD)
-    with pytest.raises(ValueError, match="--workdir is missing"):
+    with pytest.raises(UserError, match="--workdir is missing"):
         settings.check(Train())
 
 
@@ -37,16 +38,16 @@ def test_defaults_are_good() -> None:
     ],
 )  # fmt: skip
 def test_check_names_the_flag(name: str, value: float, expected: str) -> None:
-    with pytest.raises(ValueError, match=rf"--{name}={value}; {expected}"):
+    with pytest.raises(UserError, match=rf"--{name}={value}; {expected}"):
         settings.check(options.replace(GOOD, **{name: value}))
 
 
 @pytest.mark.parametrize("method", ["baseline", "batchnorm"])
 def test_supervised_methods_need_labels(method: str) -> None:
-    with pytest.raises(ValueError, match=f"--method={method} learns from labels alone, but --labelled=none"):
+    with pytest.raises(UserError, match=f"--method={method} learns from labels alone, but --labelled=none"):
         settings.check(options.replace(GOOD, method=method, labelled="none"))
     with pytest.raises(
-        ValueError, match=f"--method={method} learns .* --labelled_batch=0; expected at least 1"
+        UserError, match=f"--method={method} learns .* --labelled_batch=0; expected at least 1"
     ):
         settings.check(options.replace(GOOD, method=method, labelled_batch=0))
 
@@ -54,7 +55,7 @@ def test_supervised_methods_need_labels(method: str) -> None:
 def test_a_picture_is_no_positive_of_itself() -> None:
     plain = dict.fromkeys(("augment_scale", "augment_shift", "augment_colour", "augment_occlusion"), 0.0)
     settings.check(options.replace(GOOD, **plain))
-    with pytest.raises(ValueError, match="--positives=augmented needs augmentation"):
+    with pytest.raises(UserError, match="--positives=augmented needs augmentation"):
         settings.check(options.replace(GOOD, **plain, positives="augmented"))
     settings.check(options.replace(GOOD, **plain | {"augment_shift": 0.1}, positives="augmented"))
 
@@ -63,7 +64,7 @@ def test_parts_must_divide_the_share_of_a_device() -> None:
     config = options.replace(GOOD, labelled_batch=64, blocks=4, sequences=4, instants=6, accumulate=8)
     settings.check_devices(config, 4)
     message = "--accumulate=8: --labelled_batch on each of 16 devices is 4 and .* divide the batch: 2$"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         settings.check_devices(config, 16)
     settings.check_devices(options.replace(config, labelled="none"), 4)
 
@@ -93,7 +94,7 @@ def test_parts_must_divide_the_share_of_a_device() -> None:
 )
 def test_several_processes_are_named_in_full(changes: dict, message: str) -> None:
     settings.check(options.replace(GOOD, num_processes=2, process_id=1, coordinator_address="[::1]:80"))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         settings.check(options.replace(GOOD, **changes))
 
 
@@ -101,11 +102,11 @@ def test_batches_must_divide() -> None:
     config = options.replace(GOOD, labelled_batch=6, blocks=1, sequences=3, instants=3)
     settings.check_devices(config, 1)
     with pytest.raises(
-        ValueError, match="is 6; expected a multiple of the 4 devices: the nearest are 4 and 8"
+        UserError, match="is 6; expected a multiple of the 4 devices: the nearest are 4 and 8"
     ):
         settings.check_devices(config, 4)
     with pytest.raises(
-        ValueError, match="--blocks x --sequences x --instants is 9; expected a multiple of the 2 .* 8 and 10"
+        UserError, match="--blocks x --sequences x --instants is 9; expected a multiple of the 2 .* 8 and 10"
     ):
         settings.check_devices(config, 2)
     settings.check_devices(options.replace(config, method="baseline"), 2)
@@ -115,9 +116,7 @@ def test_batches_must_divide() -> None:
 def test_jit_is_for_one_device() -> None:
     config = options.replace(GOOD, parallel="jit")
     settings.check_devices(config, 1)
-    with pytest.raises(
-        ValueError, match="--parallel=jit is for one device, and there are 2; set --devices=1"
-    ):
+    with pytest.raises(UserError, match="--parallel=jit is for one device, and there are 2; set --devices=1"):
         settings.check_devices(config, 2)
 
 

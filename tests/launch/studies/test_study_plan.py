@@ -12,6 +12,7 @@ from launch.studies import plan as study_plan
 from launch.studies import study
 from launch.studies.plan import Grid, parse_grid, plan
 from launch.training import streamed
+from mcss_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = options.build(Train, labelled_batch=8)
@@ -77,7 +78,7 @@ def test_the_temporal_rule_alone_tells_two_methods_apart() -> None:
     assert streamed.stream_of(blocks[1], 64).gap < near.objective.min_negative_gap
     gaps = [settings.method_of(config).objective.min_negative_gap for config in (mcss, without, near)]
     assert gaps == [0.5, 0.0, 0.5]
-    with pytest.raises(ValueError, match="--instant_gap=-2.0; expected a finite number of at least 0, or -1"):
+    with pytest.raises(UserError, match="--instant_gap=-2.0; expected a finite number of at least 0, or -1"):
         settings.check(options.replace(mcss, instant_gap=-2.0))
 
 
@@ -122,28 +123,28 @@ def test_runs_as_grids(keys: list[study_plan.Key]) -> None:
     ],
 )
 def test_bad_lists(methods: str, amounts: str, seeds: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         parse_grid(methods, amounts, seeds)
 
 
 def test_messages_name_the_ablations_flags() -> None:
     assert parse_grid("", "S1", "0", prefix="ablations") == Grid((), (), ())
-    with pytest.raises(ValueError, match="--ablations names 'mine'"):
+    with pytest.raises(UserError, match="--ablations names 'mine'"):
         parse_grid("mine", "S1", "0", prefix="ablations")
-    with pytest.raises(ValueError, match="--ablations_seeds has 'x'"):
+    with pytest.raises(UserError, match="--ablations_seeds has 'x'"):
         parse_grid("mcss", "S1", "x", prefix="ablations")
-    with pytest.raises(ValueError, match="--ablations_amounts names S1 twice"):
+    with pytest.raises(UserError, match="--ablations_amounts names S1 twice"):
         parse_grid("mcss", "S1 S1", "0", prefix="ablations")
 
 
 def test_grids_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="--methods, --amounts or --seeds is empty"):
+    with pytest.raises(UserError, match="--methods, --amounts or --seeds is empty"):
         plan(BASE, "study", [Grid(("mcss",), (), (0,))])
-    with pytest.raises(ValueError, match="--method=baseline learns from labels alone, but --labelled=none"):
+    with pytest.raises(UserError, match="--method=baseline learns from labels alone, but --labelled=none"):
         plan(BASE, "study", [Grid(("baseline",), ("none",), (0,))])
     twins = Grid(("mcss", "no_global_negatives"), ("S1",), (0,))
     assert len(plan(BASE, "study", [twins])) == 2
-    with pytest.raises(ValueError, match="the methods mcss and no_global_negatives are the same"):
+    with pytest.raises(UserError, match="the methods mcss and no_global_negatives are the same"):
         plan(options.replace(BASE, across_groups=False), "study", [twins])
 
 
@@ -177,12 +178,12 @@ def test_the_flag_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_a_study_needs(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--base is missing"):
+    with pytest.raises(UserError, match="--base is missing"):
         study.planned(study.Study(workdir="x"))
-    with pytest.raises(ValueError, match="--workdir is missing"):
+    with pytest.raises(UserError, match="--workdir is missing"):
         study.planned(study.Study(base="x"))
-    with pytest.raises(FileNotFoundError, match="there is no flag file"):
+    with pytest.raises(UserError, match="there is no flag file"):
         study.planned(study.Study(base=str(tmp_path / "no"), workdir="x"))
     (tmp_path / "base.flags").write_text("--stop_after=3\n")
-    with pytest.raises(ValueError, match="sets --stop_after=3; a run of a study is finished"):
+    with pytest.raises(UserError, match="sets --stop_after=3; a run of a study is finished"):
         study.planned(study.Study(base=str(tmp_path / "base.flags"), workdir="x"))

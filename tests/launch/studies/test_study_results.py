@@ -16,6 +16,7 @@ from launch.studies import results as study_results
 from launch.studies import summary
 from launch.studies.plan import Grid, PlannedRun, plan
 from launch.studies.results import Results
+from mcss_jax.errors import UserError
 
 JUDGED = {"judge": "validation", "every": 0, "stride": 1, "damaged": "keep"}
 RUNS = plan(
@@ -101,28 +102,29 @@ def test_a_file_that_cannot_be_written_keeps_what_it_had(
         json.dumps({name: value for name, value in LINES[0].items() if name != "configuration"}),
         json.dumps({name: value for name, value in LINES[0].items() if name != "judged"}),
         json.dumps(LINES[0] | {"judged": "validation"}),
+        json.dumps(LINES[0] | {"mpjpe": "91"}),
+        json.dumps(LINES[0] | {"mean_pose_pa_mpjpe": [91]}),
+        json.dumps(LINES[0] | {"wall_seconds": True}),
     ],
 )
 def test_a_damaged_line_is_named(text: str, tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     good = [json.dumps(line) for line in LINES[:2]]
     file.write_text("\n".join([*good, text, "{}"]) + "\n")
-    with pytest.raises(ValueError, match="results.jsonl, line 3: not a result; expected a JSON object"):
+    with pytest.raises(UserError, match="results.jsonl, line 3: not a result; expected a JSON object"):
         Results(file)
 
 
 def test_files_that_are_no_results(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
-    with pytest.raises(
-        FileNotFoundError, match="there is no result file .*results.jsonl; python -m launch.study"
-    ):
+    with pytest.raises(UserError, match="there is no result file .*results.jsonl; python -m launch.study"):
         study_results.read(file)
     file.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(ValueError, match="line 1: not a result"):
+    with pytest.raises(UserError, match="line 1: not a result"):
         study_results.read(file)
     file.write_text("".join(json.dumps(line) + "\n" for line in (LINES[0], LINES[1], LINES[0])))
     with pytest.raises(
-        ValueError, match="line 3: a second result of baseline, labels S1, seed 0, which line 1"
+        UserError, match="line 3: a second result of baseline, labels S1, seed 0, which line 1"
     ):
         study_results.read(file)
 
@@ -135,10 +137,10 @@ def test_figures_under_other_settings_are_refused(tmp_path: Path) -> None:
         options.build(Train, labelled_batch=8, margin=0.4), "study", [Grid(("baseline",), ("S1",), (0,))]
     )
     with pytest.raises(
-        ValueError, match="baseline, labels S1, seed 0 under other .*--margin: 0.5 before, 0.4 now"
+        UserError, match="baseline, labels S1, seed 0 under other .*--margin: 0.5 before, 0.4 now"
     ):
         results.check(other, JUDGED)
-    with pytest.raises(ValueError, match="under other settings than .*--stride: 1 before, 5 now"):
+    with pytest.raises(UserError, match="under other settings than .*--stride: 1 before, 5 now"):
         results.check(RUNS, JUDGED | {"stride": 5})
 
 
@@ -157,20 +159,20 @@ def test_figures_of_other_runs_under_other_settings_are_refused(tmp_path: Path) 
     for changes, told in (({"steps": 9000}, "--steps: 1000 before, 9000 now"),
                           ({"min_negative_gap": 0.2}, "--min_negative_gap: 0.5 before, 0.2 now")):  # fmt: skip
         with pytest.raises(
-            ValueError, match=f"of baseline, labels S1, seed 0 under .* of mcss.* seed 7; .*{told}"
+            UserError, match=f"of baseline, labels S1, seed 0 under .* of mcss.* seed 7; .*{told}"
         ):
             results.check(of("mcss", **changes), JUDGED)
     # Two runs of a method agree in what it sets, too: it may have meant something else before.
     [now] = of("soft_mining")
     soft = study_results.finished(now, {}, {"judged": JUDGED, "configuration": options.values(now.config)})
     before = soft | {"seed": 8, "configuration": soft["configuration"] | {"temperature_end": 2.0}}
-    with pytest.raises(ValueError, match="--temperature_end of soft_mining: 1.0 before, 2.0 now"):
+    with pytest.raises(UserError, match="--temperature_end of soft_mining: 1.0 before, 2.0 now"):
         study_results.refuse_mixture(results.file, [soft, before])
     # Another process's line, seen when the file is written.
     [long] = of("mcss", steps=9000)
     told = {"judged": JUDGED, "configuration": options.values(long.config)}
     kept = results.file.read_bytes()
-    with pytest.raises(ValueError, match="--steps: 1000 before, 9000 now"):
+    with pytest.raises(UserError, match="--steps: 1000 before, 9000 now"):
         results.put(study_results.finished(long, {}, told))
     assert results.file.read_bytes() == kept
     # A setting that is younger than a line had its default.
@@ -194,10 +196,10 @@ def test_figures_of_other_data_are_refused(stream: bool) -> None:
         return study_results.finished(run, {}, about)
 
     other = [line(run[0], "a"), line(run[1], "b")]
-    with pytest.raises(ValueError, match="fingerprint of the data.*: 'a' before, 'b' now"):
+    with pytest.raises(UserError, match="fingerprint of the data.*: 'a' before, 'b' now"):
         study_results.refuse_mixture(Path("x"), other)
     seeds = [line(run[0], "a"), line(run[1], "a"), line(run[2], "b"), line(run[3], "b")]
-    with nullcontext() if stream else pytest.raises(ValueError, match="fingerprint of the data: 'a' before"):
+    with nullcontext() if stream else pytest.raises(UserError, match="fingerprint of the data: 'a' before"):
         study_results.refuse_mixture(Path("x"), seeds)
 
 

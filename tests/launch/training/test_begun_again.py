@@ -16,6 +16,7 @@ from launch.cli import options
 from launch.runs import locks, run_folder
 from launch.runs.settings import Train
 from launch.training import train
+from mcss_jax.errors import UserError
 from tests.launch.training.test_train import TINY
 from tests.mcss_jax.steps import two_blocks
 
@@ -72,7 +73,7 @@ def test_advice_after_a_checkpoint_is_for_another_folder(
     outcome[:] = [1.0]
     assert train.train(options.replace(config, stop_after=1)).step == 1
     outcome[:] = outcomes
-    with pytest.raises(ValueError, match=message + f"{run_folder.ELSEWHERE}$"):
+    with pytest.raises(UserError, match=message + f"{run_folder.ELSEWHERE}$"):
         train.train(options.replace(config, log_every=1))
     assert outcome == []
 

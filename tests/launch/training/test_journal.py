@@ -12,6 +12,7 @@ from launch.cli import options
 from launch.runs import run_folder
 from launch.runs.settings import Train
 from launch.training import journal
+from mcss_jax.errors import UserError
 
 CONFIG = options.build(Train, workdir="x", save_every=4)
 
@@ -48,5 +49,5 @@ def test_a_loss_that_is_not_finite(first: int, step: int, saved: bool) -> None:
         if saved
         else "; nothing was saved. Lower --learning_rate or --clip_norm$"
     )
-    with pytest.raises(ValueError, match=f"between updates {step - 2} and {step} .*{end}"):
+    with pytest.raises(UserError, match=f"between updates {step - 2} and {step} .*{end}"):
         looked.look(step, report, None, validate=False)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from launch.cli import options
 from launch.runs import hosts, run_folder
 from launch.runs.settings import Train
 from launch.training import memory
+from mcss_jax.errors import UserError
 from mcss_jax.training import parallel
 from tests.mcss_jax.training.test_parallel import compilations
 
@@ -55,7 +56,7 @@ def test_the_batch_that_fits_is_named(pictures: int, advice: str, capsys: pytest
     message = (
         f"out of device memory with 16 labelled and 24 unlabelled samples in the batch; what fits is {advice}"
     )
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         step(STATE, BATCH, KEY)
     assert tried[0] == (64, 1) and tried[-1][0] == 64
     assert [count for count, _ in tried[1:-1]] == [64 >> n for n in range(1, len(tried) - 1)]
@@ -64,25 +65,25 @@ def test_the_batch_that_fits_is_named(pictures: int, advice: str, capsys: pytest
 
 def test_parts_are_named_only_where_they_fit() -> None:
     step = memory.explained(room_for(32, [], whole=63), CONFIG, devices=1)
-    with pytest.raises(ValueError, match="what fits is --labelled_batch=8 --blocks=1$"):
+    with pytest.raises(UserError, match="what fits is --labelled_batch=8 --blocks=1$"):
         step(STATE, BATCH, KEY)
     # An eighth of the batch fits, but 12 labelled pictures cannot be gone through in eight equal parts.
     odd = options.replace(CONFIG, labelled_batch=12)
     batch = {**BATCH, "labelled": {name: x[:12] for name, x in BATCH["labelled"].items()}}
     step = memory.explained(room_for(8, []), odd, devices=1)
-    with pytest.raises(ValueError, match="what fits is --labelled_batch=1 --blocks=1 --instants=1$"):
+    with pytest.raises(UserError, match="what fits is --labelled_batch=1 --blocks=1 --instants=1$"):
         step(STATE, batch, KEY)
 
 
 def test_nothing_fits() -> None:
     step = memory.explained(room_for(0, []), CONFIG, devices=1)
     with pytest.raises(
-        ValueError, match="nor does --labelled_batch=2 --blocks=1 --instants=1 fit; lower --image_size"
+        UserError, match="nor does --labelled_batch=2 --blocks=1 --instants=1 fit; lower --image_size"
     ):
         step(STATE, BATCH, KEY)
     step = memory.explained(room_for(0, []), CONFIG, devices=16)
     with pytest.raises(
-        ValueError, match="samples in the batch; lower --image_size or --width, or use --precision"
+        UserError, match="samples in the batch; lower --image_size or --width, or use --precision"
     ):
         step(STATE, BATCH, KEY)
 
@@ -132,7 +133,7 @@ def test_several_hosts_look_without_running(
         "with 16 labelled and 24 unlabelled samples in a host's part of the batch; what fits is "
         "--labelled_batch=8 --blocks=1$"
     )
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         memory.explained(program.made, CONFIG, devices=2)(STATE, BATCH, KEY)
     # The step, half of it, and the whole in two parts; none of them was called.
     assert program.lowered == [16, 8, 16]
@@ -173,7 +174,7 @@ def test_a_resumed_run_is_told_where_other_settings_go(
         request.getfixturevalue("pair")
     make = Program().made if several else room_for(32, [])
     step = memory.explained(make, CONFIG, devices=1, resumed=True)
-    with pytest.raises(ValueError, match=f"--accumulate=2, {run_folder.ELSEWHERE}$"):
+    with pytest.raises(UserError, match=f"--accumulate=2, {run_folder.ELSEWHERE}$"):
         step(STATE, BATCH, KEY)
     assert capsys.readouterr().out.count("looking") == (not several)
 
@@ -183,7 +184,7 @@ def test_what_one_host_has_no_room_for_is_refused_on_all(
 ) -> None:
     pair[:] = [False, False, True, False]
     program = Program()
-    with pytest.raises(ValueError, match="what fits is --labelled_batch=4 --blocks=1 --instants=2$"):
+    with pytest.raises(UserError, match="what fits is --labelled_batch=4 --blocks=1 --instants=2$"):
         memory.explained(program.made, CONFIG, devices=2)(STATE, BATCH, KEY)
     assert program.lowered == [16, 8, 4, 16]
 
@@ -191,7 +192,7 @@ def test_what_one_host_has_no_room_for_is_refused_on_all(
 @pytest.mark.usefixtures("pair")
 def test_compilers_that_run_out_and_that_fail_otherwise() -> None:
     program = Program("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.")
-    with pytest.raises(ValueError, match="nor does --labelled_batch=4 --blocks=1 --instants=2 fit; lower"):
+    with pytest.raises(UserError, match="nor does --labelled_batch=4 --blocks=1 --instants=2 fit; lower"):
         memory.explained(program.made, CONFIG, devices=2)(STATE, BATCH, KEY)
     assert program.lowered == [16, 8, 4]
     program = Program("INTERNAL: no")
@@ -218,7 +219,7 @@ def test_hosts_that_run_out_in_the_step_itself_do_not_search(changes: dict[str, 
     """The others may be waiting in it."""
     program = Program()
     step = memory.explained(program.made, options.replace(CONFIG, **changes), devices=2)
-    with pytest.raises(ValueError, match=f"samples in a host's part of the batch; {advice}"):
+    with pytest.raises(UserError, match=f"samples in a host's part of the batch; {advice}"):
         step(STATE, BATCH, KEY)
     assert program.lowered == [16]
 

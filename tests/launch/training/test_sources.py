@@ -11,6 +11,7 @@ from datasets.tuples import pipeline
 from launch.cli import options
 from launch.runs.settings import Train
 from launch.training import sources
+from mcss_jax.errors import UserError
 
 TINY = options.build(Train, 
     dataset="synthetic_multiview/tiny", labelled="S1:0.5", labelled_batch=8, blocks=2, sequences=2, instants=2,
@@ -103,14 +104,14 @@ def without_poses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sets_without_poses(config: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     without_poses(monkeypatch)
     with pytest.raises(
-        ValueError, match="has instants without poses and cannot judge a run; set --validation_split="
+        UserError, match="has instants without poses and cannot judge a run; set --validation_split="
     ):
         sources.Prepared(options.replace(config, labelled="none"))
     with pytest.raises(
-        ValueError, match="--method=baseline learns from labels alone, but --labelled=all leaves none"
+        UserError, match="--method=baseline learns from labels alone, but --labelled=all leaves none"
     ):
         sources.Prepared(options.replace(config, labelled="all", method="baseline"))
-    with pytest.raises(ValueError, match="--labelled leaves no labelled instant"):
+    with pytest.raises(UserError, match="--labelled leaves no labelled instant"):
         sources.Prepared(options.replace(config, labelled="all", validation_split=""))
 
 

@@ -14,6 +14,7 @@ from datasets.tuples import pipeline, sampling
 from launch.cli import options
 from launch.runs.settings import Train
 from launch.training import sources, streamed
+from mcss_jax.errors import UserError
 
 TINY = options.build(Train, 
     stream=True, stream_size=16, labelled="S1, S3", labelled_batch=48, blocks=2, sequences=2, instants=2, workdir="x",
@@ -130,7 +131,7 @@ def test_fewer_labels_are_some_of_more(recorder: Recorder, no_poses: None) -> No
     ],
 )
 def test_labels_that_a_stream_has_not(changes: dict[str, Any], told: str, no_poses: None) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         sources.open_source(options.replace(TINY, **changes))
 
 

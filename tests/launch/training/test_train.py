@@ -20,6 +20,7 @@ from launch.cli import options
 from launch.runs import locks, metric_log, run_folder
 from launch.runs.settings import Train
 from launch.training import journal, sources, train
+from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint
 from tests.mcss_jax.steps import two_blocks
 
@@ -112,7 +113,7 @@ def test_a_resume_under_other_settings_is_refused(
     card = json.loads((tmp_path / "run" / "card.json").read_text())
     assert {file: file.read_bytes() for file in before} == before
     (tmp_path / "run" / "card.json").write_text(json.dumps({**card, "fingerprint": "other"}))
-    with pytest.raises(ValueError, match="was trained on data with fingerprint other; .* now has"):
+    with pytest.raises(UserError, match="was trained on data with fingerprint other; .* now has"):
         train.train(config)
 
 
@@ -124,7 +125,7 @@ def test_checkpoints_of_other_data_are_refused(
         state, _, _ = checkpoints.restore(straight.state)
         checkpoints.save(11, state, {"fingerprint": "other", "seed": 0})
     with pytest.raises(
-        ValueError, match="holds checkpoints of data with fingerprint other; the data now have"
+        UserError, match="holds checkpoints of data with fingerprint other; the data now have"
     ):
         train.train(config)
 
@@ -137,9 +138,9 @@ def test_what_was_trained_is_never_claimed_by_others(left: str, tmp_path: Path) 
     run_folder.claim(other, {"fingerprint": "b"})
     (folder / left).parent.mkdir(parents=True, exist_ok=True)
     (folder / left).touch()
-    with pytest.raises(ValueError, match="holds a run with other settings; .*--seed: 1 before, 0 now"):
+    with pytest.raises(UserError, match="holds a run with other settings; .*--seed: 1 before, 0 now"):
         run_folder.claim(config, {"fingerprint": "b"})
-    with pytest.raises(ValueError, match="was trained on data with fingerprint b; .* now has a"):
+    with pytest.raises(UserError, match="was trained on data with fingerprint b; .* now has a"):
         run_folder.claim(other, card)
     assert run_folder.claim(other, {"fingerprint": "b"}) == folder
 
@@ -188,7 +189,7 @@ def test_a_folder_in_use_is_refused(config: Train) -> None:
     with locks.held(Path(config.run.workdir)) as mine:
         assert mine
         with pytest.raises(
-            OSError, match="another training is at work in .*run; wait for it, stop it, or use another"
+            UserError, match="another training is at work in .*run; wait for it, stop it, or use another"
         ):
             train.train(config)
     assert checkpoint.steps(Path(config.run.workdir) / "checkpoints") == []
@@ -212,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
 
     monkeypatch.setattr(train.parallel, "mapped_step", broken_step)
     with pytest.raises(
-        ValueError,
+        UserError,
         match="non-finite between updates 1 and 4 .*; nothing was saved. Lower --learning_rate or --clip_norm$",
     ):
         train.train(options.replace(config, log_every=100))
@@ -266,7 +267,7 @@ def test_damage_and_collapse_are_said_once(config: Train, monkeypatch: pytest.Mo
             ValueError,
             "--parallel=jit is for one device, and there are 4; set --devices=1",
         ),
-        ({"dataset": "synthetic_multiview/demo"}, FileNotFoundError, "python -m launch.prepare --dataset="),
+        ({"dataset": "synthetic_multiview/demo"}, ValueError, "python -m launch.prepare --dataset="),
         (
             {"validation_split": "nobody", "validate_every": 5},
             ValueError,
@@ -291,7 +292,7 @@ def test_bad_settings_leave_nothing_behind(
 
 def test_a_network_that_cannot_be_made_leaves_nothing_behind(config: Train) -> None:
     odd = options.replace(config, stream=True, labelled="none", stream_size=36)
-    with pytest.raises(ValueError, match="images of 36 x 36 pixels cannot be cut into patches of 8 x 8"):
+    with pytest.raises(UserError, match="images of 36 x 36 pixels cannot be cut into patches of 8 x 8"):
         train.train(odd)
     assert not Path(config.run.workdir).exists()
 

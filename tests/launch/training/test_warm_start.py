@@ -16,6 +16,7 @@ from launch.runs import run_folder
 from launch.runs.settings import Train
 from launch.training import train, warm_start
 from mcss_jax import method
+from mcss_jax.errors import UserError
 from mcss_jax.training.state import PoseStatistics, TrainState
 from tests.launch.resnets import random_weights, save
 from tests.mcss_jax.steps import poses, two_blocks
@@ -46,9 +47,7 @@ def test_an_import_is_whole_and_never_in_the_way(
     assert sorted(path.name for path in imported.iterdir()) == ["card.json", "checkpoints", "config.json"]
     assert sorted(path.name for path in imported.parent.iterdir()) == ["resnet18", "w.safetensors"]
     config = ImportWeights(source=str(imported.parent / "w.safetensors"), workdir=str(imported), width=WIDTH)
-    with pytest.raises(
-        FileExistsError, match=r"--workdir=.*resnet18 exists and is not empty; choose another"
-    ):
+    with pytest.raises(UserError, match=r"--workdir=.*resnet18 exists and is not empty; choose another"):
         import_weights.import_weights(config)
     monkeypatch.setattr(import_weights_program, "import_weights", lambda config: imported)
     import_weights_program.main(config)
@@ -58,7 +57,7 @@ def test_an_import_is_whole_and_never_in_the_way(
 
 def test_imported_weights_are_no_trained_network(imported: Path) -> None:
     with pytest.raises(
-        ValueError, match="holds imported weights: .* head that nobody has trained; .*--init_from="
+        UserError, match="holds imported weights: .* head that nobody has trained; .*--init_from="
     ):
         run_folder.open_run(imported)
 
@@ -122,7 +121,7 @@ def test_a_run_starts_from_another_and_resumes_without_it(
 
     monkeypatch.setattr(warm_start, "open_source", gone)
     assert warm_start.first_state(config, 64, STATISTICS).card == origin
-    with pytest.raises(ValueError, match="--init_from: '.*' before, '' now"):
+    with pytest.raises(UserError, match="--init_from: '.*' before, '' now"):
         run_folder.claim(options.replace(config, init_from=""), {})
 
 
@@ -148,11 +147,9 @@ def test_other_networks_and_other_folders_are_refused(trained_run: Path, tmp_pat
         run_folder.open_run(trained_run).config, init_from=str(trained_run), width=16, stem="conv"
     )
     with pytest.raises(
-        ValueError,
+        UserError,
         match=r"another encoder than this run's \(--width=8 there, 16 here; --stem=patch8 there, conv here\); give",
     ):
         warm_start.open_source(config)
-    with pytest.raises(
-        FileNotFoundError, match="is not the folder of a run .*import_weights --source=FILE.safetens"
-    ):
+    with pytest.raises(UserError, match="is not the folder of a run .*import_weights --source=FILE.safetens"):
         warm_start.open_source(options.replace(config, init_from=str(tmp_path)))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from mcss_jax.errors import UserError
 from mcss_jax.networks import convolution, encoder
 from mcss_jax.networks.encoder import Encoder
 
@@ -134,7 +135,7 @@ def test_patches_become_channels() -> None:
     found = convolution.space_to_depth(jnp.asarray(x), 4)
     assert found.shape == (2, 1, 2, 48)
     np.testing.assert_array_equal(found[1, 0, 1].reshape(4, 4, 3), x[1, :, 4:])
-    with pytest.raises(ValueError, match="images of 6 x 8 pixels cannot be cut into patches of 4 x 4"):
+    with pytest.raises(UserError, match="images of 6 x 8 pixels cannot be cut into patches of 4 x 4"):
         convolution.space_to_depth(jnp.zeros((1, 6, 8, 3)), 4)
 
 

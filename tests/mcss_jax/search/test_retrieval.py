@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcss_jax import metrics, mining
+from mcss_jax.errors import UserError
 from mcss_jax.search import neighbours, pose_pairs, retrieval
 from tests.mcss_jax.test_metrics import slow_pa_mpjpe
 
@@ -136,7 +137,7 @@ class TestNearest:
             retrieval.nearest(x, x, 0)
         with pytest.raises(ValueError, match="queries have 16 dimensions, the gallery 8"):
             retrieval.nearest(x, x[:, :8], 1)
-        with pytest.raises(ValueError, match="gallery: row 2 is not finite"):
+        with pytest.raises(UserError, match="gallery: row 2 is not finite"):
             retrieval.nearest(x, np.where(np.arange(4)[:, None] == 2, np.nan, x), 1)
         with pytest.raises(ValueError, match="gallery_keys has .3. entries where `allowed` needs 4"):
             retrieval.nearest(

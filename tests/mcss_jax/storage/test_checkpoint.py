@@ -14,6 +14,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint
 from mcss_jax.storage.checkpoint import Checkpoints, best, latest, restore, steps
 
@@ -173,10 +174,10 @@ def test_options_are_checked(tmp_path):
 
 
 def test_no_checkpoint(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere holds no checkpoint; found steps: none"):
+    with pytest.raises(UserError, match="nowhere holds no checkpoint; found steps: none"):
         restore(tmp_path / "nowhere", small())
     save_all(tmp_path, [1, 2])
-    with pytest.raises(FileNotFoundError, match=r"holds no checkpoint of step 3; found steps: \[1, 2\]"):
+    with pytest.raises(UserError, match=r"holds no checkpoint of step 3; found steps: \[1, 2\]"):
         restore(tmp_path, small(), step=3)
     assert restore(tmp_path, small(), step=1).position == {"step": 1}
 
@@ -214,7 +215,7 @@ def test_leftovers_of_a_killed_save_are_ignored_then_removed(tmp_path):
 def test_another_model_is_refused_by_name(tmp_path, change, message):
     """Also where an older checkpoint is there to fall back on: this is no damage."""
     save_all(tmp_path, [1, 2])
-    with pytest.raises(ValueError, match=rf"checkpoint .*2 .*{message}"):
+    with pytest.raises(UserError, match=rf"checkpoint .*2 .*{message}"):
         restore(tmp_path, change)
 
 
@@ -249,13 +250,11 @@ def break_info(folder: Path) -> None:
 def test_damage_means_the_checkpoint_before_it(tmp_path, damage):
     save_all(tmp_path, [1, 2, 3])
     damage(tmp_path / "3")
-    with pytest.warns(
-        UserWarning, match=r"has damaged checkpoints; going back to step 2. Damaged: step 3: \w+"
-    ):
+    with pytest.warns(UserWarning, match=r"damaged checkpoints; going back to step 2. Damaged: step 3: \w+"):
         found = restore(tmp_path, small())
     assert_same(found.state, small(2))
     assert found.position == {"step": 2}
-    with pytest.raises(ValueError, match="holds no checkpoint that is whole. Damaged: step 3"):
+    with pytest.raises(UserError, match="holds no checkpoint that is whole. Damaged: step 3"):
         restore(tmp_path, small(), step=3)
 
 
@@ -270,7 +269,7 @@ def test_checksums_find_what_decoding_does_not(tmp_path, monkeypatch):
         return arrays
 
     monkeypatch.setattr(checkpoint.ocp.Checkpointer, "restore", read_wrong)
-    with pytest.raises(ValueError, match=r"the checksum of \['b'\] differs \(1 of 2 do\)"):
+    with pytest.raises(UserError, match=r"the checksum of \['b'\] differs \(1 of 2 do\)"):
         restore(tmp_path, small())
 
 
@@ -278,7 +277,7 @@ def test_all_damaged_names_the_folder(tmp_path):
     save_all(tmp_path, [1, 2])
     for step in (1, 2):
         flip_a_byte(tmp_path / str(step))
-    with pytest.raises(ValueError, match=f"{tmp_path} holds no checkpoint that is whole.*step 2.*step 1"):
+    with pytest.raises(UserError, match=f"{tmp_path} holds no checkpoint that is whole.*step 2.*step 1"):
         restore(tmp_path, small())
 
 
@@ -314,7 +313,7 @@ def test_another_runs_checkpoints_are_not_removed(tmp_path):
     save_all(tmp_path, [4, 8])
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(
-            FileExistsError, match=r"of another run \(steps \[4, 8\]\), in the way of step 2: resume"
+            UserError, match=r"of another run \(steps \[4, 8\]\), in the way of step 2: resume"
         ):
             checkpoints.save(2, small(), {})
     assert steps(tmp_path) == [4, 8]
@@ -334,7 +333,7 @@ def test_restoring_writes_nothing(tmp_path):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     checkpoints = Checkpoints(tmp_path / "file" / "run")
-    with pytest.raises(OSError, match="Could not save step 1 to .*file/run .*; no checkpoint is there"):
+    with pytest.raises(UserError, match="Could not save step 1 to .*file/run .*; no checkpoint is there"):
         checkpoints.save(1, small(), {})
         checkpoints.wait()
     checkpoints.close()
@@ -350,7 +349,7 @@ def test_a_failed_save_says_so_and_the_next_one_works(tmp_path, monkeypatch):
         monkeypatch.setattr(checkpoint.ocp.JsonCheckpointHandler, "_save_fn", fail)
         checkpoints.save(2, small(2), {})
         with pytest.raises(
-            OSError, match="Could not save step 2 .*No space.*; the last good checkpoint is step 1"
+            UserError, match="Could not save step 2 .*No space.*; the last good checkpoint is step 1"
         ):
             checkpoints.save(3, small(3), {})  # said at the next call at the latest
         assert steps(tmp_path) == [1]
@@ -362,6 +361,7 @@ def test_a_failed_save_says_so_and_the_next_one_works(tmp_path, monkeypatch):
 DISK_FULL = """
     import resource, sys, warnings
     import numpy as np
+    from mcss_jax.errors import UserError
     from mcss_jax.storage.checkpoint import Checkpoints, restore
     folder = sys.argv[1]
     random = np.random.default_rng(0)
@@ -373,7 +373,7 @@ DISK_FULL = """
         try:
             checkpoints.save(2, big, {})
             checkpoints.wait()
-        except OSError as error:
+        except UserError as error:
             print(error)
     print("left:", restore(folder, {"w": np.zeros(50)}).step)
 """

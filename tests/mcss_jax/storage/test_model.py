@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mcss_jax.errors import UserError
 from mcss_jax.storage import model
 from mcss_jax.training import train_step
 from tests.mcss_jax import steps
@@ -83,10 +84,10 @@ def test_the_optimiser_is_left_behind(tiny: model.Model) -> None:
     ],
 )
 def test_other_things_are_refused(tiny: model.Model, images: np.ndarray, found: str) -> None:
-    with pytest.raises(ValueError, match=f"a picture is {found}; uint8.height, width, 3. was expected"):
+    with pytest.raises(UserError, match=f"a picture is {found}; uint8.height, width, 3. was expected"):
         tiny(images)
 
 
 def test_no_picture_is_refused(tiny: model.Model) -> None:
-    with pytest.raises(ValueError, match="there is no picture; at least one was expected"):
+    with pytest.raises(UserError, match="there is no picture; at least one was expected"):
         tiny(np.zeros((0, 32, 32, 3), np.uint8))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from mcss_jax.errors import UserError
 from mcss_jax.networks import encoder
 from mcss_jax.training import accumulation, parallel, train_step
 from mcss_jax.training.state import Batch, TrainState
@@ -166,7 +167,7 @@ def test_cutting_takes_every_row_once() -> None:
     ],
 )
 def test_parts_that_do_not_divide(sizes: dict[str, int], parts: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         accumulation.check_parts(sizes, parts)
     accumulation.check_parts(sizes, 1)
 
@@ -176,6 +177,6 @@ def test_a_step_refuses_parts_that_do_not_divide(state: TrainState) -> None:
         return accumulation.accumulated_step(s, b, KEY, parts=3)
 
     with pytest.raises(
-        ValueError, match="the labelled batch of a device is 16, .*the nearest .* batch: 2 and 4"
+        UserError, match="the labelled batch of a device is 16, .*the nearest .* batch: 2 and 4"
     ):
         jax.eval_shape(step, state, BATCH)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from mcss_jax.errors import UserError
 from mcss_jax.training import parallel, train_step
 from mcss_jax.training.state import TrainState
 from tests.mcss_jax.steps import leaves, make_batch, make_state, two_blocks
@@ -236,9 +237,7 @@ def test_a_step_is_made_once() -> None:
 
 
 def test_jit_is_for_one_device() -> None:
-    with pytest.raises(
-        ValueError, match="jit runs on one device, not on 4; choose one, or pmap or shard_map"
-    ):
+    with pytest.raises(UserError, match="jit runs on one device, not on 4; choose one, or pmap or shard_map"):
         parallel.mapped_step("jit")
 
 
@@ -246,7 +245,7 @@ def test_devices_in_order() -> None:
     assert parallel.choose_devices() == jax.local_devices()
     assert parallel.choose_devices(2) == jax.local_devices()[:2]
     assert parallel.local(parallel.choose_devices(3)) == jax.local_devices()[:3]
-    with pytest.raises(ValueError, match="5 devices were asked for"):
+    with pytest.raises(UserError, match="5 devices were asked for"):
         parallel.choose_devices(5)
 
 
@@ -272,7 +271,7 @@ def test_as_many_devices_of_every_process(present: dict[int, int], count: int, e
     if isinstance(expected, int):
         assert parallel.devices_each(present, count) == expected
         return
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(UserError, match=expected):
         parallel.devices_each(present, count)
 
 
@@ -298,12 +297,12 @@ def test_what_a_process_has_becomes_its_part() -> None:
 
 def test_a_batch_that_does_not_divide() -> None:
     with pytest.raises(
-        ValueError,
+        UserError,
         match="a batch of 6 cannot be split over 4 devices; the nearest sizes that can are 4 and 8",
     ):
         parallel.split({"x": np.zeros((6, 2))}, 4)
     assert parallel.nearest(3, 4) == "4" and parallel.nearest(4, 4) == "4 and 8"
-    with pytest.raises(ValueError, match="a batch of 6 cannot be split over 4 devices"):
+    with pytest.raises(UserError, match="a batch of 6 cannot be split over 4 devices"):
         parallel.mapped_step("shard_map", jax.local_devices())(make_state(), make_batch(0, 6, 8), KEY)
     np.testing.assert_array_equal(parallel.split(np.arange(8)), np.arange(8).reshape(4, 2))
 
