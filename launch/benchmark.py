@@ -21,15 +21,18 @@ from launch.benchmarks.suites import SUITES
 from launch.benchmarks.timing import table
 from launch.cli import flags
 from launch.runs import hosts
+from mcss_jax.errors import UserError
 
 
 def main(config: Benchmark) -> None:
-    """Runs the suites in the order given. Raises ValueError for an unknown one before any is run."""
+    """Runs the suites in the order given. Raises UserError for an unknown one before any is run."""
     check_benchmark(config)
     names = config.suite.split(",")
     for name in names:
         if name not in SUITES:
-            raise ValueError(f"--suite names {name!r}; expected some of {', '.join(SUITES)}")
+            raise UserError(f"--suite names {name!r}; expected some of {', '.join(SUITES)}")
+    if config.plot:
+        plot.check_name(config.plot)
     before = records.read(config.compare) if config.compare else []
     hosts.initialise(config)
     found = []

@@ -72,7 +72,7 @@ def temperature_at(step: Int[Array, ""] | int, start: float, end: float, steps: 
     `end` 0 stays soft on the way (down to a hundredth of `start`) and is the hardest negative from `steps`
     on.
     """
-    progress = jnp.clip(jnp.asarray(step, jnp.float32) / max(steps, 1), 0.0, 1.0)
+    progress = jnp.clip(jnp.asarray(step, jnp.float32) / float(max(steps, 1)), 0.0, 1.0)
     low = end if end > 0 else 0.01 * start
     value = start * jnp.exp(progress * jnp.log(low / start)) if start > 0 else jnp.zeros(())
     return jnp.where((progress >= 1.0) & (end <= 0), 0.0, value)

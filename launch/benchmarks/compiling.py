@@ -14,8 +14,9 @@ from pathlib import Path
 
 from launch.benchmarks.settings import Benchmark, arguments
 from launch.benchmarks.timing import Row, Timing
-from launch.cli import options
+from launch.cli import flags, options
 from launch.runs import metric_log
+from mcss_jax.errors import UserError
 
 TRAIN = (sys.executable, "-m", "launch.train")
 MOST_WARM = 3
@@ -25,7 +26,8 @@ POLL_S = 0.02
 def first_update(command: Sequence[str], environment: Mapping[str, str], workdir: Path) -> float:
     """Seconds from the start of a training to its first log line, which follows its first update; waits for its end.
 
-    Raises ValueError with what the program said last when it ends without one, or with an error.
+    Raises UserError with what the program said last when it ends with an error; RuntimeError when that is a defect, or
+    it ends without an update.
     """
     log = workdir / metric_log.JSONL
     start, seconds = time.perf_counter(), None
@@ -39,7 +41,9 @@ def first_update(command: Sequence[str], environment: Mapping[str, str], workdir
         said.seek(0)
         lines = said.read().strip().splitlines() or ["nothing was said"]
     if code or seconds is None:
-        raise ValueError(f"the training that was to be timed ended with exit code {code}: {lines[-1]}")
+        # What its own sentence is about is the user's, and what it calls a defect is one.
+        kind = RuntimeError if code in (0, flags.DEFECT) else UserError
+        raise kind(f"the training that was to be timed ended with exit code {code}: {lines[-1]}")
     return seconds
 
 

@@ -1,15 +1,20 @@
 """The plot of launch.benchmark: throughput against batch size, image size and number of devices."""
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from launch.benchmarks.records import Record
 from launch.pages.palette import GRID, METHODS, OTHERS
+from launch.runs import run_folder
+from mcss_jax.errors import UserError
 
 COLOUR = METHODS["mcss"].light
 
@@ -32,7 +37,7 @@ def _panels(found: Sequence[Record]) -> list[tuple[str, str, str, list[Record]]]
     steps = [r for r in found if r["suite"] == "step" and "image_size" in r]
     scaling = [r for r in found if r["suite"] == "scaling"]
     if not steps and not scaling:
-        raise ValueError("--plot draws figures of the suites step and scaling; name one of them in --suite")
+        raise UserError("--plot draws figures of the suites step and scaling; name one of them in --suite")
     panels = []
     if steps:
         # The flags' own batch and size come first; each sweep keeps one of them.
@@ -47,10 +52,17 @@ def _panels(found: Sequence[Record]) -> list[tuple[str, str, str, list[Record]]]
     return panels
 
 
+def check_name(path: str) -> None:
+    """Raises UserError for a file of a kind that cannot be drawn; better asked for before anything is measured."""
+    kinds = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.lstrip(".").lower() not in ("", *kinds):
+        raise UserError(f"--plot={path}; expected a name that ends in .png")
+
+
 def draw(found: Sequence[Record], path: str) -> None:
     """Writes a PNG with a panel for each of batch size, image size (from `step`) and devices (from `scaling`).
 
-    Raises ValueError when no figure has a throughput to draw, OSError when the file cannot be written.
+    Raises UserError when no figure has a throughput to draw, OSError when the file cannot be written.
     """
     panels = _panels(found)
     figure, grid = plt.subplots(
@@ -68,8 +80,10 @@ def draw(found: Sequence[Record], path: str) -> None:
         axes.set_axisbelow(True)
     grid[0][0].set_ylabel("images per second, all devices")
     figure.suptitle(f"{_network(found[0])}\n{_device(found[0])}: median and quartiles", fontsize=10)
-    figure.savefig(path, dpi=150)
+    content = io.BytesIO()  # the libraries below do not say why a file cannot be written
+    figure.savefig(content, dpi=150, format=Path(path).suffix.lstrip(".").lower() or "png")
     plt.close(figure)
+    run_folder.write_bytes(Path(path), content.getvalue())
 
 
 def _by_processes(axes: Axes, found: Sequence[Record]) -> None:

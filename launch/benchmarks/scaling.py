@@ -22,7 +22,8 @@ from launch.benchmarks.batch import size_of
 from launch.benchmarks.settings import Benchmark, arguments, enlarged, integers
 from launch.benchmarks.steps import measure
 from launch.benchmarks.timing import Row, Timing
-from launch.cli import options
+from launch.cli import flags, options
+from mcss_jax.errors import UserError
 from mcss_jax.training import parallel
 
 PROCESSES = 2
@@ -37,16 +38,14 @@ def _doubling(most: int) -> tuple[int, ...]:
 def counts_of(config: Benchmark) -> tuple[int, ...]:
     """The numbers of devices to measure; by default the powers of two that are here (on a CPU: to 4).
 
-    Raises ValueError for more accelerators than there are, or without the 1 that the others are held against.
+    Raises UserError for more accelerators than there are, or without the 1 that the others are held against.
     """
     on_cpu, here = jax.default_backend() == "cpu", jax.local_device_count()
     counts = integers(config.scaling_devices, "scaling_devices") or _doubling(MOST_ON_CPU if on_cpu else here)
     if 1 not in counts:
-        raise ValueError(
-            f"--scaling_devices={config.scaling_devices}; expected 1 among them, to compare with"
-        )
+        raise UserError(f"--scaling_devices={config.scaling_devices}; expected 1 among them, to compare with")
     if max(counts) > here and not on_cpu:
-        raise ValueError(
+        raise UserError(
             f"--scaling_devices names {max(counts)} devices, but there are {here} here; name at most {here}"
         )
     return counts
@@ -74,7 +73,7 @@ def commands(config: Benchmark, processes: int, output: Path) -> list[list[str]]
 def on_host_devices(config: Benchmark, devices: int, processes: int) -> dict[str, Any]:
     """The record of `step` on `processes` x `devices` forced host devices, in new processes.
 
-    Raises ValueError with what a process said last when it fails.
+    Raises UserError with what a process said last when it fails; RuntimeError where it called that a defect.
     """
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
@@ -89,10 +88,11 @@ def on_host_devices(config: Benchmark, devices: int, processes: int) -> dict[str
             stack.callback(process.kill)  # when a sibling failed; nothing where it has ended
             running.append((process, said))
         for process, said in running:
-            if process.wait(LIMIT_S):
+            if code := process.wait(LIMIT_S):
                 said.seek(0)
                 lines = said.read().strip().splitlines() or ["nothing was said"]
-                raise ValueError(f"the step on {processes} x {devices} host devices failed: {lines[-1]}")
+                kind = RuntimeError if code == flags.DEFECT else UserError
+                raise kind(f"the step on {processes} x {devices} host devices failed: {lines[-1]}")
         return json.loads(output.read_text().splitlines()[0])
 
 

@@ -1,7 +1,9 @@
 """Flags from a frozen dataclass and back: one definition of a setting, one value to hand to the library."""
 
+import os
 import sys
 import textwrap
+import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -12,8 +14,13 @@ import jax
 from absl import app, flags, logging
 
 from launch.cli import compilation_cache, cpu, options, out_of_memory
+from mcss_jax.errors import UserError, is_mendable
 
 Config = TypeVar("Config")
+# The exit code of a program that has met a fault of its own.
+DEFECT = 2
+# What the libraries below can hold of a whole number.
+LARGEST = 1 << 63
 
 
 def define(config: type, parser: flags.FlagValues = flags.FLAGS) -> None:
@@ -36,30 +43,52 @@ def define(config: type, parser: flags.FlagValues = flags.FLAGS) -> None:
 
 
 def parsed(config: type[Config], parser: flags.FlagValues = flags.FLAGS) -> Config:
-    """The configuration that the parsed flags describe."""
+    """The configuration that the parsed flags describe.
+
+    Raises UserError for text that can name nothing, and for numbers that nothing can hold.
+    """
     given = {}
     for name, one in options.options(config).items():
         value: Any = parser[name].value
+        if isinstance(value, str):
+            _check_text(name, value)
+        elif isinstance(value, int) and abs(value) >= LARGEST:
+            raise UserError(f"--{name}={value}; expected a whole number of at most 64 bits")
         if typing.get_origin(one.hint) is typing.Literal and isinstance(typing.get_args(one.hint)[0], int):
             value = int(value)
         given[name] = value
     return options.build(config, **given)
 
 
+def _check_text(name: str, value: str) -> None:
+    """No file has such a name, or nobody such a home folder: it is said here once, for all flags."""
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise UserError(
+            f"--{name}={value!r} is not text in UTF-8; rename what it names, or give another name"
+        )
+    for part in value.split(","):
+        try:
+            Path(part).expanduser()
+        except RuntimeError as error:  # the name after `~` is nobody's, or nobody knows whose process this is
+            raise UserError(
+                f"--{name}={value}: there is no home folder {Path(part).parts[0]}; write the path in full"
+            ) from error
+
+
 def from_file(config: type[Config], file: Path, **overrides: Any) -> Config:
     """The configuration of a flag file, as `--flagfile` would give it, with some settings replaced.
 
-    Raises FileNotFoundError when there is no such file, ValueError for a flag that does not exist or a bad value.
+    Raises UserError when there is no such file, for a flag that does not exist and a bad value.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"there is no flag file {file}")
+        raise UserError(f"there is no flag file {file}")
     parser = flags.FlagValues()
     define(config, parser)
     flags.DEFINE_string("flagfile", "", "", flag_values=parser)
     try:
         parser(["", f"--flagfile={file}"])
-    except flags.Error as error:
-        raise ValueError(f"{file}: {error}") from error
+    except (flags.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: {error}") from error
     return options.replace(parsed(config, parser), **overrides)
 
 
@@ -89,7 +118,11 @@ def help_text(config: type, program: str, description: str) -> str:
 
 
 def run(config: type[Config], program: str, description: str, main: Callable[[Config], None]) -> None:
-    """Runs a program: flags, `main`, and one clear sentence with exit code 1 for what users can put right."""
+    """Runs a program: flags, `main`, and one clear sentence with exit code 1 for what users can put right.
+
+    Anything else is a defect: its traceback, a line that says so, and exit code 2.
+    """
+    name = program.split(".")[-1]
     if any(argument in ("--help", "-h", "-help", "--h") for argument in sys.argv[1:]):
         print(help_text(config, program, description), end="")
         return
@@ -100,34 +133,62 @@ def run(config: type[Config], program: str, description: str, main: Callable[[Co
             logging.set_verbosity(logging.WARNING)  # absl's own default shows every library's INFO lines
         try:
             if len(argv) > 1:
-                raise ValueError(f"unexpected argument {argv[1]!r}; settings are flags: --name=value")
+                raise UserError(f"unexpected argument {argv[1]!r}; settings are flags: --name=value")
             cpu.prepare()
             _use_cache()
             settings = parsed(config)
             main(settings)
-        except (ValueError, OSError) as error:
-            sys.exit(f"{program.split('.')[-1]}: error: {sentence(error)}")
-        except jax.errors.JaxRuntimeError as error:
-            if not out_of_memory.exhausted(error):
-                raise
-            sys.exit(f"{program.split('.')[-1]}: error: {out_of_memory.sentence(error, settings)}")
+        except Exception as error:
+            if is_mendable(error):
+                sys.exit(f"{name}: error: {sentence(error)}")
+            if out_of_memory.exhausted(error):
+                sys.exit(f"{name}: error: {out_of_memory.sentence(error, settings)}")
+            if without_devices := _without_devices():
+                sys.exit(f"{name}: error: {without_devices}")
+            traceback.print_exc()
+            print(defect(name, error), file=sys.stderr, flush=True)
+            sys.exit(DEFECT)
 
-    app.run(start, flags_parser=lambda argv: _parse(argv, program))
+    app.run(start, flags_parser=lambda argv: _parse(argv, name))
+
+
+def defect(name: str, error: Exception) -> str:
+    """What is said below the traceback of a program's own fault."""
+    return (
+        f"{name}: defect: this is a fault of the program, not of your input ({type(error).__name__}); please report "
+        "it with the lines above"
+    )
+
+
+def _without_devices() -> str:
+    """What is wrong with JAX_PLATFORMS where JAX finds no device of that name; empty where it does.
+
+    JAX looks at its first use, wherever that is, and says it by exceptions of several kinds.
+    """
+    wanted = os.environ.get("JAX_PLATFORMS")
+    if not wanted or jax.distributed.is_initialized():
+        return ""
+    try:
+        jax.devices()
+    except Exception as error:
+        said = f" ({sentence(error)})" if str(error) else ""
+        return f"JAX_PLATFORMS={wanted}: JAX finds no such device here{said}; name another, or leave it out"
+    return ""
 
 
 def _use_cache() -> None:
     """What an earlier start compiled need not be compiled again; a program runs without that, too, and says so."""
     try:
         compilation_cache.enable()
-    except OSError as error:
+    except (UserError, OSError) as error:
         print(f"without a compilation cache: {sentence(error)}", file=sys.stderr)
 
 
-def _parse(argv: Sequence[str], program: str) -> list[str]:
+def _parse(argv: Sequence[str], name: str) -> list[str]:
     try:
         return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(f"{program.split('.')[-1]}: error: {sentence(error)}; --help lists the flags")
+    except (flags.Error, UnicodeDecodeError) as error:  # the latter of a --flagfile
+        sys.exit(f"{name}: error: {sentence(error)}; --help lists the flags")
 
 
 def sentence(error: Exception) -> str:

@@ -217,7 +217,7 @@ def refuse_differences(config: Any, file: Path) -> None:
     """
     try:
         content = dict(json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is not readable as a configuration: {error}") from error
     found = differences(config, content)
     if found:

@@ -1,4 +1,4 @@
-"""What JAX says when a device has no memory left, in a sentence that names what to lower."""
+"""What is said when a device, or the machine, has no memory left: a sentence that names what to lower."""
 
 from typing import Any
 
@@ -7,12 +7,14 @@ import jax
 from launch.cli import options
 
 # Settings that decide how much is held at a time; a program names those that it has.
-LOWER = ("batch", "labelled_batch", "blocks", "image_size", "stream_size", "width")
+LOWER = ("batch", "speed_batch", "labelled_batch", "blocks", "image_size", "stream_size", "width")
 
 
 def exhausted(error: Exception) -> bool:
-    """Whether an error of JAX says that the device has no memory left, while compiling or running."""
-    return "RESOURCE_EXHAUSTED" in str(error)
+    """Whether the machine has no memory left, or, as JAX says, a device, while compiling or running."""
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return "RESOURCE_EXHAUSTED" in str(error)
+    return isinstance(error, MemoryError)
 
 
 def free_bytes(device: jax.Device) -> int | None:
@@ -24,14 +26,20 @@ def free_bytes(device: jax.Device) -> int | None:
 
 def sentence(error: Exception, config: Any) -> str:
     """`out of device memory (what JAX said of it, if more); lower --batch, or ...`, for the settings of any program."""
+    if isinstance(error, MemoryError):
+        said = f" ({' '.join(str(error).split())})" if str(error) else ""
+        return f"out of memory{said}; {_lower(config)}use a machine with more"
     # The rest of a long report are tables of what was allocated.
     said = str(error).partition("RESOURCE_EXHAUSTED")[2].lstrip(": ").split("\n")[0].rstrip(". ")
     reason = f" ({said})" if said else ""
+    processor = "" if jax.default_backend() == "cpu" else ", or the processor: JAX_PLATFORMS=cpu"
+    return f"out of device memory{reason}; {_lower(config)}use a device with more{processor}"
+
+
+def _lower(config: Any) -> str:
     given = options.values(config)
     names = [f"--{name}" for name in LOWER if name in given and name not in _without_effect(given)]
-    lower = f"lower {' or '.join(names)}, or " if names else ""
-    processor = "" if jax.default_backend() == "cpu" else ", or the processor: JAX_PLATFORMS=cpu"
-    return f"out of device memory{reason}; {lower}use a device with more{processor}"
+    return f"lower {' or '.join(names)}, or " if names else ""
 
 
 def _without_effect(given: dict[str, Any]) -> set[str]:

@@ -19,8 +19,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from launch.cli import options, progress
+from launch.cli import options, out_of_memory, progress
 from launch.runs import provenance, settings
+from mcss_jax.errors import UserError, is_mendable
 from mcss_jax.training import parallel
 from mcss_jax.training.parallel import gather as gather
 
@@ -32,6 +33,8 @@ SPARE = 600
 SHUTDOWN = 20
 # Seconds within which a file of one process has to be seen by the others.
 VISIBLE = 10.0
+# How a process comes out of what all do together.
+DONE, MENDABLE, DEFECT = range(3)
 # Numbers the questions of `agree_to_stop`, from the first in this process on, as JAX does.
 _questions = itertools.count(1)
 
@@ -60,7 +63,7 @@ def cluster(environment: Mapping[str, str]) -> str | None:
     package `kubernetes` for it).
     """
     if {"SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"} <= set(environment):
-        return "SLURM" if int(environment.get("SLURM_NTASKS", "1")) > 1 else None
+        return "SLURM" if environment.get("SLURM_NTASKS", "1").strip() not in ("0", "1") else None
     if "TPU_WORKER_HOSTNAMES" in environment:
         return "TPU" if "," in environment["TPU_WORKER_HOSTNAMES"] else None
     if "TPU_ML_PLATFORM" in environment and "TPU_SKIP_MDS_QUERY" not in environment:
@@ -119,7 +122,7 @@ def has_a_node(environment: Mapping[str, str]) -> bool:
 def initialise(config: settings.Train) -> None:
     """Joins the other processes of the run, where flags or a cluster say that there are any; before any use of JAX.
 
-    Raises ValueError when the coordinator does not answer, or some process does not come, within
+    Raises UserError when the coordinator does not answer, or some process does not come, within
     `--coordinator_timeout` seconds, and when a cluster does not say all that is needed.
     """
     meeting = _meeting(config, os.environ)
@@ -142,13 +145,13 @@ def initialise(config: settings.Train) -> None:
     thread.start()
     thread.join(config.devices.coordinator_timeout)
     if thread.is_alive():
-        raise ValueError(
+        raise UserError(
             f"{meeting.where} did not bring all processes together within {config.devices.coordinator_timeout} s; "
             "check that process 0 runs, that its address can be reached from here, and that all processes were started "
             f"(--coordinator_timeout waits longer{meeting.way_out})"
         )
     if failure:
-        raise ValueError(f"{meeting.where} cannot be joined: {failure[0]}{meeting.way_out}") from failure[0]
+        raise UserError(f"{meeting.where} cannot be joined: {failure[0]}{meeting.way_out}") from failure[0]
 
 
 def differing(found: np.ndarray) -> dict[int, list[int]]:
@@ -158,7 +161,7 @@ def differing(found: np.ndarray) -> dict[int, list[int]]:
 
 
 def compare(items: Mapping[str, str]) -> None:
-    """Raises ValueError on every process, naming the items that are not the same on all and the processes.
+    """Raises UserError on every process, naming the items that are not the same on all and the processes.
 
     All processes must call it, with as many items, in the same order.
     """
@@ -169,7 +172,7 @@ def compare(items: Mapping[str, str]) -> None:
     if found:
         names = list(items)
         said = "; ".join(f"{names[item]} (here {items[names[item]]}) on {found[item]}" for item in found)
-        raise ValueError(
+        raise UserError(
             f"the processes of this run differ from process 0 in: {said}; start all of them alike"
         )
 
@@ -195,11 +198,18 @@ def compare_state(state: Any) -> None:
     compare({"the parameters": found.hexdigest()[:16]})
 
 
+def _outcome(failure: Exception | None) -> int:
+    if failure is None:
+        return DONE
+    return MENDABLE if is_mendable(failure) or out_of_memory.exhausted(failure) else DEFECT
+
+
 @contextlib.contextmanager
 def together(what: str) -> Iterator[None]:
     """Ends when all processes have done `what`; where one fails all do, instead of waiting for it for ever.
 
-    Raises ValueError with the processes that failed, on those that did not.
+    Raises, on those that did not fail, UserError with the processes that did; RuntimeError where one of these met a
+    defect, which is one of the whole run then.
     """
     failure: Exception | None = None
     try:
@@ -207,15 +217,17 @@ def together(what: str) -> Iterator[None]:
     except Exception as error:
         failure = error
     if jax.process_count() > 1:
-        failed = np.flatnonzero(gather(np.asarray(failure is not None))).tolist()
+        outcomes = gather(np.asarray(_outcome(failure)))
+        failed = np.flatnonzero(outcomes).tolist()
         if failed and failure is None:
-            raise ValueError(f"processes {failed} could not {what}; their own output says why")
+            kind = RuntimeError if DEFECT in outcomes else UserError
+            raise kind(f"processes {failed} could not {what}; their own output says why")
     if failure is not None:
         raise failure
 
 
 def compare_folder(folder: Path, flag: str) -> None:
-    """Raises ValueError on all processes when one does not see the folder of process 0, which has to exist.
+    """Raises UserError on all processes when one does not see the folder of process 0, which has to exist.
 
     A folder of the same name elsewhere may hold the same files: what process 0 puts there, for that long, is a file
     whose name nobody could know.
@@ -230,7 +242,7 @@ def compare_folder(folder: Path, flag: str) -> None:
                 mark.touch()
         with together(f"see {flag}"):
             if not _appears(mark):
-                raise ValueError(
+                raise UserError(
                     f"{flag}={folder} is not the folder that process 0 writes to; all processes of a run need one "
                     "that they share"
                 )

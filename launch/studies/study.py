@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from launch.studies import results as study_results
 from launch.studies import runs as study_runs
 from launch.studies.plan import PlannedRun
 from launch.training import labelled, streamed, train
+from mcss_jax.errors import UserError, is_mendable
 from mcss_jax.training import parallel
 
 GRID, ABLATIONS, JUDGING, RUN = "Grid", "Ablations and controls", "Judging", "Study"
@@ -59,13 +61,13 @@ class Study:
 
 
 def planned(config: Study) -> tuple[PlannedRun, ...]:
-    """The runs of a study. Raises ValueError and FileNotFoundError for flags that describe none."""
+    """The runs of a study. Raises UserError for flags that describe none."""
     for name in ("base", "workdir"):
         if not getattr(config, name):
-            raise ValueError(f"--{name} is missing; see python -m launch.study --help")
+            raise UserError(f"--{name} is missing; see python -m launch.study --help")
     base = flags.from_file(settings.Train, Path(config.base))
     if base.run.stop_after:
-        raise ValueError(
+        raise UserError(
             f"{config.base} sets --stop_after={base.run.stop_after}; a run of a study is finished"
         )
     base = options.replace(base, data_dir=config.data_dir or base.data.data_dir)
@@ -79,7 +81,7 @@ def planned(config: Study) -> tuple[PlannedRun, ...]:
 
 
 def check_data(runs: Sequence[PlannedRun]) -> None:
-    """Raises ValueError and FileNotFoundError when a run's data are not there or its batch cannot be had of them."""
+    """Raises UserError when a run's data are not there or its batch cannot be had of them."""
     base = runs[0].config
     if base.data.stream:
         takes = streamed.labelled_takes(base)
@@ -98,20 +100,20 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
 
 
 def check_settings(runs: Sequence[PlannedRun]) -> None:
-    """Raises ValueError with the differences when a run's folder holds a run with other settings."""
+    """Raises UserError with the differences when a run's folder holds a run with other settings."""
     for run in runs:
         if (run.folder / run_folder.CONFIG).exists():
             options.refuse_differences(run.config, run.folder / run_folder.CONFIG)
 
 
 def check_finished(runs: Sequence[PlannedRun], folder: Path) -> None:
-    """Raises ValueError when a run of the study is not trained: only then may the test people be read.
+    """Raises UserError when a run of the study is not trained: only then may the test people be read.
 
     That is a run of this grid, or one that another grid in the study's folder has planned.
     """
     left = [run for run in runs if not study_runs.trained(run)]
     if left:
-        raise ValueError(
+        raise UserError(
             f"--judge=test reads the test people, and that once, for the finished grid, but {len(left)} of "
             f"{len(runs)} runs are not finished, the first: {left[0]}; run the study without --judge=test first"
         )
@@ -121,7 +123,7 @@ def check_finished(runs: Sequence[PlannedRun], folder: Path) -> None:
     for results in before:
         others = [key for key in results.keys() if key not in trained]
         if others:
-            raise ValueError(
+            raise UserError(
                 f"--judge=test reads the test people, and that once, for the finished grid, but {results.file} has "
                 f"{len(others)} runs more that are not finished, the first: {plan.describe(others[0])}; finish "
                 "them, or take their lines out of the file"
@@ -144,7 +146,7 @@ class Ended:
 def study(config: Study) -> Ended:
     """Does what is left of a study; a run's failure is recorded and stops no other.
 
-    Raises ValueError, FileNotFoundError and OSError, before anything is trained, for what no run could be made of.
+    Raises UserError and OSError, before anything is trained, for what no run could be made of.
     """
     runs = planned(config)
     folder = Path(config.workdir).expanduser()
@@ -222,7 +224,9 @@ def do_run(
         if trained is None or (trained.finished and not trained.stopped):
             results.put(study_runs.judge_run(run, judge, judged))
     except Exception as error:  # whatever ends one run, the others go on
-        expected = isinstance(error, ValueError | OSError)
+        expected = is_mendable(error)
+        if not expected:
+            traceback.print_exc()
         said = ("" if expected else f"{type(error).__name__}: ") + flags.sentence(error)
         results.put(study_results.failed(run, said))
         progress.say(f"failed: {said}")

@@ -153,11 +153,15 @@ def test_processes_that_differ_are_refused(pair: Pair) -> None:
         assert "differ from process 0 in: the parameters (here " in said["parameters"]
     first, second = (saw["refusals"] for saw in pair.saw)
     assert first["alone"] == "processes [1] could not count to two; their own output says why"
-    assert second["alone"] == "only to one"
+    assert second["alone"] == "[Errno 5] only to one"
+    # A defect of one is one of the run; a sentence of one's own stays one.
+    assert first["defective"] == "a defect: processes [1] could not count to three; their own output says why"
+    assert second["defective"] == "a defect: a fault of process 1"
+    assert (first["both"], second["both"]) == ("a file of process 0", "a defect: a fault of process 1")
     assert first["folder"] == "processes [1] could not see --workdir; their own output says why"
     assert "is not the folder that process 0 writes to" in second["folder"]
     assert "the code (here other) on [1]" in second["code"] and "(here other)" not in first["code"]
-    assert first["log"] == "no space left"
+    assert first["log"] == "[Errno 28] no space left"
     assert second["log"] == "processes [0] could not write the log; their own output says why"
     assert not list(pair.folder.parent.glob("run_of_*/*")), "the mark is gone"
 

@@ -16,6 +16,7 @@ from datasets.tuples import pipeline
 from launch.cli import options
 from launch.runs import hosts, metric_log, settings
 from launch.training import sources, train
+from mcss_jax.errors import UserError, is_mendable
 from mcss_jax.training import parallel
 from mcss_jax.training.train_step import Prediction
 from tests.mcss_jax.steps import two_blocks
@@ -24,8 +25,8 @@ from tests.mcss_jax.steps import two_blocks
 def refusal(of: Callable[[], Any]) -> str:
     try:
         of()
-    except (ValueError, OSError) as error:
-        return str(error)
+    except Exception as error:
+        return str(error) if is_mendable(error) else f"a defect: {error}"
     return "none"
 
 
@@ -38,7 +39,16 @@ def refusals(config: settings.Train) -> dict[str, str]:
     def alone() -> None:
         with hosts.together("count to two"):
             if process == 1:
-                raise OSError("only to one")
+                raise OSError(5, "only to one")
+
+    def defective() -> None:
+        with hosts.together("count to three"):
+            if process == 1:
+                raise TypeError("a fault of process 1")
+
+    def both() -> None:
+        with hosts.together("count to four"):
+            raise (UserError("a file of process 0") if process == 0 else TypeError("a fault of process 1"))
 
     # Of labelled pictures that one process could not share out among the devices, it would say so alone.
     odd = options.replace(config, labelled_batch=8 - 2 * process)
@@ -49,6 +59,8 @@ def refusals(config: settings.Train) -> dict[str, str]:
         "fingerprint": refusal(lambda: hosts.compare({"the data's fingerprint": f"print {process}"})),
         "parameters": refusal(lambda: hosts.compare_state({"w": jax.numpy.full(3, process)})),
         "alone": refusal(alone),
+        "defective": refusal(defective),
+        "both": refusal(both),
         "folder": refusal(lambda: hosts.compare_folder(own_folder, "--workdir")),
         "shared folder": refusal(lambda: hosts.compare_folder(Path(config.run.workdir).parent, "--workdir")),
     }
@@ -67,7 +79,7 @@ def of_a_full_disk(config: settings.Train) -> None:
     """Process 0 cannot write the first line of its log."""
 
     def full(*_: Any) -> None:
-        raise OSError("no space left")
+        raise OSError(28, "no space left")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metric_log.MetricLog, "write", full)

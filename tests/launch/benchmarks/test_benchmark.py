@@ -17,6 +17,7 @@ from launch.benchmarks import inputs, metrics, preparing, roofline, suites, timi
 from launch.benchmarks import loss as benchmark_loss
 from launch.cli import options
 from launch.runs import settings
+from mcss_jax.errors import UserError
 from mcss_jax.networks.pose_network import PoseNetwork
 from mcss_jax.training import train_step
 from tests.mcss_jax import steps
@@ -141,16 +142,16 @@ def test_metrics_and_retrieval_are_suites(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_refusals() -> None:
     with pytest.raises(
-        ValueError, match=r"--suite names 'stride'; expected some of step, input, train, loss, retrieval"
+        UserError, match=r"--suite names 'stride'; expected some of step, input, train, loss, retrieval"
     ):
         benchmark_program.main(options.build(suites.Benchmark, suite="step,stride"))
-    with pytest.raises(ValueError, match="--repeats=0; expected at least 1"):
+    with pytest.raises(UserError, match="--repeats=0; expected at least 1"):
         benchmark_program.main(options.build(suites.Benchmark, repeats=0))
     with pytest.raises((ValueError, OSError), match="launch.prepare"):
         benchmark_program.main(options.build(suites.Benchmark, suite="input", data_dir="nowhere"))
-    with pytest.raises(ValueError, match="comparison is of the joint step"):
+    with pytest.raises(UserError, match="comparison is of the joint step"):
         benchmark_torch_program.main(options.build(torch_comparison.Comparison, method="baseline"))
-    with pytest.raises(ValueError, match="--repeats=0; expected at least 1"):
+    with pytest.raises(UserError, match="--repeats=0; expected at least 1"):
         benchmark_torch_program.main(options.build(torch_comparison.Comparison, repeats=0))
 
 
@@ -158,7 +159,7 @@ def test_without_pytorch_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(sys.modules, "launch.benchmarks.torch_step", raising=False)
     monkeypatch.delattr("launch.benchmarks.torch_step", raising=False)  # what another test has imported
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ValueError, match=r"needs PyTorch, .* `.venv/bin/pip install torch`"):
+    with pytest.raises(UserError, match=r"needs PyTorch, .* `.venv/bin/pip install torch`"):
         torch_comparison.torch_step()
 
 
@@ -239,7 +240,7 @@ def test_what_compiles_is_kept_beside_what_does_not(torch_step: Any, monkeypatch
 
 def test_the_device_is_that_of_jax(torch_step: Any) -> None:
     assert torch_step.choose_device("cpu") == "cpu"
-    with pytest.raises(ValueError, match="JAX runs on tpu, and this PyTorch has no such device"):
+    with pytest.raises(UserError, match="JAX runs on tpu, and this PyTorch has no such device"):
         torch_step.choose_device("tpu")
 
 

@@ -20,6 +20,7 @@ from launch.benchmarks.roofline import Ceilings, Cost
 from launch.benchmarks.settings import Benchmark
 from launch.benchmarks.timing import Row, Timing
 from launch.cli import compilation_cache, cpu, flags, options
+from mcss_jax.errors import UserError
 from mcss_jax.method import Network
 
 
@@ -113,16 +114,20 @@ def test_figures_are_kept_and_compared_row_by_row(tmp_path: Path) -> None:
 
 
 def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="--compare=nowhere: there is no such file"):
+    with pytest.raises(UserError, match="--compare=nowhere: there is no such file"):
         records.read("nowhere")
     file = tmp_path / "figures.jsonl"
     for line, reason in (
         ("{}", "suite, name or per_second is missing"),
-        ("7", "not iterable"),
+        ("7", "suite, name or per_second is missing"),
+        ('["suite", "name", "per_second"]', "is missing"),
+        ('{"suite": "a", "name": "b", "per_second": "1"}', "per_second is no number above 0"),
+        ('{"suite": "a", "name": "b", "per_second": 1, "settings": 3}', "settings is no object"),
+        ("\udcff", "Expecting"),
         ("{", "Expecting"),
     ):
-        file.write_text(json.dumps(record(1.0)) + "\n" + line + "\n")
-        with pytest.raises(ValueError, match=f"line 2, is not a figure of launch.benchmark .*{reason}"):
+        file.write_text(json.dumps(record(1.0)) + "\n" + line + "\n", errors="surrogateescape")
+        with pytest.raises(UserError, match=f"line 2, is not a figure of launch.benchmark .*{reason}"):
             records.read(str(file))
 
 
@@ -140,7 +145,7 @@ def test_the_plot_has_a_panel_for_what_was_measured(tmp_path: Path) -> None:
             return picture.width
 
     assert width(*step, *scaling) > 2 * width(*scaling)
-    with pytest.raises(ValueError, match="--plot draws figures of the suites step and scaling; name one"):
+    with pytest.raises(UserError, match="--plot draws figures of the suites step and scaling; name one"):
         plot.draw([record(1.0, suite="loss")], str(file))
 
 
@@ -168,9 +173,9 @@ def test_overhead_is_the_time_beyond_the_same_work_on_one_device(monkeypatch: py
     monkeypatch.setattr(benchmark_scaling.jax, "default_backend", lambda: "gpu")
     rows = benchmark_scaling.scaling_rows(options.build(Benchmark, scaling_devices="1,2"))
     assert [row.figures["efficiency"] for row in rows] == pytest.approx([1.0, 1 / 3 * 2 / 2])
-    with pytest.raises(ValueError, match="names 64 devices, but there are 4 here; name at most 4"):
+    with pytest.raises(UserError, match="names 64 devices, but there are 4 here; name at most 4"):
         benchmark_scaling.counts_of(options.build(Benchmark, scaling_devices="1,64"))
-    with pytest.raises(ValueError, match="--scaling_devices=2,4; expected 1 among them"):
+    with pytest.raises(UserError, match="--scaling_devices=2,4; expected 1 among them"):
         benchmark_scaling.counts_of(options.build(Benchmark, scaling_devices="2,4"))
 
 
@@ -200,7 +205,7 @@ def test_more_host_devices_than_here_are_made_in_new_processes(monkeypatch: pyte
     assert names == [
         f"scaling, {of} images" for of in ("1 x 1 devices, 10", "1 x 8 devices, 80", "2 x 4 devices, 40")
     ]
-    with pytest.raises(ValueError, match="the step on 2 x 8 host devices failed: no room"):
+    with pytest.raises(UserError, match="the step on 2 x 8 host devices failed: no room"):
         benchmark_scaling.on_host_devices(Benchmark(), 8, 2)
 
 
@@ -237,10 +242,13 @@ def test_starts_are_timed_to_their_first_log_line(monkeypatch: pytest.MonkeyPatc
     cold, warm = compiling.compile_rows(options.build(Benchmark, repeats=2), (sys.executable, "-c", START))
     assert len(cold.timing.seconds) == 1 and len(warm.timing.seconds) == 2 and min(warm.timing.seconds) > 0
     failing = (sys.executable, "-c", "print('one'); raise SystemExit('no data here')")
-    with pytest.raises(ValueError, match="to be timed ended with exit code 1: no data here"):
+    with pytest.raises(UserError, match="to be timed ended with exit code 1: no data here"):
         compiling.first_update(failing, os.environ, tmp_path)
-    with pytest.raises(ValueError, match="to be timed ended with exit code 0: nothing was said"):
+    with pytest.raises(RuntimeError, match="to be timed ended with exit code 0: nothing was said"):
         compiling.first_update((sys.executable, "-c", ""), os.environ, tmp_path)
+    defective = (sys.executable, "-c", "print('a fault', flush=True); raise SystemExit(2)")
+    with pytest.raises(RuntimeError, match="to be timed ended with exit code 2: a fault"):
+        compiling.first_update(defective, os.environ, tmp_path)
 
 
 def test_the_compilation_cache_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +256,7 @@ def test_the_compilation_cache_is_private(tmp_path: Path, monkeypatch: pytest.Mo
     folder = compilation_cache.private_folder()
     assert folder.is_relative_to(tmp_path) and stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o750)
-    with pytest.raises(PermissionError, match="is open to other users; expected mode 0700"):
+    with pytest.raises(UserError, match="is open to other users; expected mode 0700"):
         compilation_cache.private_folder()
 
 
@@ -296,5 +304,5 @@ def test_settings_that_cannot_be_measured_are_refused() -> None:
         ({"scaling_devices": "0"}, "--scaling_devices=0; expected integers above 0"),
         ({"sweep_batch": ""}, "--sweep_batch is empty; expected at least one multiple"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(UserError, match=message):
             settings.check_benchmark(options.build(Benchmark, **changes))

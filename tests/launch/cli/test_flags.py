@@ -10,6 +10,7 @@ from absl import flags as absl_flags
 
 from launch.cli import flags, options
 from launch.cli.options import option
+from mcss_jax.errors import UserError
 from tests.launch import command_line
 
 
@@ -66,7 +67,7 @@ def test_other_settings_are_refused_with_the_list(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(options.to_json(Config()))
     options.refuse_differences(Config(folder="elsewhere"), file)
-    with pytest.raises(ValueError, match="another --workdir") as found:
+    with pytest.raises(UserError, match="another --workdir") as found:
         options.refuse_differences(Config(size=4, kind="y"), file)
     assert "Differences: --kind: 'x' before, 'y' now; --size: 3 before, 4 now" in str(found.value)
     # A setting younger than the file had its default; one that is gone is a difference.
@@ -74,7 +75,7 @@ def test_other_settings_are_refused_with_the_list(tmp_path: Path) -> None:
     file.write_text(json.dumps(older))
     options.refuse_differences(Config(), file)
     file.write_text(json.dumps({**older, "gone": 1}))
-    with pytest.raises(ValueError, match="--gone: 1 before, 'unknown' now; --rate: 0.5 before, 0.6 now"):
+    with pytest.raises(UserError, match="--gone: 1 before, 'unknown' now; --rate: 0.5 before, 0.6 now"):
         options.refuse_differences(Config(rate=0.6), file)
 
 
@@ -82,7 +83,7 @@ def test_other_settings_are_refused_with_the_list(tmp_path: Path) -> None:
 def test_a_damaged_configuration_names_its_file(tmp_path: Path, content: str) -> None:
     file = tmp_path / "config.json"
     file.write_text(content)
-    with pytest.raises(ValueError, match="config.json is not readable as a configuration"):
+    with pytest.raises(UserError, match="config.json is not readable as a configuration"):
         options.refuse_differences(Config(), file)
 
 
@@ -126,7 +127,7 @@ def test_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         (["--depth=19"], None, "thing: error: flag --depth=19: value should be one of <18|34>"),
         (["--flagfile=/nowhere"], None, "thing: error: .*/nowhere"),
         (["stray"], None, "thing: error: unexpected argument 'stray'; settings are flags: --name=value"),
-        ([], ValueError("a\nb"), "thing: error: a b"),
+        ([], UserError("a\nb"), "thing: error: a b"),
         ([], PermissionError(13, "Permission denied", "/x"), "thing: error: Permission denied: /x"),
     ],
 )

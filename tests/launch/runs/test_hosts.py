@@ -15,6 +15,7 @@ import pytest
 from launch.cli import options
 from launch.runs import hosts
 from launch.runs.settings import Train
+from mcss_jax.errors import UserError
 
 SLURM = {
     "SLURM_JOB_ID": "7",
@@ -39,6 +40,7 @@ PAIR = options.build(
         ({}, None),
         (SLURM, "SLURM"),
         (SLURM | {"SLURM_NTASKS": "1"}, None),
+        (SLURM | {"SLURM_NTASKS": "some"}, "SLURM"),  # JAX says what it makes of it
         (
             {name: value for name, value in SLURM.items() if name != "SLURM_STEP_NODELIST"},
             None,
@@ -136,13 +138,13 @@ def test_flags_say_it_all(joined: list[dict[str, Any]]) -> None:
 def test_who_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax.distributed, "initialize", lambda **given: time.sleep(1.5))
     with pytest.raises(
-        ValueError, match="coordinator at 10.0.0.1:99 did not bring all processes together within 1 s"
+        UserError, match="coordinator at 10.0.0.1:99 did not bring all processes together within 1 s"
     ):
         hosts.initialise(PAIR)
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
-        ValueError,
+        UserError,
         match=r"SLURM job, on the first of node\[01-02\], did not bring all .*; --num_processes=1 trains on this mach",
     ):
         hosts.initialise(options.build(Train, workdir="x", coordinator_timeout=0))
@@ -156,7 +158,7 @@ def test_a_cluster_that_does_not_say_enough(monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in {"KUBERNETES_SERVICE_HOST": "h", "JOB_COMPLETION_INDEX": "0"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
-        ValueError,
+        UserError,
         match="coordinator of this Kubernetes job cannot be joined: jobs must be indexed; --num_processes=1 trains on",
     ):
         hosts.initialise(options.build(Train, workdir="x"))
