@@ -71,10 +71,12 @@ def check_classes(file: Path) -> None:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(
-            f"{file.parent} is no prepared set: it has no {file.name}; prepare it again"
+            f"{file.parent} is no prepared set: it has no {file.name}; prepare it again with --overwrite"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not readable as JSON: {error}; prepare the set again") from error
+        raise UserError(
+            f"{file} is not readable as JSON: {error}; prepare it again with --overwrite"
+        ) from error
     foreign = sorted(set(class_names(content)) - CLASSES)
     if foreign:
         raise UserError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datasets.tuples import pipeline, tuple_builder
+from datasets.tuples import pipeline, prepared
 from mcss_jax.errors import UserError
 
 DATASET = "synthetic_multiview/tiny"
@@ -68,10 +68,10 @@ def test_what_is_not_prepared_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_the_systems_own_errors_are_no_damage(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), tuple_builder.damage_in_words(tmp_path):
+    with pytest.raises(PermissionError), prepared.damage_in_words(tmp_path):
         raise PermissionError(13, "Permission denied")
     with pytest.raises(
         UserError, match="cannot be read as a prepared data set .RuntimeError.; it is damaged"
     ):
-        with tuple_builder.damage_in_words(tmp_path):
+        with prepared.damage_in_words(tmp_path):
             raise RuntimeError

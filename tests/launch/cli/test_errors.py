@@ -27,7 +27,7 @@ from launch import (
     train,
 )
 from launch.benchmarks.settings import Benchmark
-from launch.cli import compilation_cache, flags
+from launch.cli import compilation_cache, flags, options
 from launch.demo import Demo
 from launch.evaluation.evaluate import Evaluate
 from launch.interchange.export import Export
@@ -47,7 +47,7 @@ from tests.mcss_jax.steps import two_blocks
 
 @dataclasses.dataclass(frozen=True)
 class Nothing:
-    name: str = flags.option("", "A name.", "First")
+    name: str = options.option("", "A name.", "First")
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, config: type, main: Callable[[Any], None], *given: str) -> Any:

@@ -21,9 +21,9 @@ from launch.prediction import model as predict_model
 from launch.prediction import predict
 from launch.prediction.predict import Predict
 from launch.runs import run_folder, settings
-from mcss_jax import method, skeleton
+from mcss_jax import skeleton
 from mcss_jax.errors import UserError
-from mcss_jax.storage import checkpoint, loading
+from mcss_jax.storage import checkpoint
 from tests.datasets import videos
 from tests.launch import browser
 from tests.mcss_jax import steps
@@ -292,21 +292,6 @@ def test_a_picture_is_predicted_as_the_loaded_model_does(
         np.testing.assert_allclose(archive["in_camera"], wanted.in_camera, atol=1e-3)
 
 
-def test_the_network_of_every_setting() -> None:
-    config = options.build(
-        settings.Train,
-        depth=50,
-        width=24,
-        stem="patch4",
-        embedding_dim=6,
-        hidden=7,
-        precision="bfloat16",
-        dataset="x",
-    )
-    assert loading.network_of(dataclasses.asdict(config), "config.json") == settings.method_of(config).network
-    assert loading.network_of({"seed": 3}, "config.json") == method.Network()
-
-
 def test_folders_that_are_no_runs(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not the folder of a run: it has no config\.json"):
         mcss_jax.load(tmp_path)
@@ -346,22 +331,6 @@ def test_without_a_run_the_model_of_the_demo(
 
 
 # -------- what is refused
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"source": ""}, "--source is missing"),
-        ({"output": ""}, "--output is missing"),
-        ({"batch": 0}, "--batch=0; expected 1 to 256"),
-        ({"batch": 257}, "--batch=257; expected 1 to 256"),
-        ({"every": 0}, "--every=0; expected 1 to 1,000,000"),
-        ({"margin": -0.1}, "--margin=-0.1; expected a share"),
-    ],
-)
-def test_settings_that_make_no_sense(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        predict.check(dataclasses.replace(Predict(source="a", output="b"), **change))
 
 
 def test_nothing_is_written_where_nobody_is(is_open: None, tmp_path: Path) -> None:

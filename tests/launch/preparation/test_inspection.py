@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.tuples import pipeline, tuple_builder
+from datasets.tuples import pipeline, prepared
 from datasets.tuples.records import SequenceRow
 from launch.preparation import inspection
 from mcss_jax.errors import UserError
@@ -77,7 +77,7 @@ def test_inspect_prints_the_counts_and_draws_the_sheet(
 
 def test_splits_without_records_are_not_opened(prepared_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pipeline.split_names(prepared_tiny, DATASET) == ("train", "validation", "test")
-    builder = tuple_builder.opened(pipeline.prepared_path(prepared_tiny, DATASET))
+    builder = prepared.open_builder(pipeline.prepared_path(prepared_tiny, DATASET))
     builder.info.metadata["tables"]["test"] = []
-    monkeypatch.setattr(tuple_builder, "opened", lambda path: builder)
+    monkeypatch.setattr(prepared, "open_builder", lambda path: builder)
     assert pipeline.split_names(prepared_tiny, DATASET) == ("train", "validation")

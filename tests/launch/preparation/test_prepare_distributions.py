@@ -187,9 +187,7 @@ def test_the_test_set_joins_the_training_set(source: Path, tmp_path: Path) -> No
         allow_missing="*",
     )
     prepare.prepare(config)
-    train, test = (
-        pipeline.open_split(tmp_path / "data", config.data.dataset, name) for name in ("train", "test")
-    )
+    train, test = (pipeline.open_split(tmp_path / "data", config.dataset, name) for name in ("train", "test"))
     assert train.records == 2 and test.records == 4 and train.views == test.views == 5
     assert test[0]["view_valid"].tolist() == [True, False, False, False, False]
     assert records.decode_jpeg(test[0]["images"][0]).shape == (32, 32, 3)
