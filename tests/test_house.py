@@ -38,12 +38,6 @@ BANNED = (
     "optax.losses.triplet_margin_loss",
     "clu",
 )
-# What the packages of the house may import of each other.
-ALLOWED = {
-    "mcss_jax": ("mcss_jax",),
-    "datasets": ("datasets", "mcss_jax.crop", "mcss_jax.errors", "mcss_jax.skeleton", "mcss_jax.geometry"),
-    "launch": ("launch", "datasets", "mcss_jax"),
-}
 
 
 def names_in(file: Path) -> Iterator[str]:
@@ -74,16 +68,6 @@ def names_in(file: Path) -> Iterator[str]:
 
 def is_in(name: str, parents: tuple[str, ...]) -> bool:
     return any(name == parent or name.startswith(parent + ".") for parent in parents)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_arrows_point_down(name):
-    package = name.split("/")[0]
-    imported = {n for n in names_in(ROOT / name) if is_in(n, PACKAGES)}
-    # `from mcss_jax import skeleton` names the module itself
-    assert not {n for n in imported if not is_in(n, ALLOWED[package])}
-    if package == "mcss_jax":
-        assert not {n for n in names_in(ROOT / name) if is_in(n, ("absl", "tensorflow_datasets"))}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -146,7 +146,7 @@ def _write(
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-    """A finished take, opened. V views of n kept frames; the arrays are those of `tuples.Instant`."""
+    """A finished take, opened. V views of n kept frames; the arrays are those of `tuple_builder.Instant`."""
 
     folder: Path
     numbers: dict[str, np.ndarray]

@@ -32,7 +32,7 @@ class View:
     Attributes:
       camera: its name.
       pictures: one video, or the pictures of all frames in their order.
-      intrinsics, extrinsics, distortion: as in `tuples.Instant`, float64.
+      intrinsics, extrinsics, distortion: as in `tuple_builder.Instant`, float64.
       pose: joints in the camera's frame, millimetres; NaN where there are none.
       box: the person in the kept frames, x0, y0, x1, y1 in pixels of the original frame, before the margin;
         NaN where the person is not seen; None: the static-camera finder is to look for them.

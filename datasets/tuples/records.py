@@ -1,6 +1,6 @@
 """What reading a prepared set needs of the tuple: the sequence table's rows and the pictures.
 
-Apart from `tuples.py`, so that planning batches and training on a stream load no TFDS.
+Apart from `tuple_builder.py`, so that planning batches and training on a stream load no TFDS.
 """
 
 import dataclasses

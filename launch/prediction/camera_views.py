@@ -22,9 +22,9 @@ class Views:
     """What was predicted for n frames of a camera, in order.
 
     Attributes:
-      index, time, square: see `predict_frames.Frame`.
+      index, time, square: see `frames.Frame`.
       size: width and height of the pictures, pixels.
-      joints: pixels of the joints, placed by the box (`predict_overlay.place`).
+      joints: pixels of the joints, placed by the box (`overlay.place`).
       out: embeddings and poses.
       nobody: times of the frames, beside these n, in which nobody was found; NaN for pictures.
     """

@@ -1,4 +1,4 @@
-"""TFDS's own test case on the builders, as `bash tests/extra.sh` runs it; `test_distributions.py` is its twin without
+"""TFDS's own test case on the builders, as `bash tests/extra.sh` runs it; `test_builders.py` is its twin without
 TensorFlow."""
 
 import shutil

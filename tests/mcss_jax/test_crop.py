@@ -1,4 +1,4 @@
-"""The square crop: what tests/datasets/test_boxes.py does not say of it."""
+"""The square crop: what tests/datasets/footage/test_boxes.py does not say of it."""
 
 import numpy as np
 import pytest
