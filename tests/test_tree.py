@@ -111,7 +111,12 @@ def test_a_circle_is_found() -> None:
 FOLDERS = r"(?:mcss_jax|datasets|launch|tests|docs|specs|shared)/"
 PATH = re.compile(rf"(?<![\w/.~$}}>-])({FOLDERS}[\w./-]*\w\.(?:py|md|sh|js|flags|txt|toml))\b")
 # Names that tests make up.
-MADE_UP = {"docs/no.md", "launch/nowhere.py", "launch/experiments/a.flags", "launch/experiments/b/a.flags"}
+MADE_UP = {
+    "/".join(("docs", "no.md")),
+    "launch/nowhere.py",
+    "launch/experiments/a.flags",
+    "launch/experiments/b/a.flags",
+}
 PLACEHOLDER = re.compile(r"(?<![a-zA-Z])[A-Z_]{3,}(?![a-z])")
 
 
