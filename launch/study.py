@@ -17,13 +17,12 @@ import sys
 
 from launch.cli import flags
 from launch.runs import stopping
-from launch.studies.study import Study, compiled_once, study
+from launch.studies.study import Study, study
 
 
 def main(config: Study) -> None:
     """Runs the study; exits with `stopping.REQUEUE` when a scheduler's signal came, with 1 when runs failed."""
-    with compiled_once():
-        ended = study(config)
+    ended = study(config)
     if ended.preempted:
         sys.exit(stopping.REQUEUE)
     if ended.failed:

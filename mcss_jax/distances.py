@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def _root(square: Float[Array, "*b"]) -> Float[Array, "*b"]:
+def safe_sqrt(square: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """Square root whose gradient at zero is zero instead of infinite."""
     positive = square > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
@@ -19,10 +19,10 @@ def pairwise(a: Float[Array, "m d"], b: Float[Array, "n d"]) -> Float[Array, "m 
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     gram = jnp.matmul(a, b.T, precision="highest")
     square = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :] - 2.0 * gram
-    return _root(jnp.maximum(square, 0.0))
+    return safe_sqrt(jnp.maximum(square, 0.0))
 
 
 def rowwise(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b"]:
     """Distances |a_i - b_i| of matching rows, from the difference itself: exact near zero."""
     difference = a.astype(jnp.float32) - b.astype(jnp.float32)
-    return _root(jnp.sum(difference * difference, axis=-1))
+    return safe_sqrt(jnp.sum(difference * difference, axis=-1))

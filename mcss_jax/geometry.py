@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mcss_jax import kabsch
-from mcss_jax.kabsch import AnyArray, safe_sqrt
+from mcss_jax.kabsch import AnyArray
 
 # -------- cameras
 
@@ -104,24 +104,6 @@ def rotation_from_6d(columns: Float[AnyArray, "*b 6"]) -> Float[Array, "*b 3 3"]
     # Once more: for nearly parallel columns the first difference is mostly rounding.
     b2 = _direction(b2 - jnp.sum(b2 * b1, axis=-1, keepdims=True) * b1, spare)
     return jnp.stack([b1, b2, jnp.cross(b1, b2)], axis=-1)
-
-
-def rotation_to_6d(rotation: Float[AnyArray, "*b 3 3"]) -> Float[Array, "*b 6"]:
-    """The first two columns of a rotation, one after the other; `rotation_from_6d` brings it back."""
-    rotation = jnp.asarray(rotation)
-    return jnp.concatenate([rotation[..., 0], rotation[..., 1]], axis=-1)
-
-
-@jax.jit
-def geodesic_angle(a: Float[AnyArray, "*b 3 3"], b: Float[AnyArray, "*b 3 3"]) -> Float[Array, "*b"]:
-    """Angle of the rotation from `a` to `b`, radians in [0, pi]; accurate at both ends, gradients finite."""
-    a, b = jnp.asarray(a), jnp.asarray(b)
-    relative = jnp.einsum("...ki,...kj->...ij", a, b, precision="highest")
-    axial = jnp.stack(
-        [relative[..., (i + 2) % 3, (i + 1) % 3] - relative[..., (i + 1) % 3, (i + 2) % 3] for i in range(3)]
-    )
-    sine = safe_sqrt(jnp.sum(axial * axial, axis=0)) / 2
-    return jnp.arctan2(sine, (jnp.trace(relative, axis1=-2, axis2=-1) - 1) / 2)
 
 
 # -------- Procrustes

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mcss_jax.distances import safe_sqrt
+
 AnyArray = Array | np.ndarray
 
 # Three rows of three arrays of one shape: an array per matrix entry, so that every operation runs along the
@@ -29,12 +31,6 @@ _SHRINK = 1 / 64
 _SQUARINGS = 26
 # Points: for each joint its three coordinates, each an array along the batch.
 Points = Sequence[Sequence[Any]]
-
-
-def safe_sqrt(square: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Square root with derivative 0 at 0."""
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
 
 
 class Normalised(NamedTuple):

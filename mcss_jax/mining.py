@@ -9,9 +9,9 @@ hardest-in-batch from random weights collapses (docs/method.md#soft-minimum).
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-# A gap met up to rounding is met: an hour into a recording float32 seconds are 2e-4 apart, and frames never
-# less than 4e-3.
-_TIME_TOLERANCE = 1e-3
+# Seconds. A gap met up to rounding is met, and nearer times are of one instant: an hour into a recording float32
+# seconds are 2e-4 apart, and frames never less than 4e-3.
+TIME_TOLERANCE = 1e-3
 
 
 def negative_mask(
@@ -33,7 +33,7 @@ def negative_mask(
     other_group, other_sequence, other_time = (group, sequence, time) if columns is None else columns
     same_group = group[:, None] == other_group[None, :]
     same_sequence = sequence[:, None] == other_sequence[None, :]
-    far = jnp.abs(time[:, None] - other_time[None, :]) >= min_gap - _TIME_TOLERANCE
+    far = jnp.abs(time[:, None] - other_time[None, :]) >= min_gap - TIME_TOLERANCE
     # An instant is never its own negative, not even at a gap of zero.
     apart = ~same_sequence | (far & (time[:, None] != other_time[None, :]))
     return jnp.where(same_group, apart, across_groups)

@@ -23,6 +23,7 @@ from mcss_jax import geometry, skeleton
 from mcss_jax.augment import Augmentation
 from mcss_jax.errors import UserError
 from mcss_jax.method import Network, Objective
+from mcss_jax.mining import TIME_TOLERANCE
 from mcss_jax.networks import encoder
 from mcss_jax.training.state import PoseStatistics
 
@@ -199,7 +200,7 @@ def triplet(embedding: Tensor, part: Mapping[str, Tensor], objective: Objective)
     group, sequence, time = (part[name].repeat_interleave(2) for name in ("group", "sequence", "time"))
     same_sequence = sequence[:, None] == sequence[None, :]
     gap = (time[:, None] - time[None, :]).abs()
-    apart = ~same_sequence | ((gap >= objective.min_negative_gap - 1e-4) & (gap > 0))
+    apart = ~same_sequence | ((gap >= objective.min_negative_gap - TIME_TOLERANCE) & (gap > 0))
     mask = torch.where(group[:, None] == group[None, :], apart, torch.tensor(objective.across_groups))
     square = 2 - 2 * embedding @ embedding.T
     distance = square.clamp_min(1e-12).sqrt()

@@ -74,12 +74,6 @@ class Evaluated:
     card: dict[str, Any]
     views: inference.Views
 
-    @property
-    def by_action(self) -> dict[str, float]:
-        """PA-MPJPE by action; by activity where frames have activities; else by sequence."""
-        kind = next(kind for kind in ("action", "activity", "sequence") if kind in self.groups)
-        return {label: row["pa_mpjpe"] for label, row in self.groups[kind].items()}
-
 
 def open_data(run: run_folder.Run, dataset: str, data_dir: str, split: str) -> pipeline.Split:
     """The split to judge a run on.

@@ -1,16 +1,12 @@
 """Runs what is left of a study's grid, judges it and sums it up."""
 
-import contextlib
 import dataclasses
 import io
 import json
-import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
-
-import jax
 
 from datasets.tuples import pipeline
 from launch.cli import flags, options, progress
@@ -256,21 +252,3 @@ def write_summary(
             files.append(folder / f"{name}_{judge}.png")
             run_folder.write_bytes(files[-1], buffer.getvalue())
     progress.say(f"written: {', '.join(map(str, files))}")
-
-
-@contextlib.contextmanager
-def compiled_once() -> Iterator[None]:
-    """Within it JAX keeps what it has compiled, as runs that differ in seed or labels are one program.
-
-    In a folder of this call alone: what is compiled for one processor may not run on another. Where the user names a
-    folder (JAX_COMPILATION_CACHE_DIR), it is that one.
-    """
-    if jax.config.values["jax_compilation_cache_dir"]:
-        yield
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        jax.config.update("jax_compilation_cache_dir", folder)
-        try:
-            yield
-        finally:
-            jax.config.update("jax_compilation_cache_dir", None)

@@ -130,12 +130,6 @@ def _pose_blocks(gallery_poses: GalleryPoses, gallery_keys: Any) -> tuple[kabsch
     return _normalise_blocks(blocks), keys
 
 
-@jax.jit
-def all_pairs(query_poses: QueryPoses, gallery_poses: GalleryPoses) -> Float[Array, "q n"]:
-    """PA-MPJPE of every gallery pose aligned onto every query, in the queries' unit."""
-    return _pairwise(kabsch.normalise(query_poses), kabsch.normalise(gallery_poses))
-
-
 def oracle(
     query_poses: QueryPoses,
     gallery_poses: GalleryPoses,

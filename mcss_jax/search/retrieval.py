@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from mcss_jax import metrics
+from mcss_jax.mining import TIME_TOLERANCE
 from mcss_jax.search import blocked
 from mcss_jax.search.blocked import AnyArray, Rule
 from mcss_jax.search.neighbours import nearest
@@ -51,9 +52,6 @@ __all__ = [
     "temporal_alignment_error",
 ]
 
-# Seconds, as in `mining.negative_mask`: far below the time between two frames, far above the rounding of an hour in
-# float32. Times that are nearer are of one instant, and an instant exactly `min_gap` away is far enough.
-TIME_TOLERANCE = 1e-3
 _COUNTED_AT_ONCE = 2048  # queries, and gallery entries, whose pairs are counted together
 _PAIRS_AT_ONCE = 1 << 16  # pose pairs whose copies are in memory together
 

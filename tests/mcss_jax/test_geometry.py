@@ -86,6 +86,13 @@ class TestCamera:
         np.testing.assert_allclose(pixels, expected[:, :2] / expected[:, 2:], atol=1e-9)
 
 
+def angle_of(rotation) -> float:
+    """By how much a rotation turns, radians; from its skew part, which is accurate at small angles."""
+    r = np.asarray(rotation, np.float64)
+    axial = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
+    return float(np.arctan2(np.linalg.norm(axial) / 2, (np.trace(r) - 1) / 2))
+
+
 class TestLookThrough:
     def test_takes_the_optical_axis_to_the_ray_without_roll(self):
         box = np.array([700.0, 100.0, 900.0, 500.0])
@@ -95,14 +102,12 @@ class TestLookThrough:
         assert is_rotation(rotation)
         np.testing.assert_allclose(rotation @ [0, 0, 1], ray, atol=1e-6)
         # The shortest way: its angle is the angle between axis and ray.
-        angle = float(geometry.geodesic_angle(jnp.eye(3), jnp.asarray(rotation)))
-        assert angle == pytest.approx(np.arccos(ray[2]), abs=1e-6)
+        assert angle_of(rotation) == pytest.approx(np.arccos(ray[2]), abs=1e-6)
 
     def test_at_300_px_and_f_1145_it_is_15_degrees(self):
         k = np.array([[1145.0, 0, 500], [0, 1145, 500], [0, 0, 1]])
         rotation = geometry.look_through(k, np.array([750.0, 450.0, 850.0, 550.0]))
-        angle = float(geometry.geodesic_angle(jnp.eye(3), rotation))
-        assert np.degrees(angle) == pytest.approx(np.degrees(np.arctan(300 / 1145)), abs=1e-3)
+        assert np.degrees(angle_of(rotation)) == pytest.approx(np.degrees(np.arctan(300 / 1145)), abs=1e-3)
 
     def test_a_box_at_the_principal_point_changes_nothing(self):
         box = np.array([412.541504956548, 415.4514869776, 612.541504956548, 615.4514869776])
@@ -121,7 +126,7 @@ class TestRotation6D:
     def test_brings_rotations_back(self):
         rng = np.random.default_rng(0)
         rotations = np.stack([random_rotation(rng) for _ in range(20)]).reshape(4, 5, 3, 3)
-        columns = geometry.rotation_to_6d(rotations) * 3.7
+        columns = np.concatenate([rotations[..., 0], rotations[..., 1]], axis=-1) * 3.7
         np.testing.assert_allclose(geometry.rotation_from_6d(columns), rotations, atol=2e-6)
 
     DEGENERATE = np.array(
@@ -146,21 +151,6 @@ class TestRotation6D:
         gradient = jax.grad(lambda c: jnp.sum(geometry.rotation_from_6d(c) * weights))(
             jnp.asarray(self.DEGENERATE)
         )
-        assert np.isfinite(gradient).all()
-
-
-class TestGeodesicAngle:
-    @pytest.mark.parametrize("angle", [0.0, 1e-4, 0.3, 2.0, np.pi - 1e-3, np.pi])
-    def test_angle_and_finite_gradient(self, angle):
-        a = random_rotation(np.random.default_rng(1))
-        b = (
-            a
-            @ random_rotation(np.random.default_rng(2))
-            @ turn(1, angle)
-            @ random_rotation(np.random.default_rng(2)).T
-        )
-        value, gradient = jax.value_and_grad(geometry.geodesic_angle)(jnp.asarray(a), jnp.asarray(b))
-        assert float(value) == pytest.approx(angle, abs=2e-6)
         assert np.isfinite(gradient).all()
 
 

@@ -42,7 +42,9 @@ def test_figures_are_means_over_every_view(judged: evaluate.Evaluated) -> None:
     both = (metrics.pa_mpjpe(p, t) for p, t in ((views.in_camera, views.true_in_camera),
                                                 (views.canonical, views.true_canonical)))  # fmt: skip
     np.testing.assert_allclose(*both, atol=0.05)  # a rotation changes no PA-MPJPE
-    assert np.mean(list(judged.by_action.values())) == pytest.approx(judged.figures["pa_mpjpe"], rel=1e-5)
+    assert np.mean([row["pa_mpjpe"] for row in judged.groups["action"].values()]) == pytest.approx(
+        judged.figures["pa_mpjpe"], rel=1e-5
+    )
     assert judged.card["instants"] == 8 and judged.card["views"] == 32
     assert judged.card["cameras"] == [f"camera{v}" for v in range(4)]
     assert judged.card["uses labels of unlabelled people for boxes"] == (

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jax
 import pytest
 
 from datasets.tuples import pipeline
@@ -362,17 +361,3 @@ def test_what_no_run_can_be_made_of_is_said_before_the_first(
     with pytest.raises((ValueError, FileNotFoundError), match=told):
         study.study(options.replace(config, base=str(tmp_path / "base.flags"), **changes))
     assert not Path(config.workdir).exists()
-
-
-def test_what_is_compiled_is_kept_for_one_call() -> None:
-    before = jax.config.jax_compilation_cache_dir
-    with study.compiled_once():
-        assert jax.config.jax_compilation_cache_dir == before, "the user's own folder"
-    jax.config.update("jax_compilation_cache_dir", None)
-    try:
-        with study.compiled_once():
-            folder = jax.config.jax_compilation_cache_dir
-            assert Path(folder).is_dir()
-        assert jax.config.jax_compilation_cache_dir is None and not Path(folder).exists()
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)
