@@ -1,6 +1,7 @@
 """The rotation between two sets of points (Kabsch's problem), in closed form on large batches.
 
-No LAPACK call per pose: everything is arithmetic on arrays that run along the batch.
+No LAPACK call per pose: everything is arithmetic on arrays that run along the batch. On two CPU cores 100,000 poses
+take a quarter to a third of the time of NumPy's batched SVD (docs/performance.md).
 """
 
 import math
