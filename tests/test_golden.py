@@ -243,6 +243,7 @@ def differences(found: Any, wanted: Any, relative: float, place: str = "") -> It
         yield f"{place}: {found!r}, expected {wanted!r}"
 
 
+@pytest.mark.processes
 def test_old_artefacts_are_opened_resumed_and_evaluated(tmp_path):
     expected = json.loads(EXPECTED.read_text())
     relative = expected.pop("relative tolerance")

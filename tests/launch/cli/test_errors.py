@@ -306,6 +306,7 @@ def signals() -> Iterator[None]:
         signal.signal(name, handler)
 
 
+@pytest.mark.processes  # hundreds of cases: most of a minute
 @pytest.mark.parametrize(("program", "flag", "value"), CASES)
 def test_every_flag_of_a_path_is_refused_in_a_sentence(
     program: str,
