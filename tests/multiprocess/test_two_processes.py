@@ -191,7 +191,7 @@ def test_a_signal_to_one_stops_both_after_the_same_update(pair: Pair) -> None:
     steps = {saw["stopped"] for saw in pair.saw}
     assert len(steps) == 1 and all(saw["preempted"] for saw in pair.saw)
     (step,) = steps
-    assert 4 <= step < TINY.steps
+    assert 4 <= step < TINY.optimiser.steps
     assert checkpoint.latest(pair.folder / run_folder.CHECKPOINTS) == step
 
 
