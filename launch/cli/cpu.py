@@ -20,7 +20,7 @@ KEPT = 1 << 30  # bytes
 # What has XLA leave convolutions to Eigen: from this version of JAX, up to before that one, by this flag. XLA aborts
 # the program at a flag that it does not know, so only measured versions are here; requirements.txt says how to add one.
 # At 224 px it is worth 1.5 times the rate with 0.10.2, 0.11.2 and 0.12.0; at the demo's 64 px, where YNNPACK of the
-# last two does better, 1.11, 0.93 and 1.02 times.
+# last two does better, 1.11, 0.93 and 1.02 times: provisional figures (docs/limits.md).
 CONVOLUTIONS = (((0, 10), (0, 13), "--xla_cpu_experimental_ynn_fusion_type=dot,reduce"),)
 
 
