@@ -11,11 +11,11 @@ import json
 import time
 from pathlib import Path
 
-from launch.cli import flags, progress
+from launch.cli import flags, options, progress
 from launch.cli.options import option
 from launch.evaluation import evaluate
 from launch.preparation import prepare
-from launch.reports import commands, comparison, demo_card, report
+from launch.reports import comparison, demo_card, report
 from launch.retrieval import retrieve
 from launch.runs import run_folder, settings
 from launch.training import train
@@ -81,7 +81,7 @@ def demo(config: Demo) -> Path:
         compared,
         page,
         "MCSS demo",
-        commands.command("launch.demo", config),
+        options.command("launch.demo", config),
         extra={"seconds": time.perf_counter() - start, "seed": config.seed},
     )
     return page.resolve()

@@ -9,9 +9,8 @@ nothing from elsewhere and runs no script.
 
 from pathlib import Path
 
-from launch.cli import flags, progress
+from launch.cli import flags, options, progress
 from launch.evaluation import evaluate
-from launch.reports import commands as report_commands
 from launch.reports import study_sections
 from launch.reports.comparison import compare
 from launch.reports.report import Report, write
@@ -34,7 +33,7 @@ def main(config: Report) -> None:
         progress.say(retrieve.table(compared.retrieval))
     output = Path(config.output).expanduser()
     title = "MCSS: comparison of runs" if folders else "MCSS: supervision study"
-    write(compared, output, title, report_commands.command("launch.report", config), study=study)
+    write(compared, output, title, options.command("launch.report", config), study=study)
     progress.say(f"report: {output.resolve()}")
 
 

@@ -14,7 +14,6 @@ Stem = Literal["conv", "patch4", "patch8"]
 Precision = Literal["float32", "bfloat16"]
 
 COUNT = Bounds(at_least=1)
-NATURAL = Bounds(at_least=0)
 NOT_NEGATIVE = Bounds(at_least=0)
 POSITIVE = Bounds(above=0)
 
@@ -60,7 +59,9 @@ class Objective:
         0.3, "Softness of the hardest negative at the start; 0 is the hardest.", NOT_NEGATIVE
     )
     temperature_end: float = setting(0.3, "Softness at the end of the schedule.", NOT_NEGATIVE)
-    temperature_steps: int = setting(0, "Steps from the first to the second; 0 for the whole run.", NATURAL)
+    temperature_steps: int = setting(
+        0, "Steps from the first to the second; 0 for the whole run.", NOT_NEGATIVE
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Optimiser:
 
     steps: int = setting(1000, "Updates.", COUNT)
     learning_rate: float = setting(2e-3, "Peak learning rate: linear warm-up, then cosine to zero.", POSITIVE)
-    warmup_steps: int = setting(100, "Updates of warm-up.", NATURAL)
+    warmup_steps: int = setting(100, "Updates of warm-up.", NOT_NEGATIVE)
     weight_decay: float = setting(1e-2, "AdamW's weight decay, on kernels.", NOT_NEGATIVE)
     clip_norm: float = setting(1.0, "Largest gradient norm.", POSITIVE)
 

@@ -12,14 +12,13 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
+from datasets import npz
 from datasets.distributions import cropping
 from datasets.distributions.takes import Footage, Locate, Take
 from mcss_jax.errors import UserError
@@ -187,9 +186,8 @@ class Staged:
 def open_staged(folder: Path) -> Staged:
     """Opens a finished take. Raises UserError when it is damaged, OSError when there is none."""
     try:
-        with (folder / NUMBERS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            numbers = {name: stored[name] for name in stored.files}
+        numbers = npz.read(folder / NUMBERS)
         texts = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
         return Staged(folder=folder, numbers=numbers, **texts)
-    except (ValueError, EOFError, TypeError, LookupError, zipfile.BadZipFile, zlib.error) as error:
+    except npz.UNREADABLE as error:
         raise UserError(f"{folder}: is damaged ({error}); remove it, and it is made again") from error

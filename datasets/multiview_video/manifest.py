@@ -12,14 +12,13 @@ In the first two, `boxes.csv` and `labels.npz` beside the videos are used.
 import dataclasses
 import re
 import tomllib
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from datasets import npz
 from datasets.footage import video
 from mcss_jax.errors import UserError
 from mcss_jax.skeleton import NUM_JOINTS
@@ -123,12 +122,8 @@ def load_labels(path: Path, views: int) -> Labels:
             ascend, or world poses without the extrinsics that would bring them into each camera's frame.
     """
     try:
-        # Opened here: NumPy leaves a file that it cannot read open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in archive.files}
-    except (
-        ValueError, OSError, EOFError, TypeError, LookupError, zipfile.BadZipFile, zlib.error
-    ) as error:  # fmt: skip
+        found = npz.read(path)
+    except (OSError, *npz.UNREADABLE) as error:
         raise UserError(f"{path}: is not an .npz file of plain numbers ({error}).") from error
     if not {"pose", "time"} <= set(found) <= set(LABEL_KEYS):
         raise UserError(

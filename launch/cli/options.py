@@ -7,6 +7,7 @@ whether a run may be resumed under another value are all read from there.
 import dataclasses
 import functools
 import json
+import shlex
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -150,6 +151,11 @@ def arguments(config: Any) -> list[str]:
         else:
             parts.append(f"--{name}={value}")
     return parts
+
+
+def command(program: str, config: Any) -> str:
+    """The command of `python -m PROGRAM` for a configuration: every setting that is not the default, a line each."""
+    return " \\\n    ".join([f"python -m {program}", *map(shlex.quote, arguments(config))])
 
 
 def to_json(config: Any) -> str:

@@ -4,8 +4,6 @@ import contextlib
 import csv
 import io
 import shutil
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from datasets import npz
 from launch.prediction.camera_views import Views
 from launch.prediction.instants import Instants
 from launch.prediction.sources import Camera, check_utf8
@@ -120,11 +119,10 @@ def _install(fresh: Path, output: Path) -> None:
 def _earlier_films(output: Path) -> set[str]:
     """The names that the earlier predictions in a folder gave their films: others of the kind are not ours."""
     try:
-        # Opened here: NumPy leaves a file that it cannot read open.
-        with (output / PREDICTIONS).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {FILM.format(name) for name in archive["camera_names"].ravel()}
+        names = npz.read(output / PREDICTIONS, ["camera_names"])["camera_names"]
+        return {FILM.format(name) for name in names.ravel()}
     # There is none, or none that can be read.
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+    except (OSError, *npz.UNREADABLE):
         return set()
 
 

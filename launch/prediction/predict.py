@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.cli import progress
+from launch.cli import options, progress
 from launch.cli.options import option
 from launch.prediction import camera_views, files, overlay, sources, viewer
 from launch.prediction import frames as predict_frames
@@ -16,7 +16,6 @@ from launch.prediction import model as predict_model
 from launch.prediction.notes import counted
 from launch.prediction.sources import Camera, Scene
 from launch.prediction.thumbnails import Thumbnails
-from launch.reports import commands
 from launch.runs import run_folder
 from mcss_jax.errors import UserError
 from mcss_jax.storage.model import LARGEST, Model
@@ -121,7 +120,7 @@ def _predict_to(folder: Path, config: Predict, scene: Scene, opened: predict_mod
         raise UserError(f"{config.source}: nothing could be predicted. {reasons}")
     cameras, predicted = [camera for camera, _, _ in found], [views for _, views, _ in found]
     instants = predict_instants.fuse(predicted, interval) if len(found) > 1 else None
-    command = commands.command("launch.predict", config)
+    command = options.command("launch.predict", config)
     about = f"{scene.name}, predicted by launch.predict.\nModel: {opened.about}.\nCommand: {command}"
     files.save(folder, cameras, predicted, instants, "\n".join([about, *(f"Note: {n}" for n in notes)]))
     shown = viewer.Shown(

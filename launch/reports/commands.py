@@ -1,8 +1,6 @@
-"""The exact commands behind a report: settings written as the command lines that give them again."""
+"""The exact commands behind a report, as a section of its page."""
 
-import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from launch.cli import options
 from launch.pages import page
@@ -11,15 +9,10 @@ from launch.reports.comparison import Compared
 from launch.runs import provenance
 
 
-def command(program: str, config: Any) -> str:
-    """The command of `python -m PROGRAM` for a configuration: every setting that is not the default, a line each."""
-    return " \\\n    ".join([f"python -m {program}", *map(shlex.quote, options.arguments(config))])
-
-
 def section(compared: Compared | None, report: str, study: Sequence[str] = ()) -> Section:
     """The command of each run, in the order of the page, those of a study, and that of the page itself."""
     configs = {} if compared is None else compared.configs
-    lines = [*(command("launch.train", config) for config in configs.values()), *study]
+    lines = [*(options.command("launch.train", config) for config in configs.values()), *study]
     revision = provenance.revision()
     return Section(
         "Commands",

@@ -8,7 +8,6 @@ from typing import Any
 from launch.cli import options
 from launch.pages import page
 from launch.pages.page import Section
-from launch.reports import commands as report_commands
 from launch.runs import settings
 from launch.studies import plan
 from launch.studies.results import Line, key_of
@@ -59,7 +58,7 @@ def commands(lines: Sequence[Line]) -> list[str]:
             seeds=",".join(map(str, grid.seeds)),
             **{field.name: judged[field.name] for field in dataclasses.fields(Study) if field.name in judged},
         )
-        found.append(report_commands.command("launch.study", config))
+        found.append(options.command("launch.study", config))
     return found
 
 

@@ -5,8 +5,6 @@ A NumPy archive without pickled objects: reading one runs no code.
 
 import dataclasses
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from datasets import npz
 from datasets.tuples import pipeline
 from datasets.tuples.records import frame_numbers
 from launch.evaluation import inference, protocols
@@ -132,14 +131,9 @@ def load(path: str | Path, network: str) -> Gallery:
     if not path.is_file():
         raise UserError(f"there is no gallery {path}; save one with --save_gallery={path}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            stored: dict[str, Any] = {
-                field.name: archive[field.name] for field in dataclasses.fields(Gallery)
-            }
+        stored: dict[str, Any] = npz.read(path, [field.name for field in dataclasses.fields(Gallery)])
         words: dict[str, Any] = {k: str(stored.pop(k)) for k in ("split", "fingerprint", "network")}
-    except (
-        ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError
-    ) as error:  # fmt: skip
+    except (OSError, *npz.UNREADABLE) as error:
         raise UserError(
             f"{path} is not a gallery ({error}); save one with python -m launch.retrieve --save_gallery={path}"
         ) from error

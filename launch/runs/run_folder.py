@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from launch.cli import options
@@ -15,12 +14,10 @@ from launch.runs import settings
 from mcss_jax import skeleton
 from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint, loading
-from mcss_jax.storage.loading import read_json
+from mcss_jax.storage.loading import CARD, CHECKPOINTS, CONFIG, IMPORTED, read_json
 from mcss_jax.training.state import PoseStatistics, TrainState, init_state
 
-CONFIG, CARD, CHECKPOINTS, FINISHED = "config.json", "card.json", "checkpoints", "finished.json"
-# In the card of weights from elsewhere: where the encoder is from. Nobody has trained the rest of that network.
-IMPORTED = "imported"
+FINISHED = "finished.json"
 # What entries of a card are, where it has them.
 KINDS: dict[str, type] = {
     **dict.fromkeys(("dataset", "fingerprint", "boxes", "labelled", "label_sampling"), str),
@@ -85,14 +82,8 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
             f"{folder} holds imported weights: an encoder, and a head that nobody has trained; train from them with "
             f"python -m launch.train --init_from={workdir}"
         )
-    size = loading.image_size(card, folder / CARD)
     _check_card(card, folder / CARD)
-    statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
-    # Its shapes are enough: no start of a program need compile what is overwritten.
-    fresh = jax.eval_shape(lambda: initial_state(config, size, statistics))
-    restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
-    loading.check_fingerprint(restored, card, folder)
-    loading.check_finite(restored.state, f"{folder}, step {restored.step}")
+    restored = loading.restore(folder, settings.method_of(config), card, step)
     return Run(config, card, restored.state, restored.step)
 
 

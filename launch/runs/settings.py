@@ -13,7 +13,7 @@ from launch.cli.options import nested, option
 from mcss_jax import method
 from mcss_jax.augment import Augmentation
 from mcss_jax.errors import UserError
-from mcss_jax.method import COUNT, NATURAL, Network, Objective, Optimiser
+from mcss_jax.method import COUNT, NOT_NEGATIVE, Network, Objective, Optimiser
 from mcss_jax.training import accumulation
 from mcss_jax.training.parallel import Kind, nearest
 
@@ -40,7 +40,9 @@ class Data:
     validation_split: str = option(
         "validation", "Split of people whose poses judge the run while it trains; empty for none."
     )
-    image_size: int = option(0, "Side of the network's input, pixels; 0 for the stored size.", bounds=NATURAL)
+    image_size: int = option(
+        0, "Side of the network's input, pixels; 0 for the stored size.", bounds=NOT_NEGATIVE
+    )
     cache: Cache = option(
         "none",
         "device: decode the training split once and keep its pictures on the first device, if they fit.",
@@ -57,7 +59,7 @@ class Data:
 class Batch:
     """What a batch is made of."""
 
-    labelled_batch: int = option(64, "Labelled pictures in a batch.", bounds=NATURAL)
+    labelled_batch: int = option(64, "Labelled pictures in a batch.", bounds=NOT_NEGATIVE)
     blocks: int = option(
         4, "Blocks in the unlabelled part of a batch; each is one person in one room.", bounds=COUNT
     )
@@ -87,14 +89,14 @@ class Run:
     """The run's folder and what happens when."""
 
     workdir: str = option("", "Folder of the run: settings, checkpoints, logs. Required.", changeable=True)
-    seed: int = option(0, "Seed of weights, batches and augmentation.", bounds=NATURAL)
+    seed: int = option(0, "Seed of weights, batches and augmentation.", bounds=NOT_NEGATIVE)
     init_from: str = option(
         "",
         "Folder of imported weights, or of another run, whose encoder this one starts from; empty for random weights.",
     )
     log_every: int = option(50, "Updates between log lines.", changeable=True, bounds=COUNT)
     validate_every: int = option(
-        500, "Updates between validations; 0 for none.", changeable=True, bounds=NATURAL
+        500, "Updates between validations; 0 for none.", changeable=True, bounds=NOT_NEGATIVE
     )
     validation_stride: int = option(4, "Validate on every n-th instant.", changeable=True, bounds=COUNT)
     save_every: int = option(500, "Updates between checkpoints.", changeable=True, bounds=COUNT)
@@ -103,7 +105,7 @@ class Run:
         0,
         "Stop (and save) after this step of the schedule, as if interrupted; 0 to finish.",
         changeable=True,
-        bounds=NATURAL,
+        bounds=NOT_NEGATIVE,
     )
     decode_threads: int = option(2, "Threads that decode pictures.", changeable=True, bounds=COUNT)
 
@@ -118,7 +120,7 @@ class Devices:
         changeable=True,
     )
     count: int = option(
-        0, "Devices to use on each host; 0 for all.", changeable=True, bounds=NATURAL, flag="devices"
+        0, "Devices to use on each host; 0 for all.", changeable=True, bounds=NOT_NEGATIVE, flag="devices"
     )
     coordinator_address: str = option(
         "",
@@ -129,7 +131,7 @@ class Devices:
         0,
         "Processes of the run; 0 asks the cluster, if there is one, and 1 trains alone even there.",
         changeable=True,
-        bounds=NATURAL,
+        bounds=NOT_NEGATIVE,
     )
     process_id: int = option(
         -1, "Number of this process, 0 to num_processes - 1; -1 asks the cluster.", changeable=True
@@ -190,9 +192,9 @@ def check(config: Train) -> None:
 def _check_hosts(devices: Devices) -> None:
     """Raises UserError for flags that do not say all about several processes, or contradict each other."""
     if devices.num_processes <= 1:
-        given = {"coordinator_address": devices.coordinator_address, "process_id": devices.process_id}
-        for name, value in given.items():
-            if value != options.options(Devices)[name].default:
+        for name in ("coordinator_address", "process_id"):
+            value = getattr(devices, name)
+            if value != getattr(Devices, name):
                 raise UserError(
                     f"--{name}={value} is for several processes, but --num_processes="
                     f"{devices.num_processes}; give their number too"

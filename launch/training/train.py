@@ -162,6 +162,7 @@ def train(config: settings.Train) -> Trained:
             hosts.bar(config.optimiser.steps, f"train {folder.name}", "step", initial=first)
         )
         batches = stack.enter_context(contextlib.closing(source.batches(first, last, waiting)))
+        every = config.run.validate_every
         notes = journal.Journal(config, source, waiting, parallel.pmap_embed(here), log, first)
 
         for number, batch in batches:
@@ -171,7 +172,6 @@ def train(config: settings.Train) -> Trained:
             bar.update()
             stopping_now = stop.wanted()
             saving = done % config.run.save_every == 0 or done == last or stopping_now
-            every = config.run.validate_every
             validating = every and (done % every == 0 or done == config.optimiser.steps)
             # What is saved has been looked at, so that no checkpoint holds a state that is not finite.
             if saving or validating or done % config.run.log_every == 0 or done == first + 1:

@@ -20,6 +20,9 @@ from mcss_jax.setting import problem
 from mcss_jax.storage import checkpoint, model
 from mcss_jax.training.state import PoseStatistics, TrainState, init_state
 
+CONFIG, CARD, CHECKPOINTS = "config.json", "card.json", "checkpoints"
+# In the card of weights from elsewhere: where the encoder is from. Nobody has trained the rest of that network.
+IMPORTED = "imported"
 # Largest side of an input, pixels: far beyond what anybody trains on, and still what a machine can hold.
 LARGEST_IMAGE = 4096
 
@@ -35,17 +38,28 @@ def load(workdir: str | Path, step: int | None = None) -> model.Model:
         folder = Path(workdir).expanduser()
     except RuntimeError as error:
         raise UserError(f"{workdir}: {error}; write the path in full") from error
-    config, card = (read_json(folder / name) for name in ("config.json", "card.json"))
-    if "imported" in card:
+    config, card = (read_json(folder / name) for name in (CONFIG, CARD))
+    if IMPORTED in card:
         raise UserError(f"{folder} holds imported weights: an encoder, and a head that nobody has trained")
-    size = image_size(card, folder / "card.json")
-    method = Method(network=network_of(config, folder / "config.json"))
+    method = Method(network=network_of(config, folder / CONFIG))
+    return model.of_state(restore(folder, method, card, step).state, image_size(card, folder / CARD))
+
+
+def restore(
+    folder: Path, method: Method, card: Mapping[str, Any], step: int | None = None
+) -> checkpoint.Restored:
+    """The newest whole checkpoint of a run's folder, or that of `step`, as a state of `method`.
+
+    Raises UserError as `image_size`, `checkpoint.restore`, `check_fingerprint` and `check_finite` do.
+    """
+    size = image_size(card, folder / CARD)
     statistics = PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
+    # Its shapes are enough: no start of a program need compile what is overwritten.
     fresh = jax.eval_shape(lambda: init_state(method, jax.random.key(0), size, statistics))
-    restored = checkpoint.restore(folder / "checkpoints", fresh, step)
+    restored = checkpoint.restore(folder / CHECKPOINTS, fresh, step)
     check_fingerprint(restored, card, folder)
     check_finite(restored.state, f"{folder}, step {restored.step}")
-    return model.of_state(restored.state, size)
+    return restored
 
 
 def network_of(config: Mapping[str, Any], source: str | Path) -> Network:
