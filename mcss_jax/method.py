@@ -7,7 +7,7 @@ import dataclasses
 from typing import Literal
 
 from mcss_jax.augment import Augmentation
-from mcss_jax.setting import Bounds, setting
+from mcss_jax.setting import Bounds, Role, setting
 
 Depth = Literal[18, 34, 50]
 Stem = Literal["conv", "patch4", "patch8"]
@@ -22,11 +22,17 @@ POSITIVE = Bounds(above=0)
 class Network:
     """Sizes of encoder and regressor."""
 
-    depth: Depth = setting(18, "ResNet depth.")
-    width: int = setting(64, "Channels of the first stage; 64 is torchvision's network.", COUNT)
+    depth: Depth = setting(18, "ResNet depth.", roles={Role.ENCODER})
+    width: int = setting(
+        64,
+        "Channels of the first stage; 64 is torchvision's network.",
+        COUNT,
+        roles={Role.ENCODER, Role.MEMORY},
+    )
     stem: Stem = setting(
         "conv",
         "conv: 7x7 and max-pooling; patch4, patch8: one linear map of patches, for small pictures.",
+        roles={Role.ENCODER},
     )
     embedding_dim: int = setting(128, "Length of the embedding (not public: our choice).", COUNT)
     hidden: int = setting(256, "Width of the regressor's hidden layers.", COUNT)
@@ -42,25 +48,33 @@ class Objective:
         0.5,
         "Margin of the triplet loss (not public: our choice).",
         Bounds(above=0, at_most=2, reason="embeddings have length one"),
+        roles={Role.METHOD},
     )
     metric_weight: float = setting(
         1.0,
         "Weight of the triplet loss (not public: our choice); at 0 unlabelled pictures pass through BatchNorm alone.",
         NOT_NEGATIVE,
+        roles={Role.METHOD},
     )
     rotation_weight: float = setting(1.0, "Weight of the rotation loss.", NOT_NEGATIVE)
     min_negative_gap: float = setting(
         0.5,
         "Seconds between an instant and its negatives in the same sequence (not public: our choice).",
         NOT_NEGATIVE,
+        roles={Role.METHOD},
     )
-    across_groups: bool = setting(True, "Instants of other people are negatives too.")
+    across_groups: bool = setting(True, "Instants of other people are negatives too.", roles={Role.METHOD})
     temperature_start: float = setting(
-        0.3, "Softness of the hardest negative at the start; 0 is the hardest.", NOT_NEGATIVE
+        0.3,
+        "Softness of the hardest negative at the start; 0 is the hardest.",
+        NOT_NEGATIVE,
+        roles={Role.METHOD},
     )
-    temperature_end: float = setting(0.3, "Softness at the end of the schedule.", NOT_NEGATIVE)
+    temperature_end: float = setting(
+        0.3, "Softness at the end of the schedule.", NOT_NEGATIVE, roles={Role.METHOD}
+    )
     temperature_steps: int = setting(
-        0, "Steps from the first to the second; 0 for the whole run.", NOT_NEGATIVE
+        0, "Steps from the first to the second; 0 for the whole run.", NOT_NEGATIVE, roles={Role.METHOD}
     )
 
 

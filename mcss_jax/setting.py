@@ -1,8 +1,10 @@
 """Settings that explain themselves: beside its default, a field says what it means and which values it may have."""
 
 import dataclasses
+import enum
 import math
 import typing
+from collections.abc import Collection
 from typing import Any
 
 
@@ -37,9 +39,18 @@ class Bounds:
         return f"{text}: {self.reason}" if self.reason else text
 
 
-def setting(default: Any, meaning: str, bounds: Bounds | None = None) -> Any:
-    """A dataclass field that is a setting: its default, what it means, and what it may be."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds})
+class Role(enum.Enum):
+    """What a setting decides beside the result: said where it is defined, so that no list elsewhere can forget it."""
+
+    METHOD = "what is done with unlabelled pictures; labels alone do not read it"
+    ENCODER = "the shapes of the encoder's weights"
+    MEMORY = "how much is held at a time; lower needs less memory"
+    OF_HOST = "something of one host: the processes of a run may differ in it"
+
+
+def setting(default: Any, meaning: str, bounds: Bounds | None = None, *, roles: Collection[Role] = ()) -> Any:
+    """A dataclass field that is a setting: its default, what it means, what it may be, what else it decides."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds, "roles": roles})
 
 
 def problem(value: Any, hint: Any, bounds: Bounds | None = None) -> str | None:

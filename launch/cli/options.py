@@ -9,12 +9,12 @@ import functools
 import json
 import shlex
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mcss_jax.errors import UserError
-from mcss_jax.setting import Bounds, problem
+from mcss_jax.setting import Bounds, Role, problem
 
 Config = TypeVar("Config")
 
@@ -32,6 +32,7 @@ class Option:
       group: heading in `--help`.
       changeable: it does not decide the result (folders, intervals): a run may be resumed under another value.
       bounds: what numbers it may be.
+      roles: what else it decides.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Option:
     group: str
     changeable: bool
     bounds: Bounds | None
+    roles: Collection[Role]
 
     def of(self, config: Any) -> Any:
         """The value in a configuration."""
@@ -55,6 +57,7 @@ def option(
     *,
     changeable: bool = False,
     bounds: Bounds | None = None,
+    roles: Collection[Role] = (),
     flag: str = "",
 ) -> Any:
     """A dataclass field that becomes a flag, named as the field where `flag` does not say otherwise; see `Option`."""
@@ -63,6 +66,7 @@ def option(
         "group": group,
         "changeable": changeable,
         "bounds": bounds,
+        "roles": roles,
         "flag": flag,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -97,7 +101,13 @@ def _options(config: type, path: tuple[str, ...], group: str, prefix: str) -> It
                 group=of_field.get("group") or group,
                 changeable=of_field.get("changeable", False),
                 bounds=of_field.get("bounds"),
+                roles=of_field.get("roles", ()),
             )
+
+
+def with_role(config: type, role: Role) -> list[str]:
+    """The names of the settings that have this role, in order."""
+    return [name for name, one in options(config).items() if role in one.roles]
 
 
 def values(config: Any) -> dict[str, Any]:

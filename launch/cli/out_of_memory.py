@@ -5,9 +5,7 @@ from typing import Any
 import jax
 
 from launch.cli import options
-
-# Settings that decide how much is held at a time; a program names those that it has.
-LOWER = ("batch", "speed_batch", "labelled_batch", "blocks", "image_size", "stream_size", "width")
+from mcss_jax.setting import Role
 
 
 def exhausted(error: Exception) -> bool:
@@ -37,12 +35,16 @@ def sentence(error: Exception, config: Any) -> str:
 
 
 def _lower(config: Any) -> str:
-    given = options.values(config)
-    names = [f"--{name}" for name in LOWER if name in given and name not in _without_effect(given)]
+    without_effect = _without_effect(config)
+    names = [
+        f"--{name}" for name in options.with_role(type(config), Role.MEMORY) if name not in without_effect
+    ]
     return f"lower {' or '.join(names)}, or " if names else ""
 
 
-def _without_effect(given: dict[str, Any]) -> set[str]:
+def _without_effect(config: Any) -> set[str]:
     """Settings of training that its other settings leave without effect."""
+    given = options.values(config)
     picture = "image_size" if given.get("stream") else "stream_size"
-    return {picture, "blocks"} if given.get("method") == "baseline" else {picture}
+    unread = options.with_role(type(config), Role.METHOD) if given.get("method") == "baseline" else []
+    return {picture, *unread}

@@ -11,6 +11,7 @@ from launch.cli.options import option
 from launch.evaluation import inference, protocols
 from launch.runs import run_folder
 from mcss_jax.errors import UserError
+from mcss_jax.setting import Role
 
 NAMES = {
     "mpjpe": "MPJPE, camera frame (mm)",
@@ -39,7 +40,7 @@ class Evaluate:
     dataset: str = option("", "Prepared data set; by default the one the run was trained on.", "Data")
     data_dir: str = option("", "Folder of prepared data sets; by default the run's.", "Data")
     split: str = option("test", "Split to evaluate on.", "Data")
-    batch: int = option(256, "Pictures at a time.", "Data")
+    batch: int = option(256, "Pictures at a time.", "Data", roles={Role.MEMORY})
     every: int = option(
         0,
         "Evaluate frames whose number in the original video is a multiple of this (64, 5, 1); 0 for all that the "

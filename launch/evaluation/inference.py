@@ -13,6 +13,7 @@ from launch.cli import progress
 from launch.evaluation import protocols
 from mcss_jax import geometry, metrics, skeleton
 from mcss_jax.errors import UserError
+from mcss_jax.padding import padded
 from mcss_jax.training import parallel
 from mcss_jax.training.state import PoseStatistics, TrainState
 from mcss_jax.training.train_step import Prediction
@@ -71,15 +72,12 @@ def predict(
     for views in batches:
         count = len(views.images)
 
-        def padded(x: np.ndarray, n: int = count) -> np.ndarray:
-            return np.pad(x, [(0, size - n)] + [(0, 0)] * (x.ndim - 1))
-
-        out = embed(state, padded(views.images))
+        out = embed(state, padded(views.images, size))
         camera = _to_camera(
             out.canonical,
             out.rotation,
-            padded(views.intrinsics.astype(np.float32)),
-            padded(views.box.astype(np.float32)),
+            padded(views.intrinsics.astype(np.float32), size),
+            padded(views.box.astype(np.float32), size),
         )
         true = views.pose - views.pose[:, :1]
         found = {
@@ -91,7 +89,7 @@ def predict(
             "canonical": out.canonical[:count],
             "in_camera": np.asarray(camera)[:count],
             "true_in_camera": true,
-            "true_canonical": np.asarray(canonical_of(padded(true)))[:count],
+            "true_canonical": np.asarray(canonical_of(padded(true, size)))[:count],
         }
         for column, values in found.items():
             columns[column].append(values)

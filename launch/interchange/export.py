@@ -8,6 +8,7 @@ from launch.cli.options import option
 from launch.interchange import export_card, export_check, exported
 from launch.runs import run_folder
 from mcss_jax.errors import UserError
+from mcss_jax.setting import Role
 
 EXPORT, MEASURE = "Export", "Measurement"
 
@@ -22,7 +23,7 @@ class Export:
     output: str = option("", "Folder for model.onnx or model.stablehlo and its card. Required.", EXPORT)
     overwrite: bool = option(False, "Replace an export that is there.", EXPORT)
     speed_batch: int = option(
-        16, "Pictures in the batch whose time is taken, on the CPU beside JAX.", MEASURE
+        16, "Pictures in the batch whose time is taken, on the CPU beside JAX.", MEASURE, roles={Role.MEMORY}
     )
     repeats: int = option(5, "Rounds of that timing; 0 for none.", MEASURE)
 

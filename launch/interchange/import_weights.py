@@ -17,6 +17,7 @@ from launch.runs import run_folder, settings
 from mcss_jax import skeleton
 from mcss_jax.errors import UserError
 from mcss_jax.method import Depth
+from mcss_jax.setting import Role
 from mcss_jax.storage import checkpoint
 from mcss_jax.training.state import PoseStatistics, TrainState
 
@@ -35,7 +36,12 @@ class ImportWeights:
     depth: Literal["auto", "18", "34", "50"] = option(
         "auto", "ResNet depth; auto tells it by the tensors' names.", WEIGHTS
     )
-    width: int = option(64, "Channels of the first stage; 64 is torchvision's and timm's network.", WEIGHTS)
+    width: int = option(
+        64,
+        "Channels of the first stage; 64 is torchvision's and timm's network.",
+        WEIGHTS,
+        roles={Role.MEMORY},
+    )
 
 
 def check(config: ImportWeights) -> None:

@@ -14,6 +14,7 @@ from launch.prediction.overlay import LONG_SIDE, Film, drawn, place
 from launch.prediction.pictures import Pixels
 from launch.prediction.sources import Camera
 from launch.prediction.thumbnails import Thumbnails
+from mcss_jax.padding import padded
 from mcss_jax.storage.model import Model, Output
 
 
@@ -120,8 +121,7 @@ def _batches(cuts: Iterator[_Cut], size: int) -> Iterator[list[_Cut]]:
 
 def _views(model: Model, cuts: list[_Cut], margin: float, size: int) -> Views:
     crops = np.stack([cut.crop for cut in cuts if cut.crop is not None])
-    padded = np.pad(crops, [(0, max(0, size - len(crops))), (0, 0), (0, 0), (0, 0)])
-    out = Output(*(column[: len(crops)] for column in model(padded)))
+    out = Output(*(column[: len(crops)] for column in model(padded(crops, size))))
     square = np.stack([cut.square for cut in cuts])
     return Views(
         index=np.array([cut.index for cut in cuts]),

@@ -18,6 +18,7 @@ from launch.prediction.sources import Camera, Scene
 from launch.prediction.thumbnails import Thumbnails
 from launch.runs import run_folder
 from mcss_jax.errors import UserError
+from mcss_jax.setting import Role
 from mcss_jax.storage.model import LARGEST, Model
 
 SOURCE, OUTPUT = "What is predicted", "What is written"
@@ -29,7 +30,9 @@ class Predict:
 
     workdir: str = option("", "Folder of a trained run; by default the small model of the demo.", "Model")
     step: int = option(0, "Checkpoint; 0 for the newest.", "Model")
-    batch: int = option(64, "Pictures that go through the network at once; best a power of two.", "Model")
+    batch: int = option(
+        64, "Pictures that go through the network at once; best a power of two.", "Model", roles={Role.MEMORY}
+    )
     source: str = option("", "A picture, a folder of pictures, a video, or the videos of one scene.", SOURCE)
     boxes: str = option(
         "",

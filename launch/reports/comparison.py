@@ -15,14 +15,9 @@ from launch.evaluation import evaluate, inference, protocols
 from launch.retrieval import protocol
 from launch.runs import metric_log, run_folder, settings
 from mcss_jax.errors import UserError
+from mcss_jax.setting import Role
 
 MEAN_POSE, TRUTH, ORACLE, CHANCE = "mean pose", "truth", "oracle", "chance"
-# Settings that say which method a run is of, or that labels alone do not read.
-_OF_THE_METHOD = {
-    *("method", "margin", "metric_weight", "across_groups"),
-    *("blocks", "sequences", "instants", "mix_groups", "positives", "min_negative_gap", "instant_gap"),
-    *("temperature_start", "temperature_end", "temperature_steps"),
-}
 _TAKEN = {MEAN_POSE, TRUTH, ORACLE, CHANCE}
 
 
@@ -123,7 +118,9 @@ def confounders(compared: Compared, a: str, b: str) -> list[str]:
     names = [
         f"--{name}"
         for name, setting in options.options(settings.Train).items()
-        if not setting.changeable and name not in _OF_THE_METHOD and setting.of(one) != setting.of(other)
+        if not setting.changeable
+        and Role.METHOD not in setting.roles
+        and setting.of(one) != setting.of(other)
     ]
     beside = {
         "training data": compared.trained_on,

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from launch.cli import progress
 from launch.retrieval import gallery as galleries
 from mcss_jax.errors import UserError
+from mcss_jax.padding import padded
 from mcss_jax.search import retrieval
 from mcss_jax.storage.model import fitted
 from mcss_jax.training import parallel
@@ -59,8 +60,7 @@ def embed(state: TrainState, pictures: UInt8[np.ndarray, "n s s 3"], batch: int)
     for start in range(0, len(pictures), batch):
         part = pictures[start : start + batch]
         # One compilation serves every batch.
-        padded = np.pad(part, [(0, min(batch, len(pictures)) - len(part)), (0, 0), (0, 0), (0, 0)])
-        found.append(run(state, padded).embedding[: len(part)])
+        found.append(run(state, padded(part, min(batch, len(pictures)))).embedding[: len(part)])
     return np.concatenate(found)
 
 

@@ -6,6 +6,7 @@ from launch.cli.options import option
 from launch.evaluation import protocols
 from launch.retrieval import protocol
 from mcss_jax.errors import UserError
+from mcss_jax.setting import Role
 
 RUN, DATA, PROTOCOL, PICTURES = "Run", "Data", "Protocol", "Saved gallery and own pictures"
 
@@ -23,7 +24,7 @@ class Retrieve:
     dataset: str = option("", "Prepared data set; by default the one the run was trained on.", DATA)
     data_dir: str = option("", "Folder of prepared data sets; by default the run's.", DATA)
     split: str = option("test", "Split that holds queries and gallery.", DATA)
-    batch: int = option(256, "Pictures at a time.", DATA)
+    batch: int = option(256, "Pictures at a time.", DATA, roles={Role.MEMORY})
     every: int = option(
         0,
         "Frames whose number in the original video is a multiple of this; 0 for all that the split holds, or, where "

@@ -22,11 +22,10 @@ from jax.experimental import multihost_utils
 from launch.cli import options, out_of_memory, progress
 from launch.runs import provenance, settings
 from mcss_jax.errors import UserError, is_mendable
+from mcss_jax.setting import Role
 from mcss_jax.training import parallel
 from mcss_jax.training.parallel import gather as gather
 
-# Settings in which the processes of one run may differ; all others decide what they do together.
-OWN = ("data_dir", "workdir", "decode_threads", "coordinator_address", "process_id", "coordinator_timeout")
 # How long JAX itself goes on after our own limit, seconds: it would end the process without a sentence.
 SPARE = 600
 # Seconds that a process which ends waits for the others; also how long they wait when one has failed.
@@ -185,7 +184,8 @@ def compare_settings(config: settings.Train) -> None:
         revision, code = provenance.revision(), provenance.code()
     # By itself first: other code may have other settings. The revision is only shown: not every copy knows its own.
     compare({f"the code of revision {revision}" if revision else "the code": code})
-    compare({f"--{k}": repr(v) for k, v in options.values(config).items() if k not in OWN})
+    own = options.with_role(type(config), Role.OF_HOST)
+    compare({f"--{k}": repr(v) for k, v in options.values(config).items() if k not in own})
 
 
 def compare_state(state: Any) -> None:

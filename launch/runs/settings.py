@@ -14,6 +14,7 @@ from mcss_jax import method
 from mcss_jax.augment import Augmentation
 from mcss_jax.errors import UserError
 from mcss_jax.method import COUNT, NOT_NEGATIVE, Network, Objective, Optimiser
+from mcss_jax.setting import Role
 from mcss_jax.training import accumulation
 from mcss_jax.training.parallel import Kind, nearest
 
@@ -26,7 +27,7 @@ class Data:
     """What a run learns from."""
 
     dataset: str = option("synthetic_multiview/demo", "Prepared data set, NAME or NAME/CONFIG.")
-    data_dir: str = option("data", "Folder of prepared data sets.", changeable=True)
+    data_dir: str = option("data", "Folder of prepared data sets.", changeable=True, roles={Role.OF_HOST})
     labelled: str = option(
         "S1",
         "Whose poses may be used: subjects with optional fractions (S1 or S1,S5 or S1:0.1), none, or all.",
@@ -41,7 +42,10 @@ class Data:
         "validation", "Split of people whose poses judge the run while it trains; empty for none."
     )
     image_size: int = option(
-        0, "Side of the network's input, pixels; 0 for the stored size.", bounds=NOT_NEGATIVE
+        0,
+        "Side of the network's input, pixels; 0 for the stored size.",
+        bounds=NOT_NEGATIVE,
+        roles={Role.MEMORY},
     )
     cache: Cache = option(
         "none",
@@ -52,19 +56,24 @@ class Data:
         False,
         "Render an endless stream of synthetic people on the accelerator instead of reading --dataset.",
     )
-    stream_size: int = option(64, "Side of the streamed pictures, pixels.")
+    stream_size: int = option(64, "Side of the streamed pictures, pixels.", roles={Role.MEMORY})
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """What a batch is made of."""
 
-    labelled_batch: int = option(64, "Labelled pictures in a batch.", bounds=NOT_NEGATIVE)
-    blocks: int = option(
-        4, "Blocks in the unlabelled part of a batch; each is one person in one room.", bounds=COUNT
+    labelled_batch: int = option(
+        64, "Labelled pictures in a batch.", bounds=NOT_NEGATIVE, roles={Role.MEMORY}
     )
-    sequences: int = option(4, "Sequences in a block.", bounds=COUNT)
-    instants: int = option(6, "Instants of each sequence, two views each.", bounds=COUNT)
+    blocks: int = option(
+        4,
+        "Blocks in the unlabelled part of a batch; each is one person in one room.",
+        bounds=COUNT,
+        roles={Role.METHOD, Role.MEMORY},
+    )
+    sequences: int = option(4, "Sequences in a block.", bounds=COUNT, roles={Role.METHOD})
+    instants: int = option(6, "Instants of each sequence, two views each.", bounds=COUNT, roles={Role.METHOD})
     accumulate: int = option(
         1,
         "Parts in which a device goes through its batch, for memory; triplets still reach over the whole batch, but "
@@ -75,12 +84,16 @@ class Batch:
         -1.0,
         "Least seconds between the instants of a sequence in a batch; -1 for --min_negative_gap: then all of them may "
         "be negatives.",
+        roles={Role.METHOD},
     )
-    mix_groups: bool = option(False, "Ablation: unlabelled instants from anywhere instead of blocks.")
+    mix_groups: bool = option(
+        False, "Ablation: unlabelled instants from anywhere instead of blocks.", roles={Role.METHOD}
+    )
     positives: sampling.Positives = option(
         "views",
         "The two pictures of an unlabelled instant: views, of two cameras; augmented, an ablation: one picture twice, "
         "augmented independently.",
+        roles={Role.METHOD},
     )
 
 
@@ -88,7 +101,9 @@ class Batch:
 class Run:
     """The run's folder and what happens when."""
 
-    workdir: str = option("", "Folder of the run: settings, checkpoints, logs. Required.", changeable=True)
+    workdir: str = option(
+        "", "Folder of the run: settings, checkpoints, logs. Required.", changeable=True, roles={Role.OF_HOST}
+    )
     seed: int = option(0, "Seed of weights, batches and augmentation.", bounds=NOT_NEGATIVE)
     init_from: str = option(
         "",
@@ -107,7 +122,9 @@ class Run:
         changeable=True,
         bounds=NOT_NEGATIVE,
     )
-    decode_threads: int = option(2, "Threads that decode pictures.", changeable=True, bounds=COUNT)
+    decode_threads: int = option(
+        2, "Threads that decode pictures.", changeable=True, bounds=COUNT, roles={Role.OF_HOST}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +143,7 @@ class Devices:
         "",
         "HOST:PORT of process 0. Not needed where JAX finds out by itself: TPU pods, SLURM, Kubernetes.",
         changeable=True,
+        roles={Role.OF_HOST},
     )
     num_processes: int = option(
         0,
@@ -134,10 +152,17 @@ class Devices:
         bounds=NOT_NEGATIVE,
     )
     process_id: int = option(
-        -1, "Number of this process, 0 to num_processes - 1; -1 asks the cluster.", changeable=True
+        -1,
+        "Number of this process, 0 to num_processes - 1; -1 asks the cluster.",
+        changeable=True,
+        roles={Role.OF_HOST},
     )
     coordinator_timeout: int = option(
-        300, "Seconds to wait until all processes have come together.", changeable=True, bounds=COUNT
+        300,
+        "Seconds to wait until all processes have come together.",
+        changeable=True,
+        bounds=COUNT,
+        roles={Role.OF_HOST},
     )
 
 
@@ -152,6 +177,7 @@ class Train:
         "mcss: labels and multi-view consistency; baseline: labels alone; batchnorm: a control, unlabelled "
         "pictures pass through BatchNorm and nothing else.",
         "Method",
+        roles={Role.METHOD},
     )
     objective: Objective = nested(Objective(), "Method")
     network: Network = nested(Network(), "Network")

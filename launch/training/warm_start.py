@@ -4,13 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launch.cli import options
 from launch.runs import hosts, run_folder, settings
 from mcss_jax.errors import UserError
+from mcss_jax.setting import Role
 from mcss_jax.storage import checkpoint
 from mcss_jax.training.state import PoseStatistics, TrainState
-
-# What decides the shapes of the encoder's weights.
-SHAPING = ("depth", "width", "stem")
 
 
 class Start(NamedTuple):
@@ -61,9 +60,11 @@ def open_source(config: settings.Train) -> run_folder.Run:
             f"--workdir={config.run.init_from}"
         )
     source = run_folder.open_run(folder, encoder_alone=True)
-    there, here = (dataclasses.asdict(run.network) for run in (source.config, config))
+    there, here = (options.values(of_run) for of_run in (source.config, config))
     other = [
-        f"--{name}={there[name]} there, {here[name]} here" for name in SHAPING if there[name] != here[name]
+        f"--{name}={there[name]} there, {here[name]} here"
+        for name in options.with_role(settings.Train, Role.ENCODER)
+        if there[name] != here[name]
     ]
     if other:
         raise UserError(

@@ -4,7 +4,7 @@ Orbax writes; this file adds what it leaves open (docs/data_formats.md#checkpoin
 refusal to cast, the choice of the newest checkpoint that is whole, and errors that say what to do. A folder:
 
     DIRECTORY/1200/state   the arrays, flat, named by their path in the state
-    DIRECTORY/1200/info    JSON: step, position, metric, and each array's shape, dtype and CRC-32
+    DIRECTORY/1200/info    JSON: step, position, and each array's shape, dtype and CRC-32
 
 Arrays go through host memory in both directions, so a checkpoint does not know how many devices wrote it. With several
 processes each has the whole state: one of them saves, any may restore, and who calls sees to it that they agree.
@@ -52,11 +52,6 @@ def steps(directory: str | Path) -> list[int]:
 def latest(directory: str | Path) -> int | None:
     """The step of the newest finished checkpoint in `directory`, or None."""
     return max(steps(directory), default=None)
-
-
-def best(directory: str | Path) -> int | None:
-    """The step of the finished checkpoint with the lowest metric (the earliest of equals), or None."""
-    return next(iter(_ranked(directory)), None)
 
 
 def restore(directory: str | Path, abstract_state: State, step: int | None = None) -> Restored:
@@ -108,14 +103,13 @@ class Checkpoints:
     Args:
       directory: made when the first checkpoint is saved.
       keep: how many of the newest to keep.
-      keep_best: how many of those with the lowest metric to keep beside them.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int = 3, keep_best: int = 0):
-        if keep < 1 or keep_best < 0:
-            raise ValueError(f"keep is {keep} and keep_best {keep_best}; expected at least 1 and 0.")
+    def __init__(self, directory: str | Path, *, keep: int = 3):
+        if keep < 1:
+            raise ValueError(f"keep is {keep}; expected at least 1")
         self.directory = Path(directory).absolute()
-        self._keep, self._keep_best = keep, keep_best
+        self._keep = keep
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None
         self._ours: set[int] = set()  # steps that this object saved, or resumed from
@@ -131,7 +125,7 @@ class Checkpoints:
         self._ours = {known for known in self._ours if known < restored.step} | {restored.step}
         return restored
 
-    def save(self, step: int, state: Any, position: Position, metric: float | None = None) -> None:
+    def save(self, step: int, state: Any, position: Position) -> None:
         """Starts to save; returns once the arrays are copied, so that `state` may be donated.
 
         A step that this object has saved already, or resumed from, is left as it is. After resuming from an
@@ -142,7 +136,6 @@ class Checkpoints:
           step: how many updates `state` has had.
           state: any pytree of arrays (typed random keys too) and Python numbers.
           position: JSON: where the data stands, and the fingerprint of what it stands in.
-          metric: what `best` goes by, lower being better.
 
         Raises:
           UserError: `directory` holds such checkpoints and none of them was resumed from; or this checkpoint, or the
@@ -152,9 +145,7 @@ class Checkpoints:
         if step in self._ours:
             return
         arrays, manifest = _to_host(state)
-        info = json.dumps(
-            {"step": step, "position": position, "metric": metric, "manifest": manifest}, sort_keys=True
-        )
+        info = json.dumps({"step": step, "position": position, "manifest": manifest}, sort_keys=True)
         self._remove_superseded(step)
         self._ours.add(step)
         self._saving = self._writer.submit(self._write, step, arrays, info)
@@ -208,8 +199,7 @@ class Checkpoints:
             kept = "no checkpoint is there" if good is None else f"the last good checkpoint is step {good}"
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise UserError(f"Could not save step {step} to {self.directory} ({reason}); {kept}.") from error
-        kept_steps = steps(self.directory)[-self._keep :] + _ranked(self.directory)[: self._keep_best]
-        for other in set(steps(self.directory)) - set(kept_steps):
+        for other in steps(self.directory)[: -self._keep]:
             shutil.rmtree(_folder(self.directory, other))
 
     def _remove_superseded(self, step: int) -> None:
@@ -257,19 +247,6 @@ def _remove_leftovers(directory: Path) -> None:
 
 def _folder(directory: str | Path, step: int) -> Path:
     return Path(directory).absolute() / str(step)
-
-
-def _ranked(directory: str | Path) -> list[int]:
-    """The steps of finished checkpoints that have a metric, the lowest first."""
-    metrics: dict[int, float] = {}
-    for step in steps(directory):
-        try:
-            metric = _read_info(_folder(directory, step))["metric"]
-        except _Damaged:
-            continue
-        if metric is not None:
-            metrics[step] = metric
-    return sorted(metrics, key=lambda step: (metrics[step], step))
 
 
 def _is_key(leaf: Any) -> bool:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, UInt8
 
 from mcss_jax import crop, skeleton
 from mcss_jax.errors import UserError
+from mcss_jax.padding import bucket, padded
 from mcss_jax.training.state import TrainState
 from mcss_jax.training.train_step import Prediction, embed_step
 
@@ -85,19 +86,13 @@ class Model:
 
     def _run(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> Output:
         count = len(pictures)
-        padded = np.pad(pictures, [(0, bucket(count) - count), (0, 0), (0, 0), (0, 0)])
-        found, in_camera = _predict(self.state, padded)
+        found, in_camera = _predict(self.state, padded(pictures, bucket(count)))
         return Output(*(np.asarray(x)[:count] for x in (*found, in_camera)))
 
 
 def of_state(state: TrainState, image_size: int) -> Model:
     """The model of a state; the optimiser's part of it is not kept."""
     return Model(jax.device_put(dataclasses.replace(state, opt_state=())), image_size)
-
-
-def bucket(count: int) -> int:
-    """The batch size that `count` pictures are padded to: the next power of two."""
-    return 1 << (count - 1).bit_length()
 
 
 def fitted(picture: Picture, size: int) -> UInt8[np.ndarray, "s s 3"]:

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
 
 from mcss_jax.errors import UserError
+from mcss_jax.padding import padded
 from mcss_jax.training.accumulation import accumulated_step
 from mcss_jax.training.state import TrainState
 from mcss_jax.training.train_step import Prediction, Report, embed_step
@@ -252,8 +253,8 @@ def pmap_embed(devices: list[jax.Device] | None = None) -> Callable[[TrainState,
 
     def embed(state: TrainState, images: np.ndarray) -> Prediction:
         size = images.shape[0]
-        padded = np.pad(images, [(0, -size % len(chosen))] + [(0, 0)] * (images.ndim - 1))
-        out = mapped(jax.tree.map(own, state), split(padded, len(chosen)))
+        filled = padded(images, size + -size % len(chosen))
+        out = mapped(jax.tree.map(own, state), split(filled, len(chosen)))
         return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:size], out)
 
     return embed

@@ -35,10 +35,10 @@ def take(shape: tuple[int, ...]) -> None:
         (
             Train,
             [],
-            "lower --labelled_batch or --blocks or --image_size or --width, or use a device with more",
+            "lower --image_size or --labelled_batch or --blocks or --width, or use a device with more",
         ),
-        (Train, ["--method=baseline"], "lower --labelled_batch or --image_size or --width, or use"),
-        (Train, ["--stream"], "lower --labelled_batch or --blocks or --stream_size or --width, or use"),
+        (Train, ["--method=baseline"], "lower --image_size or --labelled_batch or --width, or use"),
+        (Train, ["--stream"], "lower --stream_size or --labelled_batch or --blocks or --width, or use"),
         (Report, [], "use a device with more$"),
     ],
 )

@@ -13,7 +13,7 @@ from launch.cli import options
 from launch.evaluation.inference import Views
 from launch.pages import figures, palette
 from launch.pages import page as report_page
-from launch.reports import comparison, pictures, view_pairs
+from launch.reports import pictures, view_pairs
 from launch.reports import sections as report_sections
 from launch.runs.settings import Train
 from mcss_jax import skeleton
@@ -165,10 +165,6 @@ def test_the_gain_is_given_where_the_method_alone_differs() -> None:
         assert named and ", ".join(sorted(named[1].split(", "))) == names
     # Folders that are only called so.
     assert report_sections.headline(compared(mcss, options.replace(mcss, margin=0.3), **same)) == ""
-
-
-def test_settings_of_the_method_are_settings() -> None:
-    assert comparison._OF_THE_METHOD < options.options(Train).keys()
 
 
 def test_curves_leave_out_what_was_not_logged() -> None:

@@ -16,6 +16,7 @@ from launch.cli import options
 from launch.runs import hosts
 from launch.runs.settings import Train
 from mcss_jax.errors import UserError
+from mcss_jax.setting import Role
 
 SLURM = {
     "SLURM_JOB_ID": "7",
@@ -246,6 +247,6 @@ def test_one_process_agrees_with_itself(tmp_path: Path) -> None:
 
 
 def test_processes_may_differ_in_what_is_their_own() -> None:
-    fields = options.options(Train).keys()
-    assert set(hosts.OWN) <= fields
-    assert not {"save_every", "stop_after", "seed", "parallel", "devices", "num_processes"} & set(hosts.OWN)
+    own = set(options.with_role(Train, Role.OF_HOST))
+    assert {"data_dir", "workdir", "process_id"} <= own
+    assert not {"save_every", "stop_after", "seed", "parallel", "devices", "num_processes"} & own

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint
-from mcss_jax.storage.checkpoint import Checkpoints, best, latest, restore, steps
+from mcss_jax.storage.checkpoint import Checkpoints, latest, restore, steps
 
 ROOT = Path(__file__).resolve().parents[3]
 POSITION = {"step": 7, "fingerprint": "3f9c", "epoch": [1, 2]}
@@ -154,22 +154,14 @@ def test_a_sharded_array_is_stored_whole(tmp_path):
     np.testing.assert_array_equal(restore(tmp_path, state).state["w"], np.arange(8.0))
 
 
-def test_keeps_the_newest_and_the_best(tmp_path):
+def test_keeps_the_newest(tmp_path):
     save_all(tmp_path / "newest", [1, 2, 3, 5, 8])
     assert steps(tmp_path / "newest") == [3, 5, 8]
     assert latest(tmp_path / "newest") == 8
-    assert best(tmp_path / "newest") is None
-    with Checkpoints(tmp_path / "best", keep=2, keep_best=1) as checkpoints:
-        for step, metric in enumerate([90.0, 70.0, 80.0, 75.0, 70.0]):
-            checkpoints.save(step, small(step), {}, metric)
-    assert steps(tmp_path / "best") == [1, 3, 4]
-    assert best(tmp_path / "best") == 1
-    (tmp_path / "best" / "1" / "info" / "metadata").write_text("{")
-    assert best(tmp_path / "best") == 4
 
 
 def test_options_are_checked(tmp_path):
-    with pytest.raises(ValueError, match="keep is 0 and keep_best 0; expected at least 1 and 0"):
+    with pytest.raises(ValueError, match="keep is 0; expected at least 1"):
         Checkpoints(tmp_path, keep=0)
 
 
