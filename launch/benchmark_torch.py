@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from launch.benchmarks import records
-from launch.benchmarks.batch import describe, images_in, random_batch, size_of, statistics
+from launch.benchmarks.batch import describe, random_batch, size_of, statistics
 from launch.benchmarks.settings import check
 from launch.benchmarks.steps import StepProgram
 from launch.benchmarks.timing import Row, in_turn, table
@@ -58,7 +58,7 @@ def main(config: Comparison) -> None:
         else:
             programs["PyTorch compiled"] = compiled
     found = in_turn(programs, config.repeats)
-    images = images_in(batch)
+    images = batch.pictures
     fastest = min((timing for name, timing in found.items() if name != "JAX"), key=lambda t: t.median_s)
     rows = [
         Row(

@@ -2,25 +2,20 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from mcss_jax import distances, mining
-
-
-class Instants(NamedTuple):
-    """What the temporal rule knows of n instants: group, sequence, time (s), and whether they are whole."""
-
-    group: Int[Array, " n"]
-    sequence: Int[Array, " n"]
-    time: Float[Array, " n"]
-    valid: Bool[Array, " n"]
+from mcss_jax import mining
+from mcss_jax.metric_losses.pairs import Instants as Instants
+from mcss_jax.metric_losses.pairs import Pairs as Pairs
+from mcss_jax.metric_losses.pairs import per_anchor, positive_distances
 
 
 class Triplets(NamedTuple):
-    """Per anchor (instant-major, then view): distances, hardest negative's column, and whether it counts."""
+    """Per anchor (instant-major, then view): distances, the hardest negative's column, and whether there is one.
+
+    Columns count both views of every candidate, instant-major too: 2 * instant + view.
+    """
 
     positive: Float[Array, " a"]
     negative: Float[Array, " a"]
@@ -28,52 +23,12 @@ class Triplets(NamedTuple):
     valid: Bool[Array, " a"]
 
 
-def mine(
-    embedding: Float[Array, "m 2 d"],
-    instants: Instants,
-    candidates: Float[Array, "n 2 d"],
-    candidate_instants: Instants,
-    *,
-    min_gap: float,
-    across_groups: bool,
-    temperature: Float[Array, ""] | float,
-    block: int = 2048,
-) -> Triplets:
-    """For every view of every instant: the distance to the other view, and to its (soft-)hardest negative.
-
-    Candidates are both views of every instant that `mining.negative_mask` allows; `mined` counts them
-    instant-major (2 * instant + view). Rows are scored `block` at a time and rematerialised in the backward
-    pass, so memory is linear in the batch.
-    """
-    rows, _, dim = embedding.shape
-    flat = candidates.reshape(-1, dim)
-    columns = jax.tree.map(lambda x: jnp.repeat(x, 2), candidate_instants)
-
-    def score(anchor: Float[Array, "r d"], of: Instants) -> tuple[Array, Array, Array]:
-        mask = mining.negative_mask(
-            of.group,
-            of.sequence,
-            of.time,
-            min_gap,
-            across_groups,
-            columns=(columns.group, columns.sequence, columns.time),
-        )
-        mask = mask & of.valid[:, None] & columns.valid[None, :]
-        return mining.hardest(distances.pairwise(anchor, flat), mask, temperature)
-
-    anchors = embedding.reshape(-1, dim)
-    of = jax.tree.map(lambda x: jnp.repeat(x, 2), instants)
-    total = 2 * rows
-    if total <= block:
-        negative, index, found = score(anchors, of)
-    else:
-        pad = -total % block
-        padded = jax.tree.map(lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)), (anchors, of))
-        chunks = jax.tree.map(lambda x: x.reshape(-1, block, *x.shape[1:]), padded)
-        scored = lax.map(jax.checkpoint(lambda chunk: score(*chunk)), chunks)
-        negative, index, found = jax.tree.map(lambda x: x.reshape(-1)[:total], scored)
-    positive = jnp.repeat(distances.rowwise(embedding[:, 0], embedding[:, 1]), 2)
-    return Triplets(positive, negative, index, found)
+def mine(pairs: Pairs, temperature: Float[Array, ""] | float, *, block: int = 2048) -> Triplets:
+    """For every view of every instant: the distance to the other view, and to its (soft-)hardest negative."""
+    negative, mined, has_negative = per_anchor(
+        pairs, lambda distance, allowed: mining.hardest(distance, allowed, temperature), block
+    )
+    return Triplets(positive_distances(pairs), negative, mined, has_negative)
 
 
 def triplet(triplets: Triplets, margin: float) -> tuple[Float[Array, ""], Float[Array, ""]]:

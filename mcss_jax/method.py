@@ -9,8 +9,11 @@ from typing import Literal
 from mcss_jax.augment import Augmentation
 from mcss_jax.setting import Bounds, Role, setting
 
+EncoderName = Literal["resnet", "vit"]
 Depth = Literal[18, 34, 50]
+BatchNormGroup = Literal["global", "replica"]
 Stem = Literal["conv", "patch4", "patch8"]
+MetricLoss = Literal["triplet", "infonce"]
 Precision = Literal["float32", "bfloat16"]
 
 COUNT = Bounds(at_least=1)
@@ -22,6 +25,11 @@ POSITIVE = Bounds(above=0)
 class Network:
     """Sizes of encoder and regressor."""
 
+    encoder: EncoderName = setting(
+        "resnet",
+        "resnet: ResNet of --depth; vit: vision transformer of the sizes --vit_*.",
+        roles={Role.ENCODER},
+    )
     depth: Depth = setting(18, "ResNet depth.", roles={Role.ENCODER})
     width: int = setting(
         64,
@@ -34,6 +42,14 @@ class Network:
         "conv: 7x7 and max-pooling; patch4, patch8: one linear map of patches, for small pictures.",
         roles={Role.ENCODER},
     )
+    batchnorm_group: BatchNormGroup = setting(
+        "global",
+        "Pictures that batch normalisation takes together: global, those of all devices; replica, each device's own.",
+    )
+    vit_patch: int = setting(8, "Side of a patch, pixels.", COUNT, roles={Role.ENCODER})
+    vit_size: int = setting(192, "Length of a token.", COUNT, roles={Role.ENCODER, Role.MEMORY})
+    vit_layers: int = setting(6, "Blocks of attention and two dense layers.", COUNT, roles={Role.ENCODER})
+    vit_heads: int = setting(3, "Heads of an attention; --vit_size is a multiple.", COUNT)
     embedding_dim: int = setting(128, "Length of the embedding (not public: our choice).", COUNT)
     hidden: int = setting(256, "Width of the regressor's hidden layers.", COUNT)
     layers: int = setting(2, "Hidden layers of the regressor.", COUNT)
@@ -42,8 +58,13 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The joint loss: pose + `rotation_weight` * rotation + `metric_weight` * triplet."""
+    """The joint loss: pose + `rotation_weight` * rotation + `metric_weight` * metric."""
 
+    metric_loss: MetricLoss = setting(
+        "triplet",
+        "What is made of the two views of an instant and its negatives: the paper's triplet loss, or InfoNCE.",
+        roles={Role.METHOD},
+    )
     margin: float = setting(
         0.5,
         "Margin of the triplet loss (not public: our choice).",
@@ -52,7 +73,7 @@ class Objective:
     )
     metric_weight: float = setting(
         1.0,
-        "Weight of the triplet loss (not public: our choice); at 0 unlabelled pictures pass through BatchNorm alone.",
+        "Weight of the metric loss (not public: our choice); at 0 unlabelled pictures pass through BatchNorm alone.",
         NOT_NEGATIVE,
         roles={Role.METHOD},
     )
@@ -64,6 +85,12 @@ class Objective:
         roles={Role.METHOD},
     )
     across_groups: bool = setting(True, "Instants of other people are negatives too.", roles={Role.METHOD})
+    infonce_temperature: float = setting(
+        0.1,
+        "Temperature of --metric_loss=infonce; what the margin is to triplet.",
+        POSITIVE,
+        roles={Role.METHOD},
+    )
     temperature_start: float = setting(
         0.3,
         "Softness of the hardest negative at the start; 0 is the hardest.",

@@ -23,6 +23,7 @@ from datasets.tuples.read_ahead import read_ahead as read_ahead
 from datasets.tuples.records import SequenceRow, decode_into, decode_jpeg
 from mcss_jax.errors import UserError
 from mcss_jax.skeleton import NUM_JOINTS
+from mcss_jax.training.batch import Batch, Labelled, Unlabelled
 
 # Encoded pictures kept in memory at most, per split.
 CACHE_BYTES = 2 << 30
@@ -31,8 +32,6 @@ FOR_TRAINING = ("images", "view_valid", "pose", "intrinsics", "box", "time")
 
 # A version's folder, as TFDS names it.
 VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){2}")
-
-HostBatch = dict[str, dict[str, np.ndarray]]
 
 
 class NotPrepared(UserError):
@@ -65,10 +64,11 @@ class Split:
         return len(self.source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Record `index` as NumPy and bytes; JPEG files stay encoded."""
+        """Record `index` as NumPy and bytes; JPEG files stay encoded. Raises UserError when it is damaged."""
         record = self.cache.get(index)
         if record is None:
-            record = self.source[index]
+            with prepared.damage_in_words(f"record {index} of {self.name}"):
+                record = self.source[index]
             # Access is uniform, so which records stay does not matter: the first that fit.
             if self.cached_bytes < CACHE_BYTES:
                 self.cached_bytes += sum(len(image) for image in record["images"])
@@ -196,11 +196,6 @@ class Skipped:
     reason: str = ""
 
 
-def images_in(batch: dict[str, dict[str, Any]]) -> int:
-    """Pictures of all parts and views of a batch."""
-    return sum(int(np.prod(part["images"].shape[:-3])) for part in batch.values())
-
-
 class Loader:
     """Turns plans into host batches.
 
@@ -234,7 +229,7 @@ class Loader:
                 raise UserError("no pose in a labelled view")
             for at, view in enumerate(views.tolist()):
                 self.split.draw(record, view, out[at, ...])
-        except Exception as error:  # whatever a damaged record raises, the batch goes on without it
+        except UserError as error:  # the record is damaged: the batch goes on without it
             out[...] = 0
             self._skip(index, error)
             return None
@@ -249,68 +244,66 @@ class Loader:
 
         list(self._pool.map(stretch, np.array_split(np.arange(count), self._threads)))
 
-    def _unlabelled(self, records: np.ndarray, orders: np.ndarray, first: int) -> dict[str, np.ndarray]:
+    def _unlabelled_part(self, records: np.ndarray, orders: np.ndarray, first: int) -> Unlabelled:
         count = len(records)
-        out: dict[str, np.ndarray] = {
-            "images": self.split.blank(count, 2),
-            "group": np.zeros(count, np.int32),
-            "sequence": np.zeros(count, np.int32),
-            "time": np.zeros(count, np.float32),
-            "valid": np.zeros(count, bool),
-            "sample": np.arange(first, first + count, dtype=np.int32),
-            "pose": np.full((count, NUM_JOINTS, 3), np.nan, np.float32),
-        }
+        out = Unlabelled(
+            images=self.split.blank(count, 2),
+            group=np.zeros(count, np.int32),
+            sequence=np.zeros(count, np.int32),
+            time=np.zeros(count, np.float32),
+            valid=np.zeros(count, bool),
+            sample=np.arange(first, first + count, dtype=np.int32),
+            pose=np.full((count, NUM_JOINTS, 3), np.nan, np.float32),
+        )
 
         def fill(i: int) -> None:
             index = int(records[i])
             sequence = self.split.sequence_of[index]
-            out["group"][i] = self.split.table[sequence].group
-            out["sequence"][i] = sequence
-            drawn = self._draw(index, orders[i], out["images"][i], labelled=False)
+            out.group[i] = self.split.table[sequence].group
+            out.sequence[i] = sequence
+            drawn = self._draw(index, orders[i], out.images[i], labelled=False)
             if drawn is None:
                 return
             record, view = drawn
-            out["time"][i] = record["time"]
-            out["valid"][i] = True
+            out.time[i] = record["time"]
+            out.valid[i] = True
             if index in self._labelled:
-                out["pose"][i] = record["pose"][view]
+                out.pose[i] = record["pose"][view]
 
         self._each(fill, count)
         return out
 
-    def _labelled_part(self, records: np.ndarray, orders: np.ndarray, first: int) -> dict[str, np.ndarray]:
+    def _labelled_part(self, records: np.ndarray, orders: np.ndarray, first: int) -> Labelled:
         count = len(records)
-        out: dict[str, np.ndarray] = {
-            "images": self.split.blank(count),
-            "pose": np.zeros((count, NUM_JOINTS, 3), np.float32),
-            "intrinsics": np.full((count, 3, 3), np.nan, np.float32),
-            "box": np.full((count, 4), np.nan, np.float32),
-            "valid": np.zeros(count, bool),
-            "sample": np.arange(first, first + count, dtype=np.int32),
-        }
+        out = Labelled(
+            images=self.split.blank(count),
+            pose=np.zeros((count, NUM_JOINTS, 3), np.float32),
+            intrinsics=np.full((count, 3, 3), np.nan, np.float32),
+            box=np.full((count, 4), np.nan, np.float32),
+            valid=np.zeros(count, bool),
+            sample=np.arange(first, first + count, dtype=np.int32),
+        )
 
         def fill(i: int) -> None:
-            drawn = self._draw(int(records[i]), orders[i], out["images"][i : i + 1], labelled=True)
+            drawn = self._draw(int(records[i]), orders[i], out.images[i : i + 1], labelled=True)
             if drawn is None:
                 return
             record, view = drawn
-            for name in ("pose", "intrinsics", "box"):
-                out[name][i] = record[name][view]
-            out["valid"][i] = True
+            out.pose[i], out.intrinsics[i] = record["pose"][view], record["intrinsics"][view]
+            out.box[i] = record["box"][view]
+            out.valid[i] = True
 
         self._each(fill, count)
         return out
 
-    def __call__(self, plan: sampling.Plan) -> HostBatch:
+    def __call__(self, plan: sampling.Plan) -> Batch:
         """The batch of a plan, as `train_step` takes it."""
-        batch: HostBatch = {}
+        labelled = unlabelled = None
         if len(plan.labelled):
-            batch["labelled"] = self._labelled_part(plan.labelled, plan.labelled_views, plan.first_labelled)
+            labelled = self._labelled_part(plan.labelled, plan.labelled_views, plan.first_labelled)
         if len(plan.unlabelled):
-            batch["unlabelled"] = self._unlabelled(
-                plan.unlabelled, plan.unlabelled_views, plan.first_unlabelled
-            )
-        return batch
+            unlabelled = self._unlabelled_part(plan.unlabelled, plan.unlabelled_views, plan.first_unlabelled)
+        return Batch(labelled, unlabelled)
 
 
 @dataclasses.dataclass(frozen=True)

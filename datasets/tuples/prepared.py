@@ -30,8 +30,8 @@ CLASSES = frozenset(
 
 
 @contextlib.contextmanager
-def damage_in_words(path: Path) -> Iterator[None]:
-    """In words what TFDS and ArrayRecord, which promise no kind of error, raise on damaged files of a set at `path`."""
+def damage_in_words(read: Path | str) -> Iterator[None]:
+    """In words what TFDS and ArrayRecord, which promise no kind of error, raise on damaged files of what is `read`."""
     try:
         yield
     except UserError:
@@ -41,7 +41,7 @@ def damage_in_words(path: Path) -> Iterator[None]:
             raise
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"{path} cannot be read as a prepared data set ({said}); it is damaged, prepare it again with --overwrite"
+            f"{read} cannot be read as a prepared data set ({said}); it is damaged, prepare it again with --overwrite"
         ) from error
 
 

@@ -1,16 +1,12 @@
 """The synthetic batches that the benchmark's suites work on, and their network in a few words."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from datasets.tuples.pipeline import images_in as images_in
 from launch.runs import settings
+from mcss_jax.training.batch import Batch, Labelled, Unlabelled
 from mcss_jax.training.state import PoseStatistics, pose_statistics
-
-Batch = dict[str, dict[str, Any]]
 
 
 def random_poses(seed: int, count: int) -> Float[np.ndarray, "n 17 3"]:
@@ -22,31 +18,31 @@ def random_poses(seed: int, count: int) -> Float[np.ndarray, "n 17 3"]:
 def random_batch(config: settings.Train, size: int) -> Batch:
     """A batch of the run's make-up, as `train_step` takes it: noise for pictures, random poses."""
     rng = np.random.default_rng(0)
-    batch: Batch = {}
+    labelled = unlabelled = None
     if count := settings.labelled_size(config):
-        batch["labelled"] = {
-            "images": rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
-            "pose": random_poses(1, count),
-            "intrinsics": np.tile(
+        labelled = Labelled(
+            images=rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
+            pose=random_poses(1, count),
+            intrinsics=np.tile(
                 np.asarray([[1145, 0, 512], [0, 1145, 512], [0, 0, 1]], np.float32), (count, 1, 1)
             ),
-            "box": np.tile(np.asarray([400, 300, 700, 600], np.float32), (count, 1)),
-            "valid": np.ones(count, bool),
-            "sample": np.arange(count, dtype=np.int32),
-        }
+            box=np.tile(np.asarray([400, 300, 700, 600], np.float32), (count, 1)),
+            valid=np.ones(count, bool),
+            sample=np.arange(count, dtype=np.int32),
+        )
     blocks = settings.blocks_of(config)
     if blocks is not None:
         index = np.arange(blocks.size, dtype=np.int32)
-        batch["unlabelled"] = {
-            "images": rng.integers(0, 256, (blocks.size, 2, size, size, 3), dtype=np.uint8),
-            "group": index // (blocks.sequences * blocks.instants),
-            "sequence": index // blocks.instants,
-            "time": (index % blocks.instants * max(blocks.min_gap, 0.1)).astype(np.float32),
-            "valid": np.ones(blocks.size, bool),
-            "sample": index,
-            "pose": random_poses(2, blocks.size),
-        }
-    return batch
+        unlabelled = Unlabelled(
+            images=rng.integers(0, 256, (blocks.size, 2, size, size, 3), dtype=np.uint8),
+            group=index // (blocks.sequences * blocks.instants),
+            sequence=index // blocks.instants,
+            time=(index % blocks.instants * max(blocks.min_gap, 0.1)).astype(np.float32),
+            valid=np.ones(blocks.size, bool),
+            sample=index,
+            pose=random_poses(2, blocks.size),
+        )
+    return Batch(labelled, unlabelled)
 
 
 def statistics() -> PoseStatistics:
@@ -56,7 +52,7 @@ def statistics() -> PoseStatistics:
 
 def pairs_in(batch: Batch) -> int:
     """Positive pairs: the unlabelled instants."""
-    return len(batch["unlabelled"]["sample"]) if "unlabelled" in batch else 0
+    return 0 if batch.unlabelled is None else len(batch.unlabelled.sample)
 
 
 def size_of(config: settings.Train) -> int:

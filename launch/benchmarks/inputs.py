@@ -7,13 +7,14 @@ import jax
 
 from datasets.synthetic_multiview import stream
 from datasets.tuples import pipeline
-from launch.benchmarks.batch import describe, images_in, pairs_in
+from launch.benchmarks.batch import describe, pairs_in
 from launch.benchmarks.settings import Benchmark
 from launch.benchmarks.steps import throughput, trace
 from launch.benchmarks.timing import Row, in_turn
 from launch.cli import options
 from launch.runs import run_folder, settings
 from launch.training import sources
+from mcss_jax import streams
 from mcss_jax.training import parallel
 
 TRACED = 3
@@ -44,7 +45,7 @@ def input_rows(config: Benchmark) -> list[Row]:
 
         def program() -> list[Any]:
             several = [next(batches)[1] for _ in range(config.updates)]
-            images.append(sum(map(images_in, several)))
+            images.append(sum(batch.pictures for batch in several))
             return several
 
         timing = in_turn({"input": program}, config.repeats)["input"]
@@ -58,8 +59,10 @@ def train_rows(config: Benchmark) -> list[Row]:
     source = _source(config)
     statistics = sources.means(source.labelled_poses).statistics
     state = parallel.replicate(run_folder.initial_state(config, source.image_size, statistics))
-    step = parallel.mapped_step(config.devices.parallel, devices, config.batch.accumulate)
-    rng = jax.random.key(config.run.seed + 1)
+    step = parallel.mapped_step(
+        settings.method_of(config), config.devices.parallel, devices, config.batch.accumulate
+    )
+    rng = streams.stream(config.run.seed, "augment")
     waiting = pipeline.Waiting()
     waits: list[float] = []
     made = {"images": 0, "pairs": 0}
@@ -73,7 +76,7 @@ def train_rows(config: Benchmark) -> list[Row]:
             made["images"] = made["pairs"] = 0
             for _ in range(config.updates):
                 batch = next(batches)[1]
-                made["images"] += images_in(batch) * jax.process_count()
+                made["images"] += batch.pictures * jax.process_count()
                 made["pairs"] += pairs_in(batch) * jax.process_count()
                 state, report = step(state, batch, rng)
             waits.append(waiting.seconds - before)

@@ -1,4 +1,4 @@
-"""The suite `loss` of launch.benchmark: mining and the triplet loss alone, forward and backward, at many pairs."""
+"""The suite `loss` of launch.benchmark: mining and the metric loss alone, forward and backward, at many pairs."""
 
 from typing import Any
 
@@ -7,22 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from launch.benchmarks import roofline
-from launch.benchmarks.batch import describe, images_in, random_batch, size_of
+from launch.benchmarks.batch import describe, random_batch, size_of
 from launch.benchmarks.settings import Benchmark
 from launch.benchmarks.steps import StepProgram
 from launch.benchmarks.timing import Row, in_turn
 from launch.runs import settings
-from mcss_jax import losses
-from mcss_jax.networks import encoder
+from mcss_jax.metric_losses.pairs import Instants, Pairs
+from mcss_jax.metric_losses.registry import metric_loss
+from mcss_jax.networks import pixels
 
 GROUPS, SEQUENCES = 16, 8
 
 
-def instants_of(pairs: int) -> losses.Instants:
+def instants_of(pairs: int) -> Instants:
     """Instants half a second apart, in up to `GROUPS` groups of `SEQUENCES` sequences each."""
     index = np.arange(pairs, dtype=np.int32)
     sequence = index * GROUPS * SEQUENCES // pairs
-    return losses.Instants(
+    return Instants(
         jnp.asarray(sequence // SEQUENCES),
         jnp.asarray(sequence),
         jnp.asarray((index - np.searchsorted(sequence, sequence)) * np.float32(0.5)),
@@ -31,22 +32,21 @@ def instants_of(pairs: int) -> losses.Instants:
 
 
 def loss_program(config: settings.Train, pairs: int) -> tuple[Any, tuple[Any, ...]]:
-    """`value_and_grad` of the mined triplet loss, jitted, and its arguments: raw embeddings [pairs, 2, d], instants."""
+    """`value_and_grad` of the metric loss, jitted, and its arguments: raw embeddings [pairs, 2, d], instants."""
     objective = settings.method_of(config).objective
 
-    def loss(raw: jax.Array, instants: losses.Instants) -> jax.Array:
-        embedding = encoder.unit(raw)
-        mined = losses.mine(
+    def loss(raw: jax.Array, instants: Instants) -> jax.Array:
+        embedding = pixels.unit(raw)
+        pairs = Pairs(
             embedding,
             instants,
             embedding,
             instants,
-            min_gap=objective.min_negative_gap,
-            across_groups=objective.across_groups,
-            temperature=objective.temperature_start,
+            objective.min_negative_gap,
+            objective.across_groups,
         )
-        total, count = losses.triplet(mined, objective.margin)
-        return total / count
+        term = metric_loss(objective.metric_loss)(pairs, objective, jnp.asarray(objective.temperature_start))
+        return term.total / term.anchors
 
     raw = jax.random.normal(jax.random.key(0), (pairs, 2, config.network.embedding_dim))
     return jax.jit(jax.value_and_grad(loss)), (raw, instants_of(pairs))
@@ -64,7 +64,7 @@ def loss_rows(config: Benchmark) -> list[Row]:
     batch = random_batch(config, size)
     step = StepProgram(config, batch)
     found = in_turn({"loss": lambda: program(*arguments), "step": step}, config.repeats)
-    of_image = found["step"].median_s * len(step.devices) / images_in(batch)
+    of_image = found["step"].median_s * len(step.devices) / batch.pictures
     figures = {
         "share_of_a_step_of_its_images": found["loss"].median_s / (2 * pairs * of_image),
         "share_of_a_step_of_one_image_a_pair": found["loss"].median_s / (pairs * of_image),
@@ -73,8 +73,8 @@ def loss_rows(config: Benchmark) -> list[Row]:
         "program_memory_MB": cost.memory_bytes / 1e6,
         "compile_s": cost.compile_s,
     }
-    beside = f"step {describe(config, size)}, {images_in(batch)} images, {config.network.precision}"
+    beside = f"step {describe(config, size)}, {batch.pictures} images, {config.network.precision}"
     return [
         Row(f"loss, {pairs} pairs of {config.network.embedding_dim}", found["loss"], pairs, "pairs", figures),
-        Row(f"{beside} (beside the loss)", found["step"], images_in(batch), "images"),
+        Row(f"{beside} (beside the loss)", found["step"], batch.pictures, "images"),
     ]

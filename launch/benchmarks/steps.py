@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from launch.benchmarks import roofline
-from launch.benchmarks.batch import Batch, describe, images_in, pairs_in, random_batch, size_of, statistics
+from launch.benchmarks.batch import describe, pairs_in, random_batch, size_of, statistics
 from launch.benchmarks.flops import multiplications
 from launch.benchmarks.roofline import Ceilings, Cost
 from launch.benchmarks.settings import Benchmark, enlarged, integers
@@ -14,6 +14,7 @@ from launch.benchmarks.timing import Row, Timing, in_turn
 from launch.cli import cpu
 from launch.runs import run_folder, settings
 from mcss_jax.training import parallel
+from mcss_jax.training.batch import Batch
 
 
 class StepProgram:
@@ -21,9 +22,11 @@ class StepProgram:
 
     def __init__(self, config: settings.Train, batch: Batch) -> None:
         cpu.say_if_unmeasured()
-        size = next(iter(batch.values()))["images"].shape[-2]
+        size = next(iter(batch.parts.values())).images.shape[-2]
         self.devices = parallel.choose_devices(config.devices.count)
-        step = parallel.mapped_step(config.devices.parallel, self.devices, config.batch.accumulate)
+        step = parallel.mapped_step(
+            settings.method_of(config), config.devices.parallel, self.devices, config.batch.accumulate
+        )
         first = parallel.replicate(run_folder.initial_state(config, size, statistics()))
         self._state, self._batch = step.place(first, own_rows(batch))
         self._rng = jax.random.key(0)
@@ -71,7 +74,7 @@ def measure(config: Benchmark, size: int, limit: Ceilings) -> Row:
     program = StepProgram(config, batch)
     timing = in_turn({"step": program}, config.repeats)["step"]
     trace(program, config.profile)
-    images, count = images_in(batch), len(program.devices)
+    images, count = batch.pictures, len(program.devices)
     flop = images * multiplications(settings.method_of(config).network, size).training_flop
     figures = {
         "image_size": float(size),

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -24,12 +25,13 @@ from mcss_jax.augment import Augmentation
 from mcss_jax.errors import UserError
 from mcss_jax.method import Network, Objective
 from mcss_jax.mining import TIME_TOLERANCE
-from mcss_jax.networks import encoder
+from mcss_jax.networks import pixels, resnet
+from mcss_jax.training.batch import Batch, Unlabelled
 from mcss_jax.training.state import PoseStatistics
 
 
 class Block(nn.Module):
-    """`mcss_jax.networks.encoder`'s residual block."""
+    """`mcss_jax.networks.resnet`'s residual block."""
 
     def __init__(self, before: int, channels: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
@@ -58,7 +60,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """`mcss_jax.networks.encoder.Encoder`: normalised pictures [b, 3, h, w] to features and unit-norm embedding."""
+    """`mcss_jax.networks.resnet.ResNet`: normalised pictures [b, 3, h, w] to features and unit-norm embedding."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -72,7 +74,7 @@ class Encoder(nn.Module):
         self.pool = nn.MaxPool2d(3, 2, 1) if network.stem == "conv" else nn.Identity()
         self.blocks = []
         before = width
-        for stage, count in enumerate(encoder.STAGES[network.depth]):
+        for stage, count in enumerate(resnet.STAGES[network.depth]):
             for i in range(count):
                 channels, stride = width * 2**stage, 2 if stage > 0 and i == 0 else 1
                 self.blocks.append(f"layer{stage + 1}_{i}")
@@ -194,10 +196,10 @@ def augment(images: Tensor, views: int, config: Augmentation) -> Tensor:
     return x.view(n, size, 3, size).transpose(1, 2)
 
 
-def triplet(embedding: Tensor, part: Mapping[str, Tensor], objective: Objective) -> Tensor:
+def triplet(embedding: Tensor, part: Unlabelled, objective: Objective) -> Tensor:
     """Hinge on the soft-hardest negative, mean over anchors that have one (`mcss_jax.losses`): here, all must."""
     pairs = embedding.view(-1, 2, embedding.shape[1])
-    group, sequence, time = (part[name].repeat_interleave(2) for name in ("group", "sequence", "time"))
+    group, sequence, time = (x.repeat_interleave(2) for x in (part.group, part.sequence, part.time))
     same_sequence = sequence[:, None] == sequence[None, :]
     gap = (time[:, None] - time[None, :]).abs()
     apart = ~same_sequence | ((gap >= objective.min_negative_gap - TIME_TOLERANCE) & (gap > 0))
@@ -235,7 +237,7 @@ class Step:
     def __init__(
         self,
         config: settings.Train,
-        batch: Mapping[str, Mapping[str, np.ndarray]],
+        batch: Batch,
         statistics: PoseStatistics,
     ):
         self.method = settings.method_of(config)
@@ -252,14 +254,15 @@ class Step:
             fused=True,
         )
         self.device = kernels[0].device
-        self.batch = {name: {key: torch.tensor(v) for key, v in part.items()} for name, part in batch.items()}
-        labelled = batch["labelled"]
-        turn = geometry.look_through(jnp.asarray(labelled["intrinsics"]), jnp.asarray(labelled["box"]))
-        canonical, rotation = skeleton.canonicalise(jnp.matmul(labelled["pose"], turn, precision="highest"))
+        self.batch = jax.tree.map(torch.tensor, batch)
+        labelled = batch.labelled
+        assert labelled is not None
+        turn = geometry.look_through(jnp.asarray(labelled.intrinsics), jnp.asarray(labelled.box))
+        canonical, rotation = skeleton.canonicalise(jnp.matmul(labelled.pose, turn, precision="highest"))
         mean, scale = statistics
         self.pose = torch.tensor(np.asarray((canonical - mean[None]) / scale))
         self.rotation = torch.tensor(np.asarray(rotation))
-        std, mean = torch.tensor(encoder.IMAGENET_STD), torch.tensor(encoder.IMAGENET_MEAN)
+        std, mean = torch.tensor(pixels.IMAGENET_STD), torch.tensor(pixels.IMAGENET_MEAN)
         self.scale, self.shift = (1 / (255 * std)).view(3, 1, 1), (mean / std).view(3, 1, 1)
         self.forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] = self.network
         if config.network.precision == "bfloat16":
@@ -267,12 +270,12 @@ class Step:
 
     def loss(self) -> Tensor:
         """The joint loss of the freshly augmented batch."""
-        labelled, unlabelled = self.batch["labelled"], self.batch["unlabelled"]
+        labelled, unlabelled = self.batch.labelled, self.batch.unlabelled
         count, augmentation, objective = len(self.pose), self.method.augmentation, self.method.objective
         images = torch.cat(
             [
-                augment(labelled["images"], 1, augmentation),
-                augment(unlabelled["images"].flatten(0, 1), 2, augmentation),
+                augment(labelled.images, 1, augmentation),
+                augment(unlabelled.images.flatten(0, 1), 2, augmentation),
             ]
         )
         images = torch.addcmul(-self.shift, images, self.scale).contiguous(memory_format=torch.channels_last)
@@ -308,7 +311,7 @@ def choose_device(platform: str) -> str:
 
 def program(
     config: settings.Train,
-    batch: Mapping[str, Mapping[str, np.ndarray]],
+    batch: Batch,
     statistics: PoseStatistics,
     platform: str = "cpu",
 ) -> Step:

@@ -13,7 +13,7 @@ from launch.interchange import export_check, exported
 from launch.retrieval import gallery
 from launch.runs import provenance, run_folder
 from mcss_jax import skeleton
-from mcss_jax.networks import encoder
+from mcss_jax.networks import pixels
 
 # What the run's card says of its data, in the order in which the card tells it.
 TRAINING = (
@@ -79,7 +79,7 @@ def card(
     rows: Sequence[Row],
 ) -> dict[str, Any]:
     """As plain JSON; `content` is the exported file under whatever name, `name` the one it will have."""
-    size, network = run.card["image_size"], run.state.method.network
+    size, network = run.card["image_size"], run.state.network
     data = content.read_bytes()
     return {
         "file": name,
@@ -92,7 +92,7 @@ def card(
                 "dtype": "uint8",
                 "meaning": "RGB, square crops about one person each, with a margin as in preparation",
                 "normalisation": "inside the model: (pixel / 255 - mean) / deviation with ImageNet's mean "
-                f"({_listed(encoder.IMAGENET_MEAN)}) and deviation ({_listed(encoder.IMAGENET_STD)})",
+                f"({_listed(pixels.IMAGENET_MEAN)}) and deviation ({_listed(pixels.IMAGENET_STD)})",
             }
         },
         "outputs": _outputs(network.embedding_dim),

@@ -24,9 +24,8 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 def in_float32(state: TrainState) -> TrainState:
     """The same weights on the host, in a network whose activations are float32: exports hold no bfloat16."""
-    network = dataclasses.replace(state.method.network, precision="float32")
-    method = dataclasses.replace(state.method, network=network)
-    return dataclasses.replace(jax.device_get(state), method=method)
+    network = dataclasses.replace(state.network, precision="float32")
+    return dataclasses.replace(jax.device_get(state), network=network)
 
 
 def jax_runner(state: TrainState) -> Runner:

@@ -71,11 +71,9 @@ def read_variables(source: Path, depth: Depth | None, width: int) -> tuple[dict[
 def with_encoder(state: TrainState, variables: dict[str, Any]) -> TrainState:
     """`state` with these convolutions and normalisations, and the embedding and regressor that it has."""
     embedding = state.params["encoder"]["embedding"]
-    return dataclasses.replace(
-        state,
-        params={**state.params, "encoder": {**variables["params"], "embedding": embedding}},
-        batch_stats={"encoder": variables["batch_stats"]},
-    )
+    collections = {name: {"encoder": arrays} for name, arrays in variables.items()}
+    collections["params"] = {**state.params, "encoder": {**variables["params"], "embedding": embedding}}
+    return dataclasses.replace(state, variables=collections)
 
 
 def import_weights(config: ImportWeights) -> Path:

@@ -14,11 +14,11 @@ from onnx import helper, numpy_helper
 
 from mcss_jax import skeleton
 from mcss_jax.method import Network
-from mcss_jax.networks import encoder
+from mcss_jax.networks import pixels, resnet
 from mcss_jax.training.state import TrainState
 
 OPSET, IR_VERSION = 18, 8
-EPSILON = 1e-5  # of `encoder._Norm`
+EPSILON = 1e-5  # of `resnet._Norm`
 Tree = Mapping[str, Any]
 
 
@@ -91,10 +91,10 @@ def _dense(graph: Graph, x: str, params: Tree) -> str:
 
 def _features(graph: Graph, images: str, params: Tree, statistics: Tree, network: Network) -> str:
     """uint8 [b, s, s, 3] to the encoder's features [b, f]."""
-    deviation = np.asarray(encoder.IMAGENET_STD, np.float32)
+    deviation = np.asarray(pixels.IMAGENET_STD, np.float32)
     x = graph.add("Cast", images, to=onnx.TensorProto.FLOAT)
     x = graph.add("Mul", x, graph.constant(1 / (255 * deviation)))
-    x = graph.add("Sub", x, graph.constant(np.asarray(encoder.IMAGENET_MEAN, np.float32) / deviation))
+    x = graph.add("Sub", x, graph.constant(np.asarray(pixels.IMAGENET_MEAN, np.float32) / deviation))
     x = graph.add("Transpose", x, perm=[0, 3, 1, 2])
     kernel, stride = np.asarray(params["conv1"]["kernel"]), 2
     if network.stem != "conv":
@@ -105,7 +105,7 @@ def _features(graph: Graph, images: str, params: Tree, statistics: Tree, network
     )
     if network.stem == "conv":
         x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
-    for stage, blocks in enumerate(encoder.STAGES[network.depth]):
+    for stage, blocks in enumerate(resnet.STAGES[network.depth]):
         for block in range(blocks):
             name = f"layer{stage + 1}_{block}"
             stride = 2 if stage > 0 and block == 0 else 1
@@ -171,11 +171,11 @@ def build(state: TrainState, image_size: int) -> onnx.ModelProto:
 
     The graph has passed onnx's own checker; `state` as `exported.in_float32` gives it.
     """
-    network, graph = state.method.network, Graph()
-    params, statistics = state.params["encoder"], state.batch_stats["encoder"]
+    network, graph = state.network, Graph()
+    params, statistics = state.params["encoder"], state.variables["batch_stats"]["encoder"]
     features = _features(graph, "images", params, statistics, network)
     raw = _dense(graph, features, params["embedding"])
-    # `encoder.unit`: the zero row stays zero.
+    # `pixels.unit`: the zero row stays zero.
     embedding = graph.add("Identity", _direction(graph, raw, graph.constant(0.0), 0.0), name="embedding")
     regressor = state.params["regressor"]
     scaled = graph.add("Mul", embedding, graph.constant(np.sqrt(np.float32(network.embedding_dim))))

@@ -1,4 +1,4 @@
-"""Tensors of a torchvision ResNet-18/34/50 and where each goes in `mcss_jax.networks.encoder.Encoder`.
+"""Tensors of a torchvision ResNet-18/34/50 and where each goes in `mcss_jax.networks.resnet.ResNet`.
 
 timm's `resnet18`, `resnet34` and `resnet50` (any of their weights: `.tv_in1k`, `.a1_in1k`, ...) use the same names and
 shapes: conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc. Its variants with another stem, wider or grouped
@@ -16,7 +16,7 @@ from flax import traverse_util
 from launch.interchange.weights_file import MOST_IN_A_SENTENCE, Shape, some
 from mcss_jax.errors import UserError
 from mcss_jax.method import Depth
-from mcss_jax.networks.encoder import STAGES
+from mcss_jax.networks.resnet import STAGES
 
 # The classifier is left behind, and so is what PyTorch counts for a momentum that nobody uses.
 LEFT_OUT = ("fc.weight", "fc.bias")

@@ -70,7 +70,8 @@ COLUMNS = {
 def identity(state: TrainState) -> str:
     """Identifies a network by its weights and statistics: 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.batch_stats)):
+    of_name = sorted(state.collections.items())
+    for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, *(arrays for _, arrays in of_name))):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()[:16]

@@ -11,7 +11,7 @@ import numpy as np
 
 from launch.cli import options
 from launch.runs import settings
-from mcss_jax import skeleton
+from mcss_jax import skeleton, streams
 from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint, loading
 from mcss_jax.storage.loading import CARD, CHECKPOINTS, CONFIG, IMPORTED, read_json
@@ -59,7 +59,7 @@ def initial_state(config: settings.Train, image_size: int, statistics: PoseStati
     """The state before the first update."""
     method = settings.method_of(config)
     init = jax.jit(lambda key, stats: init_state(method, key, image_size, stats))
-    return init(jax.random.key(config.run.seed), statistics)
+    return init(streams.stream(config.run.seed, "init"), statistics)
 
 
 def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: bool = False) -> Run:

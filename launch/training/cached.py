@@ -20,6 +20,7 @@ from datasets.tuples import pipeline, sampling
 from launch.cli import out_of_memory
 from launch.runs import hosts
 from mcss_jax.errors import UserError
+from mcss_jax.training.batch import Batch
 
 # The network needs room beside the pictures.
 SHARE = 0.8
@@ -127,10 +128,11 @@ class Loader:
     def skipped(self) -> pipeline.Skipped:
         return self._places.skipped
 
-    def __call__(self, plan: sampling.Plan) -> dict[str, dict[str, Any]]:
+    def __call__(self, plan: sampling.Plan) -> Batch:
         """The batch of a plan; its pictures are on the device."""
         batch = self._places(plan)
-        return {
-            part: data | {"images": self._gather(self._pictures, data["images"])}
-            for part, data in batch.items()
+        parts: dict[str, Any] = {
+            name: dataclasses.replace(part, images=self._gather(self._pictures, part.images))
+            for name, part in batch.parts.items()
         }
+        return Batch(**parts)

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import time
 import warnings
-from typing import Any
 
 import jax
 
@@ -13,6 +12,7 @@ from launch.evaluation import inference
 from launch.runs import hosts, metric_log, run_folder, settings
 from launch.training import sources
 from mcss_jax.errors import UserError
+from mcss_jax.training.batch import Batch
 from mcss_jax.training.state import TrainState
 from mcss_jax.training.train_step import Report
 
@@ -48,9 +48,9 @@ class Journal:
     _interval: _Interval = dataclasses.field(default_factory=_Interval)
     _warned: set[str] = dataclasses.field(default_factory=set)
 
-    def count(self, batch: dict[str, dict[str, Any]]) -> None:
+    def count(self, batch: Batch) -> None:
         """Notes that an update has begun on this process's part of a batch."""
-        self._interval.images += pipeline.images_in(batch)
+        self._interval.images += batch.pictures
         self._interval.updates += 1
 
     def look(self, step: int, report: Report, state: TrainState, *, validate: bool) -> None:

@@ -13,7 +13,8 @@ from launch.cli.out_of_memory import exhausted, free_bytes
 from launch.runs import hosts, run_folder, settings
 from mcss_jax.errors import UserError
 from mcss_jax.training import parallel
-from mcss_jax.training.state import Batch, TrainState
+from mcss_jax.training.batch import Batch
+from mcss_jax.training.state import TrainState
 from mcss_jax.training.train_step import Report
 
 Step = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Report]]
@@ -148,7 +149,7 @@ def judged_at_once(config: settings.Train, views: int) -> int:
 
 
 def _problem(batch: Batch) -> str:
-    size = " and ".join(f"{len(data['sample'])} {part}" for part, data in batch.items())
+    size = " and ".join(f"{len(part.sample)} {name}" for name, part in batch.parts.items())
     whose = "the batch" if jax.process_count() == 1 else "a host's part of the batch"
     return f"out of device memory with {size} samples in {whose}"
 

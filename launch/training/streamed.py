@@ -13,7 +13,7 @@ from datasets.synthetic_multiview.streamed_takes import Takes
 from datasets.tuples import pipeline, sampling
 from launch.runs import settings
 from launch.training import labelled, memory
-from mcss_jax.training.state import Batch
+from mcss_jax.training.batch import Batch, Labelled, Unlabelled
 
 # Subjects as in `synthetic_multiview/studio`.
 TRAINING: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -97,7 +97,7 @@ class Streamed:
         pose = self._takes.poses(self._labelled).reshape(-1, 17, 3)
         return pose - pose[:, :1]
 
-    def _labelled_part(self, step: int) -> dict[str, Any]:
+    def _labelled_part(self, step: int) -> Labelled:
         size = self._config.batch.labelled_batch
         plan = sampling.plan(
             self._takes.table,
@@ -110,16 +110,16 @@ class Streamed:
         )
         plan = sampling.share(plan, jax.process_index(), jax.process_count())
         b = self._takes.pictures(plan.labelled, plan.labelled_views[:, :1])
-        return {
-            "images": b.images[:, 0],
-            "pose": b.pose[:, 0],
-            "intrinsics": b.intrinsics[:, 0],
-            "box": b.box[:, 0],
-            "valid": jnp.ones(len(plan.labelled), bool),
-            "sample": plan.first_labelled + jnp.arange(len(plan.labelled), dtype=jnp.int32),
-        }
+        return Labelled(
+            images=b.images[:, 0],
+            pose=b.pose[:, 0],
+            intrinsics=b.intrinsics[:, 0],
+            box=b.box[:, 0],
+            valid=jnp.ones(len(plan.labelled), bool),
+            sample=plan.first_labelled + jnp.arange(len(plan.labelled), dtype=jnp.int32),
+        )
 
-    def _unlabelled_part(self, step: int, blocks: sampling.Blocks) -> dict[str, Any]:
+    def _unlabelled_part(self, step: int, blocks: sampling.Blocks) -> Unlabelled:
         host, hosts = jax.process_index(), jax.process_count()
         config = stream_of(blocks, self._config.data.stream_size)
         b = stream.stream_batch(self._config.run.seed, step, config, host, hosts)
@@ -128,27 +128,24 @@ class Streamed:
         images = b.images if blocks.positives == "views" else jnp.repeat(b.images, 2, axis=1)
         # Poses are those of other motions than the labelled takes', but of people whose labels may be used.
         known = jnp.isin(b.subject, self._labelled_subjects)
-        return {
-            "images": images,
+        return Unlabelled(
+            images=images,
             # One subject is one group, whichever block it stands in: clothes and room are the same.
-            "group": b.subject,
-            "sequence": b.sequence,
-            "time": b.time,
-            "valid": jnp.ones(count, bool),
-            "sample": host * count + jnp.arange(count, dtype=jnp.int32),
-            "pose": jnp.where(known[:, None, None], b.pose[:, 0], jnp.nan),
-        }
+            group=b.subject,
+            sequence=b.sequence,
+            time=b.time,
+            valid=jnp.ones(count, bool),
+            sample=host * count + jnp.arange(count, dtype=jnp.int32),
+            pose=jnp.where(known[:, None, None], b.pose[:, 0], jnp.nan),
+        )
 
     def batches(
         self, first: int, last: int, waiting: pipeline.Waiting
     ) -> Generator[tuple[int, Batch], None, None]:
         for step in range(first, last):
-            batch = {}
-            if settings.labelled_size(self._config):
-                batch["labelled"] = self._labelled_part(step)
-            if self._blocks is not None:
-                batch["unlabelled"] = self._unlabelled_part(step, self._blocks)
-            yield step, batch
+            labelled = self._labelled_part(step) if settings.labelled_size(self._config) else None
+            unlabelled = None if self._blocks is None else self._unlabelled_part(step, self._blocks)
+            yield step, Batch(labelled, unlabelled)
 
     def validation(self) -> tuple[Iterator[pipeline.Views], int] | None:
         if not self._config.run.validate_every:

@@ -15,6 +15,7 @@ from datasets.tuples import pipeline
 from launch.cli import cpu, progress
 from launch.runs import folder_lock, hosts, metric_log, run_folder, settings, stopping
 from launch.training import journal, memory, sources, warm_start
+from mcss_jax import streams
 from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint
 from mcss_jax.training import parallel
@@ -137,8 +138,10 @@ def train(config: settings.Train) -> Trained:
         hosts.say(f"training on {each} of each of {jax.process_count()} processes")
     cpu.say_if_unmeasured()
     source, card, state = _begin(config)
-    make = functools.partial(parallel.mapped_step, config.devices.parallel, devices)
-    rng = jax.random.key(config.run.seed + 1)
+    make = functools.partial(
+        parallel.mapped_step, settings.method_of(config), config.devices.parallel, devices
+    )
+    rng = streams.stream(config.run.seed, "augment")
     last = min(config.optimiser.steps, config.run.stop_after or config.optimiser.steps)
     position = {"fingerprint": card["fingerprint"], "seed": config.run.seed}
     waiting = pipeline.Waiting()

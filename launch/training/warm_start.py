@@ -1,12 +1,19 @@
 """The state that a run begins with: random weights, or the encoder of imported weights or of another run."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from launch.cli import options
 from launch.runs import hosts, run_folder, settings
 from mcss_jax.errors import UserError
+from mcss_jax.method import Network
+from mcss_jax.networks.pose_network import PoseNetwork
+from mcss_jax.networks.vision_transformer import resized_positions
 from mcss_jax.setting import Role
 from mcss_jax.storage import checkpoint
 from mcss_jax.training.state import PoseStatistics, TrainState
@@ -66,12 +73,23 @@ def open_source(config: settings.Train) -> run_folder.Run:
         for name in options.with_role(settings.Train, Role.ENCODER)
         if there[name] != here[name]
     ]
-    if other:
+    # A setting of the other kind of encoder may differ: it shapes nothing.
+    if other and _shapes(source.config.network) != _shapes(config.network):
         raise UserError(
             f"--init_from={config.run.init_from} holds another encoder than this run's ({'; '.join(other)}); give the "
             "same settings, or weights of this network"
         )
     return source
+
+
+def _shapes(network: Network) -> Any:
+    """Of the encoder's weights without its embedding, at a size of pictures that every encoder takes."""
+    side = 32 * network.vit_patch
+    pictures = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    variables = jax.eval_shape(PoseNetwork(network).init, jax.random.key(0), pictures)
+    encoder = dict(variables["params"]["encoder"])
+    del encoder["embedding"]
+    return jax.tree.map(lambda leaf: leaf.shape, encoder)
 
 
 def has_embedding(source: run_folder.Run, config: settings.Train) -> bool:
@@ -82,9 +100,11 @@ def has_embedding(source: run_folder.Run, config: settings.Train) -> bool:
 
 def take_encoder(state: TrainState, source: TrainState, with_embedding: bool) -> TrainState:
     """`state` with the encoder's weights and running statistics of `source`, with or without the embedding layer."""
-    encoder = dict(source.params["encoder"])
+    encoder, own = dict(source.params["encoder"]), state.params["encoder"]
     if not with_embedding:
-        encoder["embedding"] = state.params["encoder"]["embedding"]
-    return dataclasses.replace(
-        state, params={**state.params, "encoder": encoder}, batch_stats=source.batch_stats
-    )
+        encoder["embedding"] = own["embedding"]
+    if "pos_embed" in own:  # learned for pictures of the size that the source was trained on
+        grid = math.isqrt(own["pos_embed"].shape[1] - 1)
+        encoder["pos_embed"] = resized_positions(encoder["pos_embed"], grid)
+    params = {**state.params, "encoder": encoder}
+    return dataclasses.replace(state, variables={**source.collections, "params": params})

@@ -13,6 +13,7 @@ save below the newest in silence, and after a failed save it holds the program's
 """
 
 import json
+import re
 import shutil
 import time
 import warnings
@@ -307,12 +308,19 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 def _restore_one(folder: Path, abstract_state: State) -> tuple[State, Position]:
     info = _read_info(folder)
-    manifest = info["manifest"]
+    stored = info["manifest"]
     wanted = _named_leaves(abstract_state)
+    names = {name if name in wanted else _name_today(name): name for name in stored}
+    manifest = {name: stored[before] for name, before in names.items()}
     _check_same_model(folder, manifest, wanted)
-    arrays = _read_arrays(folder, manifest)
-    placed = [_place(arrays[name], manifest[name], like) for name, like in wanted.items()]
+    arrays = _read_arrays(folder, stored)
+    placed = [_place(arrays[names[name]], manifest[name], like) for name, like in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(abstract_state), placed), info["position"]
+
+
+def _name_today(name: str) -> str:
+    """An array's path in the state, of which variables were fields of their own until 2026-12-01."""
+    return re.sub(r"^\.(params|batch_stats)\b", r".variables['\1']", name)
 
 
 def _check_same_model(folder: Path, manifest: dict[str, dict[str, Any]], wanted: Leaves) -> None:

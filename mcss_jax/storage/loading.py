@@ -108,7 +108,7 @@ def check_fingerprint(restored: checkpoint.Restored, card: Mapping[str, Any], fo
 
 def check_finite(state: TrainState, source: str) -> None:
     """Raises UserError naming a weight or statistic that is NaN or infinite; `source` is where it was found."""
-    used = {"params": state.params, "batch_stats": state.batch_stats, "statistics": state.statistics}
+    used = {**state.variables, "statistics": state.statistics}
     leaves = jax.tree_util.tree_leaves_with_path(used)
     broken = [jax.tree_util.keystr(path) for path, leaf in leaves if not np.isfinite(np.asarray(leaf)).all()]
     if broken:

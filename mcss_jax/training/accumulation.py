@@ -20,7 +20,9 @@ from jax import lax
 from jaxtyping import Array, Key
 
 from mcss_jax.errors import UserError
-from mcss_jax.training.state import Batch, TrainState
+from mcss_jax.method import Method
+from mcss_jax.training.batch import Batch
+from mcss_jax.training.state import TrainState, Variables
 from mcss_jax.training.train_step import Report, Sums, forward, objective, train_step, update
 
 
@@ -52,37 +54,53 @@ def _join(stacked: Any) -> Any:
 
 
 def value_and_gradients(
-    state: TrainState, batch: Batch, rng: Key[Array, ""], axis_name: str | None, parts: int
-) -> tuple[tuple[Array, tuple[Any, Sums, Array | None]], Any]:
-    """`((loss, (running statistics, sums, mined columns)), gradients)` of the whole batch."""
+    method: Method,
+    state: TrainState,
+    batch: Batch,
+    rng: Key[Array, ""],
+    axis_name: str | None,
+    parts: int,
+) -> tuple[tuple[Array, tuple[Variables, Sums, Array | None]], Any]:
+    """`((loss, (collections, sums, mined columns)), gradients)` of the whole batch."""
     pieces = cut(batch, parts)
-    stacked, (batch_stats, crops) = lax.map(
-        lambda piece: forward(state.params, state, piece, rng, axis_name), pieces
+    stacked, (collections, crops) = lax.map(
+        lambda piece: forward(method, state.params, state, piece, rng, axis_name), pieces
     )
-    batch_stats = jax.tree.map(lambda x: jnp.mean(x, axis=0), batch_stats)
-    (loss, (sums, mined)), cotangents = jax.value_and_grad(objective, has_aux=True)(
-        _join(stacked), _join(crops), state, batch, axis_name
+    collections = jax.tree.map(lambda x: jnp.mean(x, axis=0), collections)
+    (loss, (sums, mined)), cotangents = jax.value_and_grad(objective, argnums=1, has_aux=True)(
+        method, _join(stacked), _join(crops), state, batch, axis_name
     )
 
     def pull_back(gradients: Any, piece: tuple[Batch, Any]) -> tuple[Any, None]:
         data, cotangent = piece
-        _, pull = jax.vjp(lambda params: forward(params, state, data, rng, axis_name)[0], state.params)
+        _, pull = jax.vjp(
+            lambda params: forward(method, params, state, data, rng, axis_name)[0], state.params
+        )
         return jax.tree.map(jnp.add, gradients, pull(cotangent)[0]), None
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     gradients, _ = lax.scan(pull_back, zeros, (pieces, cut(cotangents, parts)))
-    return (loss, (batch_stats, sums, mined)), gradients
+    return (loss, (collections, sums, mined)), gradients
 
 
 def accumulated_step(
-    state: TrainState, batch: Batch, rng: Key[Array, ""], *, axis_name: str | None = None, parts: int
+    method: Method,
+    state: TrainState,
+    batch: Batch,
+    rng: Key[Array, ""],
+    *,
+    axis_name: str | None = None,
+    parts: int,
 ) -> tuple[TrainState, Report]:
     """`train_step` with the activations of one part of this replica's batch in memory at a time.
 
     Raises UserError when `parts` does not divide the labelled and the unlabelled part of the batch.
     """
     if parts == 1:
-        return train_step(state, batch, rng, axis_name=axis_name)
-    check_parts({f"the {part} batch of a device": len(data["sample"]) for part, data in batch.items()}, parts)
-    (loss, (batch_stats, sums, _)), gradients = value_and_gradients(state, batch, rng, axis_name, parts)
-    return update(state, loss, gradients, batch_stats, sums, axis_name)
+        return train_step(method, state, batch, rng, axis_name=axis_name)
+    sizes = {f"the {name} batch of a device": len(part.sample) for name, part in batch.parts.items()}
+    check_parts(sizes, parts)
+    (loss, (collections, sums, _)), gradients = value_and_gradients(
+        method, state, batch, rng, axis_name, parts
+    )
+    return update(method, state, loss, gradients, collections, sums, axis_name)

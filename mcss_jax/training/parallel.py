@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
 
 from mcss_jax.errors import UserError
+from mcss_jax.method import Method
 from mcss_jax.padding import padded
 from mcss_jax.training.accumulation import accumulated_step
 from mcss_jax.training.state import TrainState
@@ -112,25 +113,29 @@ def _check_divides(tree: Any, parts: int) -> None:
 
 
 def mapped_step(
-    kind: Kind = "pmap", devices: Sequence[jax.Device] | None = None, accumulate: int = 1
+    method: Method,
+    kind: Kind = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+    accumulate: int = 1,
 ) -> Step:
     """`step(state, batch, rng)`: one update on the global batch, of which each process gives its own rows.
 
     Give the first state through `replicate`; the states it returns are replicated already. A state is donated.
 
     Args:
+      method: how to train; the network is the state's.
       kind: how the body is spread; the result is the same to float tolerance.
       devices: those of all processes, in the order of the batch; by default all there are (`choose_devices`).
       accumulate: parts in which a device goes through its rows (`accumulation.accumulated_step`).
 
     Raises UserError for `jit` on several devices; the step does for a batch that the devices cannot share evenly.
     """
-    return _mapped(kind, tuple(choose_devices() if devices is None else devices), accumulate)
+    return _mapped(method, kind, tuple(choose_devices() if devices is None else devices), accumulate)
 
 
 @functools.lru_cache(maxsize=8)  # a second run in one process neither traces nor compiles anew
-def _mapped(kind: Kind, devices: tuple[jax.Device, ...], accumulate: int) -> Step:
-    body = functools.partial(accumulated_step, parts=accumulate)
+def _mapped(method: Method, kind: Kind, devices: tuple[jax.Device, ...], accumulate: int) -> Step:
+    body = functools.partial(accumulated_step, method, parts=accumulate)
     return {"pmap": _pmapped, "shard_map": _shard_mapped, "jit": _jitted}[kind](body, devices)
 
 
@@ -235,9 +240,9 @@ def _itself(x: jax.Array) -> jax.Array:
     return x
 
 
-def pmap_step(devices: list[jax.Device] | None = None) -> Step:
-    """`mapped_step("pmap", devices)`."""
-    return mapped_step("pmap", devices)
+def pmap_step(method: Method, devices: list[jax.Device] | None = None) -> Step:
+    """`mapped_step(method, "pmap", devices)`."""
+    return mapped_step(method, "pmap", devices)
 
 
 def pmap_embed(devices: list[jax.Device] | None = None) -> Callable[[TrainState, np.ndarray], Prediction]:

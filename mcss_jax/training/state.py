@@ -1,30 +1,20 @@
-"""The state that training changes, the batch it learns from, and the state before the first update.
-
-A batch holds `unlabelled`, `labelled` or both:
-
-    unlabelled: images uint8 [b, 2, s, s, 3], group, sequence int32 [b], time f32 [b] (seconds), valid bool
-                [b], sample int32 [b], pose f32 [b, 17, 3] (NaN unless the instant's label may be used; only
-                logged)
-    labelled:   images uint8 [l, s, s, 3], pose f32 [l, 17, 3] (camera frame, millimetres), intrinsics f32 [l,
-                3, 3], box f32 [l, 4] (pixels; NaN intrinsics or box: the camera looks at the person), valid
-                bool [l], sample int32 [l]
-
-`sample` is the index in the global batch of the step; keys are folded with it, so augmentation does not
-depend on the number of replicas.
-"""
+"""The state that training changes, and the state before the first update."""
 
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from flax import struct
-from jaxtyping import Array, Float, Key
+import optax
+from jaxtyping import Array, Float, Int, Key
 
 from mcss_jax import skeleton
-from mcss_jax.method import Method
+from mcss_jax.method import Method, Network
 from mcss_jax.networks.pose_network import PoseNetwork
+from mcss_jax.pytree import pytree, static
 from mcss_jax.training.optimiser import transformation
 
-Batch = dict[str, dict[str, Array]]
+Variables = dict[str, Any]
+"""Collections of a network's arrays by name: `params`, which are trained, and whatever else the encoder keeps, such as
+the running statistics of batch normalisation in `batch_stats`."""
 
 
 class PoseStatistics(NamedTuple):
@@ -37,16 +27,29 @@ class PoseStatistics(NamedTuple):
     scale: Float[Array, ""]
 
 
-@struct.dataclass
+@pytree
 class TrainState:
-    """Everything that training changes, plus the statistics and the (static) method it belongs to."""
+    """Everything that training changes, plus the pose statistics and the (static) network that it is a state of.
 
-    step: Any  # int32 scalar; like all leaves on devices or, for `parallel.replicate`, on the host
-    params: Any
-    batch_stats: Any
-    opt_state: Any
+    Leaves lie on devices or, for `parallel.replicate`, on the host. How it is trained (objective, optimiser,
+    augmentation) is not part of it: a network that was trained otherwise is used by the same compiled program.
+    """
+
+    step: Int[Array, ""]
+    variables: Variables
+    opt_state: optax.OptState
     statistics: PoseStatistics
-    method: Method = struct.field(pytree_node=False)
+    network: Network = static()
+
+    @property
+    def params(self) -> Any:
+        """What the optimiser changes."""
+        return self.variables["params"]
+
+    @property
+    def collections(self) -> Variables:
+        """What the network itself changes while it is trained: all variables but `params`."""
+        return {name: of_name for name, of_name in self.variables.items() if name != "params"}
 
 
 def init_state(
@@ -57,11 +60,10 @@ def init_state(
     variables = PoseNetwork(method.network).init(rng, images)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
+        variables=dict(variables),
         opt_state=transformation(method.optimiser).init(variables["params"]),
         statistics=statistics,
-        method=method,
+        network=method.network,
     )
 
 

@@ -17,13 +17,20 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from mcss_jax import geometry, losses, metrics, mining, skeleton
 from mcss_jax.augment import augment
-from mcss_jax.networks.encoder import normalise
+from mcss_jax.method import Method
+from mcss_jax.metric_losses.pairs import Instants, Pairs, Term
+from mcss_jax.metric_losses.registry import metric_loss
+from mcss_jax.networks.pixels import normalise
 from mcss_jax.networks.pose_network import PoseNetwork
+from mcss_jax.training.batch import Batch, Labelled, Part
 from mcss_jax.training.optimiser import schedule, transformation
-from mcss_jax.training.state import Batch, TrainState
+from mcss_jax.training.state import TrainState, Variables
 
 Sums = dict[str, tuple[Float[Array, ""], Float[Array, ""]]]
 Report = dict[str, Float[Array, ""]]
+
+# Numbers of the parts' random streams: each sample of each part is augmented by a key of its own.
+STREAMS: dict[Part, int] = {"labelled": 0, "unlabelled": 1}
 
 
 class Outputs(NamedTuple):
@@ -65,23 +72,23 @@ def _keys(rng: Key[Array, ""], step: Array, sample: Int[Array, " b"], stream: in
 
 
 def _targets(
-    labelled: dict[str, Array], box: Float[Array, "l 4"], flipped: Array
+    labelled: Labelled, box: Float[Array, "l 4"], flipped: Array
 ) -> tuple[Float[Array, "l 17 3"], Float[Array, "l 3 3"]]:
     """Canonical pose and rotation in the virtual camera of the (augmented, perhaps mirrored) crop."""
-    turn = geometry.look_through(labelled["intrinsics"], box)
-    pose = jnp.where(labelled["valid"][:, None, None], labelled["pose"], 0.0)
+    turn = geometry.look_through(labelled.intrinsics, box)
+    pose = jnp.where(labelled.valid[:, None, None], labelled.pose, 0.0)
     virtual = jnp.matmul(pose, turn, precision="highest")
     virtual = jnp.where(flipped[:, None, None], skeleton.mirror(virtual), virtual)
     return skeleton.canonicalise(virtual)
 
 
 def _mined_pose_distance(
-    triplets: losses.Triplets, pose: Float[Array, "b 17 3"], candidates: Float[Array, "n 17 3"]
+    term: Term, pose: Float[Array, "b 17 3"], candidates: Float[Array, "n 17 3"]
 ) -> tuple[Array, Array]:
     """True distance (canonical MPJPE, mm) of anchors and mined negatives whose labels may be used."""
     own = jnp.repeat(skeleton.canonicalise(pose)[0], 2, axis=0)
-    other = skeleton.canonicalise(candidates)[0][triplets.mined // 2]
-    known = triplets.valid & jnp.isfinite(own + other).all(axis=(1, 2))
+    other = skeleton.canonicalise(candidates)[0][term.mined // 2]
+    known = term.has_negative & jnp.isfinite(own + other).all(axis=(1, 2))
     distance = metrics.mpjpe(
         jnp.where(known[:, None, None], own, 0), jnp.where(known[:, None, None], other, 0)
     )
@@ -89,42 +96,44 @@ def _mined_pose_distance(
 
 
 def forward(
-    params: Any, state: TrainState, batch: Batch, rng: Key[Array, ""], axis_name: str | None
-) -> tuple[dict[str, Outputs], tuple[Any, dict[str, Crop]]]:
-    """Augmentation and network, in training mode: `(outputs, (new running statistics, crops))` by part of the batch.
+    method: Method,
+    params: Any,
+    state: TrainState,
+    batch: Batch,
+    rng: Key[Array, ""],
+    axis_name: str | None,
+) -> tuple[dict[Part, Outputs], tuple[Variables, dict[Part, Crop]]]:
+    """Augmentation and network, in training mode: `(outputs, (new collections, crops))` by part of the batch.
 
     All pictures are normalised together, over the axis too.
     """
-    method = state.method
-    images, crops = {}, {}
-    for stream, part in enumerate(("labelled", "unlabelled")):
-        if part not in batch:
-            continue
-        data = batch[part]
-        views = data["images"] if data["images"].ndim == 5 else data["images"][:, None]
-        box = data["box"][:, None] if "box" in data else jnp.zeros((*views.shape[:2], 4))
-        keys = _keys(rng, state.step, data["sample"], stream)
-        images[part], box, flipped = augment(keys, views, box, method.augmentation)
-        crops[part] = Crop(box[:, 0], flipped)
-    network = PoseNetwork(method.network, axis_name)
-    answers, updates = network.apply(
-        {"params": params, "batch_stats": state.batch_stats},
+    images: dict[Part, Float[Array, "b v s s 3"]] = {}
+    crops: dict[Part, Crop] = {}
+    for name, part in batch.parts.items():
+        keys = _keys(rng, state.step, part.sample, STREAMS[name])
+        images[name], box, flipped = augment(keys, part.views, part.boxes, method.augmentation)
+        crops[name] = Crop(box[:, 0], flipped)
+    network = PoseNetwork(state.network, axis_name)
+    answers, collections = network.apply(
+        {"params": params, **state.collections},
         normalise(jnp.concatenate([x.reshape(-1, *x.shape[2:]) for x in images.values()])),
         True,
-        mutable=["batch_stats"],
+        mutable=list(state.collections),
     )
-    outputs, start = {}, 0
-    for part, pixels in images.items():
+    outputs: dict[Part, Outputs] = {}
+    start = 0
+    for name, pixels in images.items():
         shape = pixels.shape[:2]
         rows = slice(start, start + math.prod(shape))
-        outputs[part] = Outputs(*(x[rows].reshape(*shape, *x.shape[1:]) for x in answers))
+        outputs[name] = Outputs(*(x[rows].reshape(*shape, *x.shape[1:]) for x in answers))
         start = rows.stop
-    return outputs, (updates["batch_stats"], crops)
+    return outputs, (dict(collections), crops)
 
 
 def objective(
-    outputs: dict[str, Outputs],
-    crops: dict[str, Crop],
+    method: Method,
+    outputs: dict[Part, Outputs],
+    crops: dict[Part, Crop],
     state: TrainState,
     batch: Batch,
     axis_name: str | None,
@@ -133,49 +142,47 @@ def objective(
 
     The loss is the global one on every replica; sums are (sum, count) of this replica, by name of the metric.
     """
-    weights = state.method.objective
+    weights = method.objective
     # Terms and sums hold (sum, count) of this replica; counts carry no gradient.
     terms: dict[str, tuple[float, tuple[Array, Array]]] = {}
     sums: Sums = {}
     mined = None
-    if "labelled" in batch:
-        data, crop = batch["labelled"], crops["labelled"]
+    if batch.labelled is not None:
+        data, crop = batch.labelled, crops["labelled"]
         standardised, rotation = outputs["labelled"].pose[:, 0], outputs["labelled"].rotation[:, 0]
         canonical, target = _targets(data, crop.box, crop.flipped)
         mean, scale = state.statistics
         wanted = (canonical - mean[None]) / scale
-        terms["pose"] = (1.0, losses.pose(standardised, wanted, data["valid"]))
+        terms["pose"] = (1.0, losses.pose(standardised, wanted, data.valid))
         predicted = geometry.rotation_from_6d(rotation)
-        terms["rotation"] = (weights.rotation_weight, losses.rotation(predicted, target, data["valid"]))
+        terms["rotation"] = (weights.rotation_weight, losses.rotation(predicted, target, data.valid))
         error = metrics.mpjpe(standardised * scale + mean[None], canonical)
-        sums["train_mpjpe_canonical"] = (jnp.sum(error * data["valid"]), jnp.sum(data["valid"]) * 1.0)
-    if "unlabelled" in batch:
-        data = batch["unlabelled"]
-        pairs = outputs["unlabelled"].embedding
-        instants = losses.Instants(data["group"], data["sequence"], data["time"], data["valid"])
-        triplets = losses.mine(
-            pairs,
+        sums["train_mpjpe_canonical"] = (jnp.sum(error * data.valid), jnp.sum(data.valid) * 1.0)
+    if batch.unlabelled is not None:
+        seen = batch.unlabelled
+        embedding = outputs["unlabelled"].embedding
+        instants = Instants(seen.group, seen.sequence, seen.time, seen.valid)
+        pairs = Pairs(
+            embedding,
             instants,
-            _gather(pairs, axis_name),
+            _gather(embedding, axis_name),
             _gather(instants, axis_name),
-            min_gap=weights.min_negative_gap,
-            across_groups=weights.across_groups,
-            temperature=mining.temperature_at(
-                state.step, weights.temperature_start, weights.temperature_end, state.method.temperature_steps
-            ),
+            weights.min_negative_gap,
+            weights.across_groups,
         )
-        terms["metric"] = (weights.metric_weight, losses.triplet(triplets, weights.margin))
-        valid = triplets.valid.astype(jnp.float32)
-        count = jnp.sum(valid)
-        sums["positive_distance"] = (jnp.sum(triplets.positive * valid), count)
-        sums["negative_distance"] = (jnp.sum(triplets.negative * valid), count)
-        sums["mined_pose_distance"] = _mined_pose_distance(
-            triplets, data["pose"], _gather(data["pose"], axis_name)
+        temperature = mining.temperature_at(
+            state.step, weights.temperature_start, weights.temperature_end, method.temperature_steps
         )
-        mined = triplets.mined
+        term = metric_loss(weights.metric_loss)(pairs, weights, temperature)
+        terms["metric"] = (weights.metric_weight, (term.total, term.anchors))
+        sums |= term.figures
+        # Flat: on a TPU the last two axes of an array are padded to 8 and 128, a pose's 17 and 3 to 42 times as much.
+        candidates = _gather(seen.pose.reshape(-1, 51), axis_name).reshape(-1, 17, 3)
+        sums["mined_pose_distance"] = _mined_pose_distance(term, seen.pose, candidates)
+        mined = term.mined
     # Variance about the global mean: zero when every picture has the same embedding (collapse).
-    embedding = [found.embedding.reshape(-1, found.embedding.shape[-1]) for found in outputs.values()]
-    everything = _gather(lax.stop_gradient(jnp.concatenate(embedding)), axis_name)
+    embeddings = [found.embedding.reshape(-1, found.embedding.shape[-1]) for found in outputs.values()]
+    everything = _gather(lax.stop_gradient(jnp.concatenate(embeddings)), axis_name)
     sums["embedding_variance"] = (jnp.sum(jnp.var(everything, axis=0)), jnp.ones(()))
     loss = jnp.zeros(())
     for name, (weight, (total, count)) in terms.items():
@@ -190,21 +197,27 @@ def objective(
 
 
 def _loss(
-    params: Any, state: TrainState, batch: Batch, rng: Key[Array, ""], axis_name: str | None
-) -> tuple[Array, tuple[Any, Sums, Array | None]]:
-    outputs, (batch_stats, crops) = forward(params, state, batch, rng, axis_name)
-    loss, (sums, mined) = objective(outputs, crops, state, batch, axis_name)
-    return loss, (batch_stats, sums, mined)
+    params: Any, method: Method, state: TrainState, batch: Batch, rng: Key[Array, ""], axis_name: str | None
+) -> tuple[Array, tuple[Variables, Sums, Array | None]]:
+    outputs, (collections, crops) = forward(method, params, state, batch, rng, axis_name)
+    loss, (sums, mined) = objective(method, outputs, crops, state, batch, axis_name)
+    return loss, (collections, sums, mined)
 
 
 def update(
-    state: TrainState, loss: Array, gradients: Any, batch_stats: Any, sums: Sums, axis_name: str | None
+    method: Method,
+    state: TrainState,
+    loss: Array,
+    gradients: Any,
+    collections: Variables,
+    sums: Sums,
+    axis_name: str | None,
 ) -> tuple[TrainState, Report]:
     """The optimiser's step and the global metrics, from what this replica found."""
     if axis_name is not None:
         gradients = lax.pmean(gradients, axis_name)
-        batch_stats = lax.pmean(batch_stats, axis_name)
-    optimiser = state.method.optimiser
+        collections = lax.pmean(collections, axis_name)
+    optimiser = method.optimiser
     updates, opt_state = transformation(optimiser).update(gradients, state.opt_state, state.params)
     totals = _sum_over(sums, axis_name)
     report = {
@@ -217,8 +230,7 @@ def update(
         dataclasses.replace(
             state,
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
+            variables={"params": optax.apply_updates(state.params, updates), **collections},
             opt_state=opt_state,
         ),
         report,
@@ -226,24 +238,23 @@ def update(
 
 
 def train_step(
-    state: TrainState, batch: Batch, rng: Key[Array, ""], *, axis_name: str | None = None
+    method: Method, state: TrainState, batch: Batch, rng: Key[Array, ""], *, axis_name: str | None = None
 ) -> tuple[TrainState, Report]:
     """One update on this replica's share of the batch: `(new state, metrics)`.
 
-    `rng` is the run's key: the step is folded in here. Metrics are means over the global batch, the same on
+    `method` is static, and says how to train; the network is the state's. `rng` is the run's key: the step is folded
+    in here. Metrics are means over the global batch, the same on
     all replicas; a metric whose count is zero is NaN (nothing to report), never a made-up zero.
     """
-    (loss, (batch_stats, sums, _)), gradients = jax.value_and_grad(_loss, has_aux=True)(
-        state.params, state, batch, rng, axis_name
+    (loss, (collections, sums, _)), gradients = jax.value_and_grad(_loss, has_aux=True)(
+        state.params, method, state, batch, rng, axis_name
     )
-    return update(state, loss, gradients, batch_stats, sums, axis_name)
+    return update(method, state, loss, gradients, collections, sums, axis_name)
 
 
 def embed_step(state: TrainState, images: UInt8[Array, "b s s 3"]) -> Prediction:
     """Embeddings and poses of crops, with running statistics; on one replica's share of the pictures."""
-    out: Any = PoseNetwork(state.method.network).apply(
-        {"params": state.params, "batch_stats": state.batch_stats}, normalise(images), False
-    )
+    out: Any = PoseNetwork(state.network).apply(state.variables, normalise(images), False)
     embedding, standardised, rotation = out
     mean, scale = state.statistics
     return Prediction(embedding, standardised * scale + mean[None], geometry.rotation_from_6d(rotation))

@@ -12,7 +12,8 @@ import pytest
 
 from mcss_jax.augment import Augmentation
 from mcss_jax.method import Method, Network, Objective, Optimiser
-from mcss_jax.networks import encoder
+from mcss_jax.networks import resnet
+from mcss_jax.training.batch import Batch, Labelled, Unlabelled
 from mcss_jax.training.state import PoseStatistics, TrainState, init_state, pose_statistics
 
 SIZE = 32
@@ -29,12 +30,8 @@ TINY = Method(
 def two_blocks() -> Iterator[None]:
     """Within it a ResNet-18 has two blocks in two stages, and a training step compiles in a third of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(encoder.STAGES, 18, (1, 1))
-        jax.config.update("jax_disable_most_optimizations", True)
-        try:
-            yield
-        finally:
-            jax.config.update("jax_disable_most_optimizations", False)
+        patch.setitem(resnet.STAGES, 18, (1, 1))
+        yield
 
 
 def darken(
@@ -53,35 +50,35 @@ def poses(rng: np.random.Generator, n: int) -> np.ndarray:
     return (pose + (300, 100, 4000)).astype(np.float32)
 
 
-def make_batch(seed: int = 0, labelled: int = 8, unlabelled: int = 8) -> dict[str, dict[str, np.ndarray]]:
+def make_batch(seed: int = 0, labelled: int = 8, unlabelled: int = 8) -> Batch:
     rng = np.random.default_rng(seed)
-    batch: dict[str, dict[str, np.ndarray]] = {}
+    pictures = pairs = None
     if labelled:
         corner = rng.uniform(200, 600, (labelled, 2))
-        batch["labelled"] = {
-            "images": rng.integers(0, 256, (labelled, SIZE, SIZE, 3)).astype(np.uint8),
-            "pose": poses(rng, labelled),
-            "intrinsics": np.tile(
+        pictures = Labelled(
+            images=rng.integers(0, 256, (labelled, SIZE, SIZE, 3)).astype(np.uint8),
+            pose=poses(rng, labelled),
+            intrinsics=np.tile(
                 np.asarray([[1100, 0, 500], [0, 1100, 500], [0, 0, 1]], np.float32), (labelled, 1, 1)
             ),
-            "box": np.concatenate([corner, corner + 250], axis=1).astype(np.float32),
-            "valid": np.arange(labelled) != 1,
-            "sample": np.arange(labelled, dtype=np.int32),
-        }
+            box=np.concatenate([corner, corner + 250], axis=1).astype(np.float32),
+            valid=np.arange(labelled) != 1,
+            sample=np.arange(labelled, dtype=np.int32),
+        )
     if unlabelled:
         group = np.arange(unlabelled) // 4
         pose = poses(rng, unlabelled)
         pose[1::2] = np.nan
-        batch["unlabelled"] = {
-            "images": rng.integers(0, 256, (unlabelled, 2, SIZE, SIZE, 3)).astype(np.uint8),
-            "group": group.astype(np.int32),
-            "sequence": (2 * group + np.arange(unlabelled) % 4 // 2).astype(np.int32),
-            "time": (0.5 * (np.arange(unlabelled) % 2)).astype(np.float32),
-            "valid": np.arange(unlabelled) != 2,
-            "sample": np.arange(unlabelled, dtype=np.int32),
-            "pose": pose,
-        }
-    return batch
+        pairs = Unlabelled(
+            images=rng.integers(0, 256, (unlabelled, 2, SIZE, SIZE, 3)).astype(np.uint8),
+            group=group.astype(np.int32),
+            sequence=(2 * group + np.arange(unlabelled) % 4 // 2).astype(np.int32),
+            time=(0.5 * (np.arange(unlabelled) % 2)).astype(np.float32),
+            valid=np.arange(unlabelled) != 2,
+            sample=np.arange(unlabelled, dtype=np.int32),
+            pose=pose,
+        )
+    return Batch(pictures, pairs)
 
 
 def make_state(method: Method = TINY) -> TrainState:

@@ -13,7 +13,24 @@ from hypothesis import strategies as st
 from mcss_jax import losses
 
 GAP = 0.5
-mine = jax.jit(losses.mine, static_argnames=("min_gap", "across_groups", "block"))
+
+
+def mined(
+    x: jax.Array,
+    of: losses.Instants,
+    candidates: jax.Array,
+    of_candidates: losses.Instants,
+    *,
+    min_gap: float,
+    across_groups: bool,
+    temperature: float,
+    block: int = 2048,
+) -> losses.Triplets:
+    pairs = losses.Pairs(x, of, candidates, of_candidates, min_gap, across_groups)
+    return losses.mine(pairs, temperature, block=block)
+
+
+mine = jax.jit(mined, static_argnames=("min_gap", "across_groups", "block"))
 triplet = jax.jit(losses.triplet, static_argnums=1)
 
 
@@ -97,7 +114,7 @@ def test_a_line_of_embeddings() -> None:
 def loss_and_slope() -> Callable:
     def loss(x: jax.Array, of: losses.Instants, temperature: float, block: int) -> tuple[jax.Array, Any]:
         options = {"min_gap": GAP, "across_groups": True, "temperature": temperature}
-        triplets = losses.mine(x, of, x, of, **options, block=block)
+        triplets = mined(x, of, x, of, **options, block=block)
         return losses.triplet(triplets, 0.5)[0], triplets
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnames="block")
@@ -134,7 +151,7 @@ def test_nothing_to_learn_from_is_zero_of_zero() -> None:
     @partial(jax.value_and_grad, has_aux=True)
     def loss(x: jax.Array, of: losses.Instants) -> tuple[jax.Array, jax.Array]:
         options = {"min_gap": GAP, "across_groups": True, "temperature": 0.1}
-        return losses.triplet(losses.mine(x, of, x, of, **options), 0.3)
+        return losses.triplet(mined(x, of, x, of, **options), 0.3)
 
     for x, of in ((embedding, nobody), (embedding[:1], alone)):
         (value, count), slope = loss(x, of)
@@ -187,7 +204,7 @@ def test_memory_is_linear_in_the_batch() -> None:
     """Forward and backward, as compiled: four times the anchors take four times the memory, not sixteen."""
 
     def loss(embedding: jax.Array, instants: losses.Instants) -> jax.Array:
-        found = losses.mine(
+        found = mined(
             embedding, instants, embedding, instants, min_gap=GAP, across_groups=True, temperature=0.1
         )
         return losses.triplet(found, 0.5)[0]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from mcss_jax.networks.convolution import Conv
-from mcss_jax.networks.encoder import normalise
+from mcss_jax.networks.pixels import normalise
 from mcss_jax.networks.pose_network import PoseNetwork
 from mcss_jax.training import train_step
-from mcss_jax.training.state import Batch, TrainState
+from mcss_jax.training.batch import Batch
+from mcss_jax.training.state import TrainState
 from tests.mcss_jax.steps import TINY, darken, leaves, make_batch, make_state, two_blocks
 
 KEY = jax.random.key(1)
@@ -29,7 +30,9 @@ def small() -> Iterator[None]:
 
 def found(method: Any) -> Any:
     def gradient(state: TrainState, batch: Batch) -> Any:
-        return jax.value_and_grad(train_step._loss, has_aux=True)(state.params, state, batch, KEY, None)
+        return jax.value_and_grad(train_step._loss, has_aux=True)(
+            state.params, method, state, batch, KEY, None
+        )
 
     return jax.jit(gradient)(make_state(method), make_batch())
 
@@ -52,14 +55,14 @@ def test_activations_are_bfloat16() -> None:
 
     def everything(state: TrainState, images: jax.Array) -> Any:
         return PoseNetwork(HALF.network).apply(
-            {"params": state.params, "batch_stats": state.batch_stats},
+            state.variables,
             normalise(images),
             True,
             mutable=["batch_stats", "intermediates"],
             capture_intermediates=lambda module, _: isinstance(module, Conv) or module.name == "bn",
         )
 
-    shapes = jax.eval_shape(everything, make_state(HALF), make_batch()["labelled"]["images"])
+    shapes = jax.eval_shape(everything, make_state(HALF), make_batch().labelled.images)
     answers, updates = shapes
     inside = jax.tree.leaves(updates["intermediates"])
     assert len(inside) > 8 and {x.dtype for x in inside} == {jnp.dtype(jnp.bfloat16)}

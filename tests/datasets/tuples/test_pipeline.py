@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from datasets.tuples import pipeline, records, sampling, tuple_builder
 from datasets.tuples.pipeline import Loader, Split
 from mcss_jax.errors import UserError
+from mcss_jax.training.batch import Batch
 from tests.datasets.changed_records import Records
 
 DATASET = "synthetic_multiview/tiny"
@@ -60,42 +62,39 @@ def test_batches_hold_the_records(split: Split, labelled: np.ndarray) -> None:
     batch_plan = plan(split, labelled)
     loader = Loader(split, labelled)
     batch = loader(batch_plan)
-    part = batch["unlabelled"]
-    assert part["images"].shape == (12, 2, 64, 64, 3) and part["valid"].all()
+    part = batch.unlabelled
+    assert part.images.shape == (12, 2, 64, 64, 3) and part.valid.all()
     for i, index in enumerate(batch_plan.unlabelled):
         record = split.source[int(index)]
         views = batch_plan.unlabelled_views[i][:2]
         assert len(set(views)) == 2
         for at, view in enumerate(views):
             np.testing.assert_array_equal(
-                part["images"][i, at], tuple_builder.decode_jpeg(record["images"][view])
+                part.images[i, at], tuple_builder.decode_jpeg(record["images"][view])
             )
-        row = split.table[part["sequence"][i]]
+        row = split.table[part.sequence[i]]
         assert row.first <= index < row.first + row.length
-        assert (part["group"][i], part["time"][i]) == (row.group, np.float32(record["time"]))
+        assert (part.group[i], part.time[i]) == (row.group, np.float32(record["time"]))
         if row.subject == "S1":
-            np.testing.assert_array_equal(part["pose"][i], record["pose"][views[0]])
+            np.testing.assert_array_equal(part.pose[i], record["pose"][views[0]])
         else:
-            assert np.isnan(part["pose"][i]).all()
-    part = batch["labelled"]
-    assert part["valid"].all() and part["images"].shape == (6, 64, 64, 3)
+            assert np.isnan(part.pose[i]).all()
+    part = batch.labelled
+    assert part.valid.all() and part.images.shape == (6, 64, 64, 3)
     for i, index in enumerate(batch_plan.labelled):
         record, view = split.source[int(index)], batch_plan.labelled_views[i][0]
-        np.testing.assert_array_equal(part["images"][i], tuple_builder.decode_jpeg(record["images"][view]))
-        np.testing.assert_array_equal(part["pose"][i], record["pose"][view])
-        np.testing.assert_array_equal(part["intrinsics"][i], record["intrinsics"][view].astype(np.float32))
-        np.testing.assert_array_equal(part["box"][i], record["box"][view])
-    for name in batch:
-        np.testing.assert_array_equal(batch[name]["sample"], np.arange(len(batch[name]["sample"])))
+        np.testing.assert_array_equal(part.images[i], tuple_builder.decode_jpeg(record["images"][view]))
+        np.testing.assert_array_equal(part.pose[i], record["pose"][view])
+        np.testing.assert_array_equal(part.intrinsics[i], record["intrinsics"][view].astype(np.float32))
+        np.testing.assert_array_equal(part.box[i], record["box"][view])
+    for part in batch.parts.values():
+        np.testing.assert_array_equal(part.sample, np.arange(len(part.sample)))
     assert loader.skipped.records == 0
-    assert set(Loader(split, labelled)(plan(split, labelled, blocks=None))) == {"labelled"}
+    assert set(Loader(split, labelled)(plan(split, labelled, blocks=None)).parts) == {"labelled"}
 
 
-def assert_same(first: pipeline.HostBatch, second: pipeline.HostBatch) -> None:
-    assert first.keys() == second.keys()
-    for part in first:
-        for name in first[part]:
-            np.testing.assert_array_equal(first[part][name], second[part][name], err_msg=f"{part} {name}")
+def assert_same(first: Batch, second: Batch) -> None:
+    jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 @pytest.mark.parametrize("poison", [np.nan, 12345.0])
@@ -161,12 +160,12 @@ def test_damaged_records_keep_their_place(split: Split, labelled: np.ndarray) ->
     batch = loader(batch_plan)
     for i in range(12):
         if i in at:
-            assert not batch["unlabelled"]["valid"][i] and not batch["unlabelled"]["images"][i].any()
+            assert not batch.unlabelled.valid[i] and not batch.unlabelled.images[i].any()
             for name in ("group", "sequence", "sample"):
-                assert batch["unlabelled"][name][i] == whole["unlabelled"][name][i]
+                assert getattr(batch.unlabelled, name)[i] == getattr(whole.unlabelled, name)[i]
         elif batch_plan.unlabelled[i] not in changes:
-            np.testing.assert_array_equal(batch["unlabelled"]["images"][i], whole["unlabelled"]["images"][i])
-    assert not batch["labelled"]["valid"][2] and np.isfinite(batch["labelled"]["pose"]).all()
+            np.testing.assert_array_equal(batch.unlabelled.images[i], whole.unlabelled.images[i])
+    assert not batch.labelled.valid[2] and np.isfinite(batch.labelled.pose).all()
     assert loader.skipped.records >= 5
     assert loader.skipped.reason.startswith("record ") and split.name in loader.skipped.reason
 
@@ -313,19 +312,19 @@ def test_read_ahead_keeps_the_order_and_stays_ahead() -> None:
     made: list[int] = []
     waiting = pipeline.Waiting()
 
-    def make(step: int) -> pipeline.HostBatch:
+    def make(step: int) -> dict[str, int]:
         made.append(step)
-        return {"x": {"step": np.asarray(step)}}
+        return {"step": step}
 
     batches = pipeline.read_ahead(make, range(3, 9), depth=2, waiting=waiting)
     assert made == [], "nothing runs before it is asked for"
-    assert [(step, int(batch["x"]["step"])) for step, batch in batches] == [(s, s) for s in range(3, 9)]
+    assert [(step, batch["step"]) for step, batch in batches] == [(s, s) for s in range(3, 9)]
     assert made == list(range(3, 9)) and waiting.seconds >= 0 and not threads()
     assert list(pipeline.read_ahead(make, range(5, 5))) == []
 
 
 def test_read_ahead_raises_an_error_at_its_step() -> None:
-    def make(step: int) -> pipeline.HostBatch:
+    def make(step: int) -> dict[str, int]:
         if step == 2:
             raise OSError("the disk is gone")
         return {}

@@ -181,7 +181,7 @@ def test_the_networks_agree(torch_step: Any, depth: int, stem: str, train: bool)
     images = np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype(np.float32)
     with steps.two_blocks():
         state = steps.make_state(method)
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        variables = state.variables
         network = torch_step.PoseNetwork(method.network)
         apply = jax.jit(PoseNetwork(method.network).apply, static_argnums=2, static_argnames="mutable")
         out = apply(variables, images, train, mutable=("batch_stats",))[0]
@@ -199,10 +199,11 @@ def test_the_losses_agree(torch_step: Any) -> None:
     batch = benchmark_batch.random_batch(config, 32)
     statistics = benchmark_batch.statistics()
     with steps.two_blocks():
-        state = steps.make_state(settings.method_of(config)).replace(statistics=statistics)
-        _, report = jax.jit(train_step.train_step)(state, batch, jax.random.key(0))
+        method = settings.method_of(config)
+        state = steps.make_state(method).replace(statistics=statistics)
+        _, report = jax.jit(train_step.train_step, static_argnums=0)(method, state, batch, jax.random.key(0))
         step = torch_step.Step(config, batch, statistics)
-    torch_step.load(step.network, {"params": state.params, "batch_stats": state.batch_stats})
+    torch_step.load(step.network, state.variables)
     assert step.loss().item() == pytest.approx(float(report["loss"]), abs=1e-4)
     before = [step() for _ in range(8)]
     assert before[-1] < before[0]

@@ -88,11 +88,11 @@ def test_other_errors_of_jax_are_not_explained_away(
     assert found.value.code == 2 and "JaxRuntimeError: INTERNAL: no" in capsys.readouterr().err
 
 
-def narrow_step(kind: str, devices: Any, accumulate: int) -> Callable:
+def narrow_step(method: Any, kind: str, devices: Any, accumulate: int) -> Callable:
     """A step that has room for four labelled pictures at a time."""
 
     def step(state: Any, batch: Any, rng: jax.Array) -> Any:
-        rows = len(batch["labelled"]["images"])
+        rows = len(batch.labelled.images)
         take(ABSURD if rows // accumulate > 4 else (1,))
         report = dict.fromkeys(("loss", "gradient_norm", "embedding_variance"), jnp.ones(()))
         return state, report

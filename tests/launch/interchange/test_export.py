@@ -26,7 +26,7 @@ from launch.runs import run_folder
 from launch.runs.settings import Train
 from mcss_jax import geometry
 from mcss_jax.errors import UserError
-from mcss_jax.networks import encoder
+from mcss_jax.networks import pixels, resnet
 from mcss_jax.storage import checkpoint
 from mcss_jax.training import train_step
 from mcss_jax.training.state import TrainState
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def small() -> Iterator[None]:
     """ResNet-18 and ResNet-50 of two blocks."""
     with pytest.MonkeyPatch.context() as patch, two_blocks():
-        patch.setitem(encoder.STAGES, 50, (1, 1))
+        patch.setitem(resnet.STAGES, 50, (1, 1))
         yield
 
 
@@ -56,8 +56,7 @@ def state_of(**network: Any) -> TrainState:
     state = make_state(method)
     return dataclasses.replace(
         state,
-        params=jax.tree_util.tree_map_with_path(moved, state.params),
-        batch_stats=jax.tree_util.tree_map_with_path(moved, state.batch_stats),
+        variables=jax.tree_util.tree_map_with_path(moved, state.variables),
     )
 
 
@@ -102,7 +101,7 @@ def test_stablehlo_says_what_the_network_says(tmp_path: Path) -> None:
     ours = exported.jax_runner(state)
     assert_equal(run(images), ours(images))
     assert_equal(run(images[:1]), ours(images[:1]))
-    assert rounded.method.network == state.method.network
+    assert rounded.network == state.network
     loaded = jax.export.deserialize(bytearray((tmp_path / "model.stablehlo").read_bytes()))
     assert set(loaded.platforms) == {"cpu", "cuda", "tpu"}
     assert str(loaded.in_avals) == f"(ShapedArray(uint8[batch,{SIZE},{SIZE},3]),)"
@@ -150,7 +149,7 @@ def test_a_zero_embedding_stays_zero() -> None:
 
     x = np.asarray([[0, 0], [3, 4], [1e-15, 0]], np.float32)
     found = small_model(build, 2, "unit").run(None, {"x": x})[0]
-    np.testing.assert_allclose(found, encoder.unit(jnp.asarray(x)), atol=1e-7)
+    np.testing.assert_allclose(found, pixels.unit(jnp.asarray(x)), atol=1e-7)
     np.testing.assert_array_equal(found[0], 0)
 
 
@@ -173,7 +172,7 @@ def test_a_run_becomes_a_file_with_a_card(
         card["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
         and card["bytes"] == file.stat().st_size
     )
-    assert card["network"] == dataclasses.asdict(run.state.method.network) and card["training"]["step"] == 3
+    assert card["network"] == dataclasses.asdict(run.state.network) and card["training"]["step"] == 3
     assert card["training"]["labelled_subjects"] == ["S1"] and len(card["joints"]) == 17
     size = run.card["image_size"]
     assert card["input"]["images"]["shape"] == ["batch", size, size, 3]
@@ -327,10 +326,10 @@ def test_weights_of_a_run_that_diverged_are_named(trained_run: Path, tmp_path: P
     folder.mkdir()
     for name in ("card.json", "config.json"):
         (folder / name).write_text((trained_run / name).read_text())
-    stats = jax.tree.map(np.array, run.state.batch_stats)
-    stats["encoder"]["bn1"]["bn"]["var"][3] = np.inf
+    variables = jax.tree.map(np.array, run.state.variables)
+    variables["batch_stats"]["encoder"]["bn1"]["bn"]["var"][3] = np.inf
     with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
-        checkpoints.save(4, dataclasses.replace(run.state, batch_stats=stats), {})
+        checkpoints.save(4, dataclasses.replace(run.state, variables=variables), {})
     said = (
         r"run, step 4: 1 of \d+ arrays have values that are not finite, \['batch_stats'\].*\['var'\] the first; "
         "training diverged: take an earlier --step, or train anew"

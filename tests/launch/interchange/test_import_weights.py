@@ -21,7 +21,7 @@ from launch import import_weights as import_weights_program
 from launch.interchange import import_weights, weights_file, weights_names
 from launch.interchange.import_weights import ImportWeights
 from mcss_jax.errors import UserError
-from mcss_jax.networks import encoder
+from mcss_jax.networks import pixels, resnet
 from tests.launch.resnets import features, random_weights, save
 from tests.mcss_jax.steps import two_blocks
 
@@ -31,7 +31,7 @@ WIDTH = 8
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """ResNet-18 and ResNet-50 of two blocks."""
-    monkeypatch.setitem(encoder.STAGES, 50, (1, 1))
+    monkeypatch.setitem(resnet.STAGES, 50, (1, 1))
     with two_blocks():
         yield
 
@@ -64,9 +64,7 @@ def test_features_are_those_of_torchs_layout(small: None, depth: int, tmp_path: 
     variables["params"]["embedding"] = {
         "kernel": np.zeros((expected.shape[1], 4), np.float32), "bias": np.zeros(4, np.float32),
     }  # fmt: skip
-    ours, _ = jax.jit(encoder.Encoder(depth, WIDTH, 4).apply)(
-        variables, encoder.normalise(jnp.asarray(images))
-    )
+    ours, _ = jax.jit(resnet.ResNet(depth, WIDTH, 4).apply)(variables, pixels.normalise(jnp.asarray(images)))
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(ours, expected, atol=1e-5, rtol=1e-4)
 
@@ -319,13 +317,13 @@ def test_features_are_pytorchs(depth: int, tmp_path: Path) -> None:
     variables, found = import_weights.read_variables(file, None, 64)
     assert found == depth
     images = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    standardised = np.asarray(encoder.normalise(jnp.asarray(images)))
+    standardised = np.asarray(pixels.normalise(jnp.asarray(images)))
     with torch.no_grad():
         expected, _ = network(torch.tensor(standardised.transpose(0, 3, 1, 2)))
     variables["params"]["embedding"] = {
         "kernel": np.zeros((expected.shape[1], 4), np.float32), "bias": np.zeros(4, np.float32),
     }  # fmt: skip
-    ours, _ = jax.jit(encoder.Encoder(depth, 64, 4).apply)(variables, standardised)
+    ours, _ = jax.jit(resnet.ResNet(depth, 64, 4).apply)(variables, standardised)
     assert expected.abs().max() > 0.1
     np.testing.assert_allclose(ours, expected.numpy(), atol=1e-4, rtol=1e-4)
 

@@ -269,7 +269,7 @@ def test_a_browser_shows_pictures(
 def test_a_run_is_loaded_in_a_line(run: Path, opened: predict_model.Opened) -> None:
     model = mcss_jax.load(run)
     assert model.image_size == opened.model.image_size == steps.SIZE
-    assert model.state.method.network == opened.model.state.method.network
+    assert model.state.network == opened.model.state.network
     pictures = np.random.default_rng(0).integers(0, 256, (2, model.image_size, model.image_size, 3), np.uint8)
     found, wanted = model(pictures), opened.model(pictures)
     np.testing.assert_array_equal(found.in_camera, wanted.in_camera)

@@ -56,9 +56,11 @@ def test_the_identity_is_of_weights_and_statistics() -> None:
     same = dataclasses.replace(state, step=state.step + 1)
     assert gallery.identity(same) == gallery.identity(state) and len(gallery.identity(state)) == 16
     for part in ("params", "batch_stats"):
-        leaves, tree = jax.tree.flatten(getattr(state, part))
+        leaves, tree = jax.tree.flatten(state.variables[part])
         leaves[0] = leaves[0] + np.float32(1e-6)
-        other = dataclasses.replace(state, **{part: jax.tree.unflatten(tree, leaves)})
+        other = dataclasses.replace(
+            state, variables={**state.variables, part: jax.tree.unflatten(tree, leaves)}
+        )
         assert gallery.identity(other) != gallery.identity(state)
 
 

@@ -13,6 +13,7 @@ from launch.runs import run_folder
 from launch.runs.settings import Train
 from launch.training import journal
 from mcss_jax.errors import UserError
+from tests.mcss_jax.steps import make_batch
 
 CONFIG = options.build(Train, workdir="x", save_every=4)
 
@@ -28,10 +29,7 @@ def test_speed_counts_the_pictures_of_all_processes(monkeypatch: pytest.MonkeyPa
     looked = notes()
     looked._interval = journal._Interval(start=10.0)
     looked.waiting.seconds = 0.5
-    batch = {
-        "labelled": {"images": np.zeros((4, 2, 2, 3))},
-        "unlabelled": {"images": np.zeros((5, 2, 2, 2, 3))},
-    }
+    batch = make_batch(labelled=4, unlabelled=5)
     for _ in range(2):
         looked.count(batch)
     monkeypatch.setattr(journal.time, "perf_counter", lambda: 17.0)

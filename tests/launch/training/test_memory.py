@@ -1,6 +1,7 @@
 """Too little device memory is answered with a batch that was tried and fits."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from launch.benchmarks.batch import random_batch
 from launch.cli import options
 from launch.runs import hosts, run_folder
 from launch.runs.settings import Train
@@ -18,10 +20,7 @@ from mcss_jax.training import parallel
 from tests.mcss_jax.training.test_parallel import compilations
 
 CONFIG = options.build(Train, labelled_batch=16, blocks=2, sequences=3, instants=4, workdir="x")
-BATCH = {
-    "labelled": {"images": np.ones((16, 4, 4, 3), np.uint8), "sample": np.arange(16)},
-    "unlabelled": {"images": np.ones((24, 2, 4, 4, 3), np.uint8), "sample": np.arange(24)},
-}
+BATCH = random_batch(CONFIG, 4)
 STATE: Any = {"params": np.ones(3)}
 KEY = jax.random.key(0)
 
@@ -31,7 +30,7 @@ def room_for(pictures: int, tried: list[tuple[int, int]], whole: int = 1 << 30) 
 
     def make(accumulate: int) -> Any:
         def step(state: Any, batch: Any, rng: jax.Array) -> Any:
-            count = sum(int(np.prod(data["images"].shape[:-3])) for data in batch.values())
+            count = batch.pictures
             tried.append((count, accumulate))
             if count / accumulate > pictures or count > whole:
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
@@ -69,7 +68,7 @@ def test_parts_are_named_only_where_they_fit() -> None:
         step(STATE, BATCH, KEY)
     # An eighth of the batch fits, but 12 labelled pictures cannot be gone through in eight equal parts.
     odd = options.replace(CONFIG, labelled_batch=12)
-    batch = {**BATCH, "labelled": {name: x[:12] for name, x in BATCH["labelled"].items()}}
+    batch = dataclasses.replace(BATCH, labelled=jax.tree.map(lambda x: x[:12], BATCH.labelled))
     step = memory.explained(room_for(8, []), odd, devices=1)
     with pytest.raises(UserError, match="what fits is --labelled_batch=1 --blocks=1 --instants=1$"):
         step(STATE, batch, KEY)
@@ -109,7 +108,7 @@ class Program:
         self._jitted = jax.jit(lambda state, batch, rng: (state, jax.tree.map(lambda x: x + 1, batch)))
 
     def lower(self, state: Any, batch: Any, rng: jax.Array) -> Any:
-        self.lowered.append(len(batch["labelled"]["sample"]))
+        self.lowered.append(len(batch.labelled.sample))
         if self._error:
             raise jax.errors.JaxRuntimeError(self._error)
         return self._jitted.lower(state, batch, rng)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,13 +30,9 @@ def test_prepared_batches_are_those_of_their_step(config: Train) -> None:
     steps = {}
     for first, last in ((0, 4), (2, 4)):
         for step, batch in source.batches(first, last, pipeline.Waiting()):
-            for part in batch:
-                for name, column in batch[part].items():
-                    if (step, part, name) in steps:
-                        np.testing.assert_array_equal(column, steps[step, part, name])
-                    steps[step, part, name] = column
-    assert {step for step, _, _ in steps} == {0, 1, 2, 3}
-    assert (steps[0, "unlabelled", "images"] != steps[1, "unlabelled", "images"]).any()
+            jax.tree.map(np.testing.assert_array_equal, batch, steps.setdefault(step, batch))
+    assert steps.keys() == {0, 1, 2, 3}
+    assert (steps[0].unlabelled.images != steps[1].unlabelled.images).any()
 
 
 def test_labelled_poses_are_those_of_the_labelled(config: Train) -> None:
@@ -48,7 +45,7 @@ def test_labelled_poses_are_those_of_the_labelled(config: Train) -> None:
     nobody = sources.Prepared(options.replace(config, labelled="none"))
     assert nobody.labelled_poses.shape == (0, 17, 3)
     _, batch = next(nobody.batches(0, 1, pipeline.Waiting()))
-    assert set(batch) == {"unlabelled"} and np.isnan(batch["unlabelled"]["pose"]).all()
+    assert set(batch.parts) == {"unlabelled"} and np.isnan(batch.unlabelled.pose).all()
     means = sources.means(nobody.labelled_poses)
     assert not means.in_camera.any() and float(means.statistics.scale) == 1.0
 
@@ -86,7 +83,7 @@ def test_validation_views_are_of_other_people(config: Train) -> None:
 def test_a_baseline_has_neither_blocks_nor_unlabelled_people(config: Train) -> None:
     source = sources.Prepared(options.replace(config, method="baseline"))
     _, batch = next(source.batches(0, 1, pipeline.Waiting()))
-    assert set(batch) == {"labelled"}
+    assert set(batch.parts) == {"labelled"}
     assert source.card["unlabelled_subjects"] == [] and source.card["unlabelled_instants"] == 0
 
 
@@ -121,10 +118,9 @@ def test_an_augmented_positive_is_the_same_picture_twice(config: Train) -> None:
         source = sources.Prepared(options.replace(config, positives=positives))
         _, batch = next(source.batches(0, 1, pipeline.Waiting()))
         pairs[positives] = batch
-    views, augmented = (pairs[name]["unlabelled"]["images"] for name in ("views", "augmented"))
+    views, augmented = (pairs[name].unlabelled.images for name in ("views", "augmented"))
     assert (views[:, 0] != views[:, 1]).any(axis=(1, 2, 3)).all()
     np.testing.assert_array_equal(augmented[:, 0], augmented[:, 1])
     # The control changes the second picture and nothing else.
     np.testing.assert_array_equal(augmented[:, 0], views[:, 0])
-    for name, column in pairs["views"]["labelled"].items():
-        np.testing.assert_array_equal(column, pairs["augmented"]["labelled"][name])
+    jax.tree.map(np.testing.assert_array_equal, pairs["views"].labelled, pairs["augmented"].labelled)

@@ -95,8 +95,8 @@ def test_the_parts_of_a_stream_share_their_people_and_no_motion(recorder: Record
     assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
     assert (spans[-1][1] + 16) * 2 + 1 < 2**31, "numbers stay within int32"
     step, batch = batches[-1]
-    assert step == 10**6 and batch["labelled"]["images"].shape == (48, 16, 16, 3)
-    pose, subject = (np.asarray(batch["unlabelled"][name]) for name in ("pose", "group"))
+    assert step == 10**6 and batch.labelled.images.shape == (48, 16, 16, 3)
+    pose, subject = (np.asarray(x) for x in (batch.unlabelled.pose, batch.unlabelled.group))
     np.testing.assert_array_equal(np.isnan(pose).all(axis=(1, 2)), ~np.isin(subject, (1, 3)))
     assert source.card["labelled_subjects"] == ["S1", "S3"] and source.skipped().records == 0
     assert source.card["labelled_instants"] == 2 * PER_SUBJECT
@@ -109,7 +109,7 @@ def test_fewer_labels_are_some_of_more(recorder: Recorder, no_poses: None) -> No
     assert source.card["labelled_instants"] == PER_SUBJECT // 100 == 64 and source.validation() is None
     assert source.card["unlabelled_subjects"] == [] and source.card["unlabelled_instants"] == 0
     for _, batch in source.batches(0, 8, pipeline.Waiting()):
-        assert set(batch) == {"labelled"}
+        assert set(batch.parts) == {"labelled"}
     asked = [moments for _, moments in recorder.asked]
     seen = {(int(s), round(float(t), 3)) for m in asked for s, t in zip(m.sequence, m.time, strict=True)}
     assert len(seen) == 64, "8 batches of 48 walk through all labels and no others"
@@ -117,7 +117,7 @@ def test_fewer_labels_are_some_of_more(recorder: Recorder, no_poses: None) -> No
     assert {int(x) for m in asked for x in m.action} == set(range(8))
     assert {int(x) for m in asked for x in np.asarray(m.views).ravel()} == {0, 1, 2, 3}
     nobody = streamed.Streamed(options.replace(TINY, labelled="none"))
-    assert set(next(nobody.batches(0, 1, pipeline.Waiting()))[1]) == {"unlabelled"}
+    assert set(next(nobody.batches(0, 1, pipeline.Waiting()))[1].parts) == {"unlabelled"}
     assert nobody.labelled_poses.shape == (0, 17, 3)
     chunk = options.replace(few, label_sampling="chunk")
     assert streamed.Streamed(chunk).card["label_sampling"] == "chunk"
@@ -148,7 +148,7 @@ def test_ablations_of_the_stream() -> None:
 def test_an_augmented_positive_is_the_same_picture_twice(recorder: Recorder, no_poses: None) -> None:
     config = options.replace(TINY, labelled="none", positives="augmented")
     _, batch = next(streamed.Streamed(config).batches(0, 1, pipeline.Waiting()))
-    assert batch["unlabelled"]["images"].shape == (8, 2, 16, 16, 3)
+    assert batch.unlabelled.images.shape == (8, 2, 16, 16, 3)
     assert recorder.asked[0][1].views.shape == (8, 1), "rendered once"
 
 

@@ -349,8 +349,8 @@ import sys
 from launch.cli.options import build
 from launch.runs.settings import Train
 from launch.training import train
-from mcss_jax.networks import encoder
-encoder.STAGES[18] = (1, 1)
+from mcss_jax.networks import resnet
+resnet.STAGES[18] = (1, 1)
 done = train.train(build(Train,
     stream=True, stream_size=16, labelled="none", blocks=1, sequences=1, instants=2, width=8,
     embedding_dim=8, hidden=8, stem="patch8", steps=2, validate_every=0, data_dir="{tmp_path}/data",

@@ -78,7 +78,7 @@ def test_the_encoder_is_taken_over_and_the_head_is_fresh(
     assert f"starts from the encoder of {imported} (step 0); embedding fresh" in capsys.readouterr().out
     fresh = run_folder.initial_state(config, 32, STATISTICS)
     weights = random_weights(18, WIDTH)
-    encoder, statistics = state.params["encoder"], state.batch_stats["encoder"]
+    encoder, statistics = state.params["encoder"], state.collections["batch_stats"]["encoder"]
     np.testing.assert_array_equal(
         encoder["layer2_0"]["downsample_conv"]["kernel"][0, 0],
         weights["layer2.0.downsample.0.weight"][..., 0, 0].T,
@@ -128,7 +128,8 @@ def test_a_run_starts_from_another_and_resumes_without_it(
 def test_an_embedding_of_another_length_or_of_nobodys_training_is_fresh() -> None:
     def state(value: float) -> TrainState:
         params = {"encoder": {"conv1": value, "embedding": value}, "regressor": value}
-        return TrainState(0, params, {"encoder": value}, None, STATISTICS, method.Method())
+        variables = {"params": params, "batch_stats": {"encoder": value}}
+        return TrainState(0, variables, None, STATISTICS, method.Network())
 
     def run(**card: str) -> run_folder.Run:
         return run_folder.Run(Train(), card, state(1.0), 3)
@@ -139,7 +140,7 @@ def test_an_embedding_of_another_length_or_of_nobodys_training_is_fresh() -> Non
     for with_embedding, embedding in ((True, 1.0), (False, 0.0)):
         taken = warm_start.take_encoder(state(0.0), state(1.0), with_embedding)
         assert taken.params == {"encoder": {"conv1": 1.0, "embedding": embedding}, "regressor": 0.0}
-        assert taken.batch_stats == {"encoder": 1.0}
+        assert taken.collections == {"batch_stats": {"encoder": 1.0}}
 
 
 def test_other_networks_and_other_folders_are_refused(trained_run: Path, tmp_path: Path) -> None:

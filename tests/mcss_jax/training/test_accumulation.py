@@ -10,10 +10,11 @@ import pytest
 from flax import linen as nn
 
 from mcss_jax.errors import UserError
-from mcss_jax.networks import encoder
+from mcss_jax.networks import resnet
 from mcss_jax.training import accumulation, parallel, train_step
-from mcss_jax.training.state import Batch, TrainState
-from tests.mcss_jax.steps import darken, leaves, make_batch, make_state, two_blocks
+from mcss_jax.training.batch import Batch
+from mcss_jax.training.state import TrainState
+from tests.mcss_jax.steps import TINY, darken, leaves, make_batch, make_state, two_blocks
 
 KEY = jax.random.key(1)
 PARTS = 2
@@ -37,8 +38,8 @@ def large_batch(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array
     """The whole batch at once, but for the network, which sees every group of rows by itself."""
     found = []
     for k in range(PARTS):
-        rows = {part: {name: x[k::PARTS] for name, x in data.items()} for part, data in batch.items()}
-        found.append(train_step.forward(params, state, rows, KEY, None))
+        rows = jax.tree.map(lambda x, k=k: x[k::PARTS], batch)
+        found.append(train_step.forward(TINY, params, state, rows, KEY, None))
 
     def together(*groups: jax.Array) -> jax.Array:
         return jnp.stack(groups, axis=1).reshape(-1, *groups[0].shape[1:])
@@ -46,17 +47,17 @@ def large_batch(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array
     outputs = jax.tree.map(together, *(outputs for outputs, _ in found))
     crops = jax.tree.map(together, *(crops for _, (_, crops) in found))
     statistics = jax.tree.map(lambda *x: sum(x) / PARTS, *(stats for _, (stats, _) in found))
-    loss, (sums, mined) = train_step.objective(outputs, crops, state, batch, None)
+    loss, (sums, mined) = train_step.objective(TINY, outputs, crops, state, batch, None)
     return loss, (statistics, sums, mined)
 
 
 def in_parts(state: TrainState, batch: Batch, parts: int = PARTS) -> Any:
-    return accumulation.value_and_gradients(state, batch, KEY, None, parts)
+    return accumulation.value_and_gradients(TINY, state, batch, KEY, None, parts)
 
 
 def at_once(state: TrainState, batch: Batch) -> Any:
     gradient = jax.value_and_grad(train_step._loss, has_aux=True)
-    return gradient(state.params, state, batch, KEY, None)
+    return gradient(state.params, TINY, state, batch, KEY, None)
 
 
 def assert_equal(found: Any, wanted: Any) -> None:
@@ -101,7 +102,7 @@ def test_the_large_batch_with_the_same_groups(state: TrainState, program: Any, a
 def test_frozen_statistics_give_the_large_batch_itself(
     state: TrainState, accumulated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Frozen(encoder._Norm):
+    class Frozen(resnet._Norm):
         @nn.compact
         def __call__(self, x: jax.Array, train: bool) -> jax.Array:
             return nn.BatchNorm(use_running_average=True, epsilon=1e-5, name="bn")(x)
@@ -116,12 +117,12 @@ def test_frozen_statistics_give_the_large_batch_itself(
 def test_two_replicas_find_what_one_does(state: TrainState, accumulated: Any) -> None:
     """A part takes the same rows of the global batch on any number of devices."""
     (loss, (statistics, sums, _)), gradients = accumulated
-    wanted_state, wanted = jax.jit(train_step.update, static_argnums=5)(
-        state, loss, gradients, statistics, sums, None
+    wanted_state, wanted = jax.jit(train_step.update, static_argnums=(0, 6))(
+        TINY, state, loss, gradients, statistics, sums, None
     )
 
     def step(s: TrainState, b: Batch, key: jax.Array) -> Any:
-        return accumulation.accumulated_step(s, b, key, axis_name=parallel.AXIS, parts=PARTS)
+        return accumulation.accumulated_step(TINY, s, b, key, axis_name=parallel.AXIS, parts=PARTS)
 
     mapped = jax.pmap(
         step,
@@ -134,7 +135,7 @@ def test_two_replicas_find_what_one_does(state: TrainState, accumulated: Any) ->
     assert found.keys() == wanted.keys()
     for name in wanted:
         np.testing.assert_allclose(found[name], wanted[name], rtol=5e-4, atol=1e-4, err_msg=name)
-    for part in ("batch_stats", "opt_state"):
+    for part in ("collections", "opt_state"):
         a, b = leaves(getattr(found_state, part)), leaves(getattr(wanted_state, part))
         for name in b:
             np.testing.assert_allclose(a[name], b[name], rtol=5e-3, atol=2e-4, err_msg=name)
@@ -145,7 +146,7 @@ def test_one_part_is_the_plain_step(state: TrainState, monkeypatch: pytest.Monke
     plain = state, {"axis": jnp.zeros(())}
     monkeypatch.setattr(accumulation, "train_step", lambda *given, axis_name: plain)
     batch = jax.tree.map(jnp.asarray, BATCH)
-    assert accumulation.accumulated_step(state, batch, KEY, parts=1) is plain
+    assert accumulation.accumulated_step(TINY, state, batch, KEY, parts=1) is plain
 
 
 def test_cutting_takes_every_row_once() -> None:
@@ -174,7 +175,7 @@ def test_parts_that_do_not_divide(sizes: dict[str, int], parts: int, message: st
 
 def test_a_step_refuses_parts_that_do_not_divide(state: TrainState) -> None:
     def step(s: TrainState, b: Batch) -> Any:
-        return accumulation.accumulated_step(s, b, KEY, parts=3)
+        return accumulation.accumulated_step(TINY, s, b, KEY, parts=3)
 
     with pytest.raises(
         UserError, match="the labelled batch of a device is 16, .*the nearest .* batch: 2 and 4"

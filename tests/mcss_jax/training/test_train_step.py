@@ -11,6 +11,7 @@ import pytest
 
 from mcss_jax import skeleton
 from mcss_jax.training import train_step
+from mcss_jax.training.batch import Batch, Part
 from mcss_jax.training.state import PoseStatistics, TrainState, pose_statistics
 from tests.mcss_jax.steps import TINY, leaves, make_batch, make_state, poses, two_blocks
 
@@ -31,7 +32,7 @@ def state() -> TrainState:
 @pytest.fixture(scope="module")
 def step() -> Callable:
     """One compilation for every test of a full batch."""
-    return jax.jit(train_step.train_step)
+    return jax.jit(partial(train_step.train_step, TINY))
 
 
 def assert_same(first: dict | TrainState, second: dict | TrainState) -> None:
@@ -41,12 +42,13 @@ def assert_same(first: dict | TrainState, second: dict | TrainState) -> None:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-def changed(batch: dict, part: str, rows: object, **values: object) -> dict:
+def changed(batch: Batch, part: Part, rows: object, **values: object) -> Batch:
     """A copy of the batch in which `rows` of some columns of `part` hold other values."""
-    columns = {name: column.copy() for name, column in batch[part].items()}
+    columns = {}
     for name, value in values.items():
+        columns[name] = getattr(batch.parts[part], name).copy()
         columns[name][rows] = value
-    return {**batch, part: columns}
+    return dataclasses.replace(batch, **{part: dataclasses.replace(batch.parts[part], **columns)})
 
 
 def test_a_step_is_a_pure_function_and_reports_everything(state: TrainState, step: Callable) -> None:
@@ -127,19 +129,14 @@ def test_an_unknown_camera_is_one_that_looks_at_the_person(state: TrainState, st
     assert np.isfinite(float(report["loss"]))
 
 
-@pytest.fixture(scope="module")
-def step_of() -> Callable:
-    return jax.jit(train_step.train_step)
-
-
-def test_a_baseline_has_no_unlabelled_part(state: TrainState, step_of: Callable) -> None:
-    _, report = step_of(state, make_batch(unlabelled=0), KEY)
+def test_a_baseline_has_no_unlabelled_part(state: TrainState, step: Callable) -> None:
+    _, report = step(state, make_batch(unlabelled=0), KEY)
     assert "loss_metric" not in report and np.isfinite(float(report["loss"]))
 
 
-def test_no_labels_leave_the_regressor_alone(state: TrainState, step_of: Callable) -> None:
+def test_no_labels_leave_the_regressor_alone(state: TrainState) -> None:
     calm = dataclasses.replace(TINY, optimiser=dataclasses.replace(TINY.optimiser, weight_decay=0.0))
-    after, report = step_of(dataclasses.replace(state, method=calm), make_batch(labelled=0), KEY)
+    after, report = jax.jit(partial(train_step.train_step, calm))(state, make_batch(labelled=0), KEY)
     assert "loss_pose" not in report and "train_mpjpe_canonical" not in report
     assert float(report["loss"]) == pytest.approx(float(report["loss_metric"]))
     assert_same(after.params["regressor"], state.params["regressor"])
@@ -149,17 +146,16 @@ def test_no_labels_leave_the_regressor_alone(state: TrainState, step_of: Callabl
 
 def test_targets_follow_the_crop_and_the_mirror() -> None:
     """Canonical pose and rotation give the pose back, in the virtual camera and mirrored where flipped."""
-    data = make_batch()["labelled"]
+    data = make_batch().labelled
     flipped = np.arange(8) % 2 == 0
-    labelled = {name: jnp.asarray(column) for name, column in data.items()}
-    canonical, rotation = jax.jit(train_step._targets)(labelled, data["box"], flipped)
-    turn = train_step.geometry.look_through(data["intrinsics"], data["box"])
-    centred = data["pose"] - data["pose"][:, :1]
+    canonical, rotation = jax.jit(train_step._targets)(data, data.box, flipped)
+    turn = train_step.geometry.look_through(data.intrinsics, data.box)
+    centred = data.pose - data.pose[:, :1]
     for i in range(8):
         expected = centred[i] @ np.asarray(turn[i])
         if flipped[i]:
             expected = expected[list(skeleton.MIRROR)] * (-1, 1, 1)
-        expected = expected if data["valid"][i] else 0 * expected
+        expected = expected if data.valid[i] else 0 * expected
         found = np.asarray(canonical[i]) @ np.asarray(rotation[i]).T
         np.testing.assert_allclose(found, expected, atol=2e-2)
 
@@ -177,7 +173,7 @@ def test_pose_statistics() -> None:
 
 
 def test_embed_step_uses_the_running_statistics(state: TrainState) -> None:
-    images = make_batch()["labelled"]["images"]
+    images = make_batch().labelled.images
     embed = jax.jit(train_step.embed_step)
     together = embed(state, images)
     np.testing.assert_allclose(jnp.linalg.norm(together.embedding, axis=1), 1.0, rtol=1e-5)

@@ -10,8 +10,8 @@ import pytest
 from jax import lax
 
 from mcss_jax.errors import UserError
-from mcss_jax.networks import convolution, encoder
-from mcss_jax.networks.encoder import Encoder
+from mcss_jax.networks import convolution, pixels
+from mcss_jax.networks.resnet import ResNet
 
 
 def count(tree: dict) -> int:
@@ -23,7 +23,7 @@ def count(tree: dict) -> int:
     [(18, 11_176_512, 512), (34, 21_284_672, 512), (50, 23_508_032, 2048)],  # torchvision's, without fc
 )
 def test_parameters_and_shapes_are_torchvisions(depth: int, parameters: int, features: int) -> None:
-    network = Encoder(depth=depth)
+    network = ResNet(depth=depth)
     images = jnp.zeros((1, 224, 224, 3))
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
     params = dict(variables["params"])
@@ -141,15 +141,15 @@ def test_patches_become_channels() -> None:
 
 def test_normalise_is_imagenets() -> None:
     images = np.random.default_rng(3).integers(0, 256, (2, 5, 4, 3)).astype(np.uint8)
-    expected = (images / 255.0 - encoder.IMAGENET_MEAN) / encoder.IMAGENET_STD
-    np.testing.assert_allclose(encoder.normalise(jnp.asarray(images)), expected, atol=1e-5)
-    np.testing.assert_allclose(encoder.normalise(jnp.asarray(images, jnp.float32)), expected, atol=1e-5)
+    expected = (images / 255.0 - pixels.IMAGENET_MEAN) / pixels.IMAGENET_STD
+    np.testing.assert_allclose(pixels.normalise(jnp.asarray(images)), expected, atol=1e-5)
+    np.testing.assert_allclose(pixels.normalise(jnp.asarray(images, jnp.float32)), expected, atol=1e-5)
 
 
 def test_unit_rows_and_the_zero_row() -> None:
     x = jnp.asarray([[3.0, 4.0], [0.0, 0.0], [1e-12, 0.0]])
-    np.testing.assert_allclose(encoder.unit(x), [[0.6, 0.8], [0, 0], [1, 0]], rtol=1e-6)
-    slope = jax.grad(lambda x: jnp.sum(encoder.unit(x)))(x)
+    np.testing.assert_allclose(pixels.unit(x), [[0.6, 0.8], [0, 0], [1, 0]], rtol=1e-6)
+    slope = jax.grad(lambda x: jnp.sum(pixels.unit(x)))(x)
     np.testing.assert_allclose(slope[1], 0.0)
     assert np.isfinite(slope).all()
 
@@ -157,7 +157,7 @@ def test_unit_rows_and_the_zero_row() -> None:
 @pytest.mark.parametrize("stem", ["conv", "patch4", "patch8"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_embeddings_have_length_one_and_parameters_stay_float32(stem: str, dtype: jnp.dtype) -> None:
-    network = Encoder(width=16, embedding_dim=16, stem=stem, dtype=dtype)
+    network = ResNet(width=16, embedding_dim=16, stem=stem, dtype=dtype)
     images = jnp.asarray(np.random.default_rng(4).normal(size=(2, 32, 32, 3)), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
@@ -173,6 +173,6 @@ def test_embeddings_have_length_one_and_parameters_stay_float32(stem: str, dtype
 def test_unknown_depth_and_stem() -> None:
     images = jnp.zeros((1, 32, 32, 3))
     with pytest.raises(ValueError, match=r"encoder depth 19 is unknown; choose from \[18, 34, 50\]"):
-        jax.eval_shape(Encoder(depth=19).init, jax.random.key(0), images)
+        jax.eval_shape(ResNet(depth=19).init, jax.random.key(0), images)
     with pytest.raises(ValueError, match="encoder stem 'patch3' is unknown; choose from .*patch8"):
-        jax.eval_shape(Encoder(stem="patch3").init, jax.random.key(0), images)
+        jax.eval_shape(ResNet(stem="patch3").init, jax.random.key(0), images)
