@@ -5,7 +5,7 @@
 
 Names and shapes are checked one by one, those that differ are listed, and values must be finite. Files that may hold
 pickled objects (.pth, .pt, .bin, .npz) are refused. The input that such weights expect is what
-`mcss_jax.networks.pixels.normalise` makes.
+`mcss_jax.networks.pixels.standardise` makes.
 
 Not every network with a plain ResNet's tensors is one, and its file does not tell: see that yours has no anti-aliased
 strides (timm's resnetaa50, resnetblur18, resnetblur50) and no bottleneck with the stride in its first convolution

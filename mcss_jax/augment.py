@@ -5,8 +5,7 @@ of an instant get their own crop, colours and occluder (cameras differ); a flip 
 caller exchanges left and right.
 
 What is drawn is small and drawn view by view. The pixels are then changed for the whole batch at once, plane by
-plane: colours and occluder, then crop and flip as two matrix products. Planes are separate arrays because a pass over
-channels that lie side by side costs a CPU four times as much.
+plane: colours and occluder, then crop and flip as two matrix products.
 """
 
 import dataclasses
@@ -23,7 +22,7 @@ SHARE = Bounds(at_least=0, at_most=1)
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How far to go; zero switches a part off."""
+    """Strength of each random change; zero switches it off."""
 
     scale: float = setting(0.1, "Crop side varies by this fraction.", SHARE)
     shift: float = setting(0.05, "Crop centre moves by up to this fraction of the side.", SHARE)
@@ -62,6 +61,7 @@ def _resampling(
     Pixels outside the picture repeat its edge.
     """
     size = output.shape[0]
+    # Pixel k covers [k, k + 1): half a pixel takes centres to coordinates, and back.
     centre = start + (output + 0.5) * side / size - 0.5
     distance = jnp.clip(centre, 0.0, size - 1.0)[:, None] - jnp.arange(size, dtype=jnp.float32)[None, :]
     return jnp.maximum(1.0 - jnp.abs(distance), 0.0)
@@ -116,6 +116,7 @@ def _change(
 
 
 def _apply(images: UInt8[Array, "n s s 3"], change: _Change, cropped: bool) -> Float[Array, "n s s 3"]:
+    # One array per channel: passes over channels that lie side by side take a CPU four times as long.
     planes = [images[..., i].astype(jnp.float32) for i in range(3)]
     covered = change.covered_rows[:, :, None] & change.covered_columns[:, None, :]
 

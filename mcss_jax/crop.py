@@ -1,4 +1,4 @@
-"""The square crop that the network sees: cut out of a picture, black where it leaves it, resized."""
+"""The square crop that is the network's input: cut out of a picture, black where it leaves it, resized."""
 
 import math
 
@@ -13,7 +13,7 @@ REDUCING_GAP = 3.0
 LARGEST_SIDE = 8192  # pixels of a square, where the picture itself is no larger
 
 
-def whole(width: int, height: int) -> Float[np.ndarray, "4"]:
+def enclosing_square(width: int, height: int) -> Float[np.ndarray, "4"]:
     """The square (x0, y0, x1, y1; pixels) about a whole picture."""
     centre, half = np.array([width, height]) / 2, max(width, height) / 2
     return np.concatenate([centre - half, centre + half])

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 def safe_sqrt(square: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """Square root whose gradient at zero is zero instead of infinite."""
+    # The inner `where` matters: the gradient of a branch not taken is computed too, and inf * 0 is NaN.
     positive = square > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
 
@@ -18,6 +19,7 @@ def pairwise(a: Float[Array, "m d"], b: Float[Array, "n d"]) -> Float[Array, "m 
     """
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     gram = jnp.matmul(a, b.T, precision="highest")
+    # Rounding can make the difference of nearly equal vectors negative.
     square = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :] - 2.0 * gram
     return safe_sqrt(jnp.maximum(square, 0.0))
 

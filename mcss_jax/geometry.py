@@ -63,9 +63,9 @@ def look_through(
     intrinsics, box = jnp.asarray(intrinsics), jnp.asarray(box)
     u, v = (box[..., 0] + box[..., 2]) / 2, (box[..., 1] + box[..., 3]) / 2
     fx, fy = intrinsics[..., 0, 0], intrinsics[..., 1, 1]
-    known = jnp.isfinite(u + v + fx + fy + intrinsics[..., 0, 2] + intrinsics[..., 1, 2]) & (fx * fy != 0)
-    x = jnp.where(known, u - intrinsics[..., 0, 2], 0.0) / jnp.where(known, fx, 1.0)
-    y = jnp.where(known, v - intrinsics[..., 1, 2], 0.0) / jnp.where(known, fy, 1.0)
+    defined = jnp.isfinite(u + v + fx + fy + intrinsics[..., 0, 2] + intrinsics[..., 1, 2]) & (fx * fy != 0)
+    x = jnp.where(defined, u - intrinsics[..., 0, 2], 0.0) / jnp.where(defined, fx, 1.0)
+    y = jnp.where(defined, v - intrinsics[..., 1, 2], 0.0) / jnp.where(defined, fy, 1.0)
     length = jnp.sqrt(x * x + y * y + 1)
     x, y, z = x / length, y / length, 1 / length
     # Rodrigues' formula about the axis (-y, x, 0), with cos = z and (1 - cos) / sin^2 = 1 / (1 + z).
@@ -98,7 +98,7 @@ def rotation_from_6d(columns: Float[AnyArray, "*b 6"]) -> Float[Array, "*b 3 3"]
     axis = jax.nn.one_hot(jnp.argmin(jnp.abs(b1), axis=-1), 3, dtype=b1.dtype)
     spare = axis - jnp.sum(axis * b1, axis=-1, keepdims=True) * b1
     spare = spare / jnp.sqrt(jnp.sum(spare * spare, axis=-1, keepdims=True))
-    # Normalised before the projection, so that "parallel" means the same at every length.
+    # Normalised before the projection, so that the threshold for parallel columns does not depend on their length.
     a2 = _direction(second, spare)
     b2 = _direction(a2 - jnp.sum(a2 * b1, axis=-1, keepdims=True) * b1, spare)
     # Once more: for nearly parallel columns the first difference is mostly rounding.
@@ -134,8 +134,10 @@ def procrustes(pred: Float[AnyArray, "*b joints 3"], target: Float[AnyArray, "*b
     p, g = kabsch.normalise(_flat(pred)), kabsch.normalise(_flat(target))
     m = kabsch.correlation(p.unit, g.unit)
     rotation = kabsch.best_rotation(m)
-    known = p.norm > 0
-    scale = jnp.sum(rotation * m, axis=(0, 1)) * jnp.where(known, g.norm / jnp.where(known, p.norm, 1.0), 0.0)
+    has_extent = p.norm > 0
+    scale = jnp.sum(rotation * m, axis=(0, 1)) * jnp.where(
+        has_extent, g.norm / jnp.where(has_extent, p.norm, 1.0), 0.0
+    )
     translation = g.mean - scale[None] * kabsch.rotate(rotation, p.mean[None])[0]
     return Similarity(
         scale.reshape(batch),

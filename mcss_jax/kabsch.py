@@ -18,7 +18,7 @@ from mcss_jax.distances import safe_sqrt
 AnyArray = Array | np.ndarray
 
 # Three rows of three arrays of one shape: an array per matrix entry, so that every operation runs along the
-# batch, which is what vector units want.
+# batch and is vectorised.
 Matrix = tuple[tuple[Any, Any, Any], ...]
 
 # Newton's steps for the largest eigenvalue: quadratic for a gap of ordinary size, by halves towards a double
@@ -58,9 +58,9 @@ def normalise(points: Float[AnyArray, "n joints 3"]) -> Normalised:
     norm = safe_sqrt(jnp.sum(centred * centred, axis=(1, 2)))
     unit = centred / jnp.where(norm > 0, norm, 1.0)[:, None, None]
     # A size beyond float32 stays its largest number: times an error of zero it is zero, where inf would give NaN.
-    most = jnp.finfo(x.dtype).max
-    back = jnp.minimum(largest / _SHRINK, most)
-    size = jnp.minimum(norm * back, most)
+    largest_float = jnp.finfo(x.dtype).max
+    back = jnp.minimum(largest / _SHRINK, largest_float)
+    size = jnp.minimum(norm * back, largest_float)
     return Normalised(jnp.moveaxis(unit, 0, -1), size, (mean * back[:, None] + x[:, 0]).T)
 
 
@@ -108,6 +108,7 @@ def polar_rotation(m: Matrix) -> tuple[Matrix, Any]:
     for _ in range(_NEWTON_STEPS):
         t = x * x - square
         slope = 4 * (x * t - 2 * det)
+        # At a multiple root slope and numerator go to zero together: no division of zero by zero.
         x = x - (t * t - 8 * det * x - 4 * cof_square) / jnp.maximum(slope, 1e-30)
     i2 = (x * x - square) / 2
     gaps = x * i2 - det
@@ -222,7 +223,7 @@ def rotate(rotation: Float[Array, "3 3 n"], points: Float[Array, "joints 3 n"]) 
     return jnp.stack(rows, axis=1)  # type: ignore[arg-type]
 
 
-def rows(points: Float[Array, "joints 3 *b"]) -> Points:
+def coordinates(points: Float[Array, "joints 3 *b"]) -> Points:
     return [[points[j, i] for i in range(3)] for j in range(points.shape[0])]
 
 
@@ -241,11 +242,11 @@ def aligned_error(pred: Float[Array, "n joints 3"], target: Float[Array, "n join
     """Mean joint distance after similarity Procrustes, in the unit of `target`; not to be differentiated."""
     p, g = normalise(pred), normalise(target)
     m = _unstack(correlation(p.unit, g.unit))
-    p_rows, g_rows = rows(p.unit), rows(g.unit)
+    pred_points, target_points = coordinates(p.unit), coordinates(g.unit)
     rotation, degenerate = polar_rotation(m)
-    errors = mean_residual(rotation, m, p_rows, g_rows)
+    errors = mean_residual(rotation, m, pred_points, target_points)
 
     def robust() -> Array:
-        return jnp.where(degenerate, mean_residual(horn_rotation(m), m, p_rows, g_rows), errors)
+        return jnp.where(degenerate, mean_residual(horn_rotation(m), m, pred_points, target_points), errors)
 
     return jax.lax.cond(jnp.any(degenerate), robust, lambda: errors) * g.norm

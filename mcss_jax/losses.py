@@ -50,6 +50,7 @@ def pose(
 
     Absolute rather than squared, as the metrics are means of distances and few labels hold outliers.
     """
+    # Targets of unusable rows may be NaN: they go before the difference, or NaN would enter the gradient.
     error = jnp.mean(jnp.abs(predicted - jnp.where(valid[:, None, None], target, 0.0)), axis=(1, 2))
     return jnp.sum(jnp.where(valid, error, 0.0)), jnp.sum(valid).astype(jnp.float32)
 

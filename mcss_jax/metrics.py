@@ -25,8 +25,9 @@ JOINTS_3DHP: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 15, 16)
 AUC_THRESHOLDS: tuple[float, ...] = tuple(float(t) for t in range(0, 151, 5))
 """Millimetres; zero is among them, so that a perfect pose scores 30/31 (docs/data_formats.md#pose-metrics)."""
 
-_SMALL = 64
-_CHUNK = 1024  # the intermediate arrays of one chunk stay in the cache
+# Poses that go through a program together; the smaller size is for batches that would fill little of a chunk.
+SMALL_CHUNK = 64
+CHUNK = 1024  # the intermediate arrays of one chunk stay in the cache
 # Exact, as a power of two; keeps differences of the largest floats, and their reciprocals, within range.
 _SHRINK = 1 / 64
 
@@ -56,18 +57,18 @@ def _per_pose(
 ) -> Float[Array, "*b"]:
     """Maps `one_chunk` of [n, 17, 3] pairs over any leading shape, in chunks of one of two sizes.
 
-    Other sizes are filled up with the last pose: one compilation serves all batches of up to `_CHUNK` poses.
+    Other sizes are filled up with the last pose: one compilation serves all batches of up to `CHUNK` poses.
     """
     batch = target.shape[:-2]
     n = math.prod(batch)
     if n == 0:
         return jnp.zeros(batch)
-    width = _CHUNK if n > _SMALL else _SMALL
+    width = CHUNK if n > SMALL_CHUNK else SMALL_CHUNK
     p, g = (jnp.asarray(_in_chunks(x, n, width)) for x in (pred, target))
-    found = _map(one_chunk, settings, p, g)
+    values = _map(one_chunk, settings, p, g)
     if isinstance(pred, np.ndarray) and isinstance(target, np.ndarray):
-        return jnp.asarray(np.asarray(found).reshape(-1)[:n].reshape(batch))
-    return found.reshape(-1)[:n].reshape(batch)
+        return jnp.asarray(np.asarray(values).reshape(-1)[:n].reshape(batch))
+    return values.reshape(-1)[:n].reshape(batch)
 
 
 def _root_relative(poses: Float[Array, "n j 3"]) -> Float[Array, "n j 3"]:

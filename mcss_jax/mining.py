@@ -42,28 +42,29 @@ def negative_mask(
 def hardest(
     distances: Float[Array, "m n"], mask: Bool[Array, "m n"], temperature: Float[Array, ""] | float
 ) -> tuple[Float[Array, " m"], Int[Array, " m"], Bool[Array, " m"]]:
-    """The (soft) minimum over each row's allowed negatives: `(distance, index, found)`.
+    """The (soft) minimum over each row's allowed negatives: `(distance, index, has_negative)`.
 
     At temperature 0 it is the hardest negative; above, -T log mean exp(-d / T), which goes to the mean as T
     grows. The log-*mean*-exp keeps the scale of the margin whatever the number of negatives (a plain sum
     shifts it by T log n). `index` is always that of the hardest (lowest index at ties); rows without a
     negative give 0, 0, False and no gradient.
     """
-    found = jnp.any(mask, axis=1)
+    has_negative = jnp.any(mask, axis=1)
     blocked = jnp.where(mask, distances, jnp.inf)
     index = jnp.argmin(blocked, axis=1).astype(jnp.int32)
-    minimum = jnp.where(found, jnp.take_along_axis(distances, index[:, None], axis=1)[:, 0], 0.0)
+    minimum = jnp.where(has_negative, jnp.take_along_axis(distances, index[:, None], axis=1)[:, 0], 0.0)
+    # The schedule's temperature is traced, so both cases are computed and neither may divide by zero.
     temperature = jnp.asarray(temperature, distances.dtype)
     soft = temperature > 0
     scale = jnp.where(soft, temperature, 1.0)
     # Shifted by the minimum, so that the largest exponent is zero; the shift cancels and carries no gradient.
-    anchor = jnp.where(found, jnp.min(blocked, axis=1), 0.0)
+    anchor = jnp.where(has_negative, jnp.min(blocked, axis=1), 0.0)
     exponent = jnp.where(mask, -(distances - anchor[:, None]) / scale, -jnp.inf)
     weight = jnp.where(mask, jnp.exp(jnp.where(mask, exponent, 0.0)), 0.0)
     count = jnp.maximum(jnp.sum(mask, axis=1), 1).astype(distances.dtype)
-    mean = jnp.where(found, jnp.sum(weight, axis=1) / count, 1.0)
-    softened = jnp.where(found, anchor - scale * jnp.log(mean), 0.0)
-    return jnp.where(soft, softened, minimum), index, found
+    mean = jnp.where(has_negative, jnp.sum(weight, axis=1) / count, 1.0)
+    softened = jnp.where(has_negative, anchor - scale * jnp.log(mean), 0.0)
+    return jnp.where(soft, softened, minimum), index, has_negative
 
 
 def temperature_at(step: Int[Array, ""] | int, start: float, end: float, steps: int) -> Float[Array, ""]:

@@ -1,4 +1,4 @@
-"""Settings that explain themselves: beside its default, a field says what it means and which values it may have."""
+"""Settings as dataclass fields: beside its default, a field states what it means and which values it may have."""
 
 import dataclasses
 import enum
@@ -26,16 +26,16 @@ class Bounds:
             and (self.at_most is None or value <= self.at_most)
         )
 
-    def words(self, whole: bool) -> str:
-        """What is allowed, in words: `at least 1`, `a number from 0 to 1`; `whole` for integers."""
-        kind = "a whole number" if whole else "a number"
+    def words(self, integer: bool) -> str:
+        """What is allowed, in words: `at least 1`, `a number from 0 to 1`; `integer` for a setting of type int."""
+        kind = "a whole number" if integer else "a number"
         if self.at_most is not None and self.at_least is not None:
             text = f"{kind} from {self.at_least:g} to {self.at_most:g}"
         elif self.at_most is not None:
             text = f"{kind} in ({self.above:g}, {self.at_most:g}]"
         else:
-            least = f"at least {self.at_least:g}" if self.above is None else f"above {self.above:g}"
-            text = least if whole else f"a finite number {'of ' if self.above is None else ''}{least}"
+            lower = f"at least {self.at_least:g}" if self.above is None else f"above {self.above:g}"
+            text = lower if integer else f"a finite number {'of ' if self.above is None else ''}{lower}"
         return f"{text}: {self.reason}" if self.reason else text
 
 
@@ -65,5 +65,5 @@ def problem(value: Any, hint: Any, bounds: Bounds | None = None) -> str | None:
     if type(value) not in ((int, float) if hint is float else (hint,)):
         return f"a value of type {hint.__name__}"
     if bounds is not None and not bounds.allow(value):
-        return bounds.words(whole=hint is int)
+        return bounds.words(integer=hint is int)
     return None

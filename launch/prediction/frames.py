@@ -146,7 +146,7 @@ def _pictures(
             notes.append(opened)
             continue
         if track == WHOLE:
-            square = crop.whole(*opened.size)
+            square = crop.enclosing_square(*opened.size)
         else:
             square = boxes.square(given[index], margin) if index in given else NOBODY
         yield Frame(index, float("nan"), square, opened)
@@ -220,7 +220,7 @@ def _of_video(
 
 
 def _about(index: int, size: tuple[int, int]) -> Square:
-    return crop.whole(*size)
+    return crop.enclosing_square(*size)
 
 
 def _given(track: boxes.Track, rate: float, margin: float, index: int, size: tuple[int, int]) -> Square:

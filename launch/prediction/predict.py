@@ -19,7 +19,7 @@ from launch.prediction.thumbnails import Thumbnails
 from launch.runs import run_folder
 from mcss_jax.errors import UserError
 from mcss_jax.setting import Role
-from mcss_jax.storage.model import LARGEST, Model
+from mcss_jax.storage.model import LARGEST_BATCH, Model
 
 SOURCE, OUTPUT = "What is predicted", "What is written"
 
@@ -60,7 +60,7 @@ def check(config: Predict) -> None:
     for name in ("source", "output"):
         if not getattr(config, name):
             raise UserError(f"--{name} is missing; --help says what it names")
-    for name, most in (("batch", LARGEST), ("every", 1_000_000)):
+    for name, most in (("batch", LARGEST_BATCH), ("every", 1_000_000)):
         if not 1 <= getattr(config, name) <= most:
             raise UserError(f"--{name}={getattr(config, name)}; expected 1 to {most:,}")
     if not 0 <= config.margin <= 2:

@@ -16,7 +16,7 @@ from mcss_jax.errors import UserError
 from mcss_jax.method import COUNT, NOT_NEGATIVE, Network, Objective, Optimiser
 from mcss_jax.setting import Role
 from mcss_jax.training import accumulation
-from mcss_jax.training.parallel import Kind, nearest
+from mcss_jax.training.parallel import Kind, nearest_multiples
 
 Cache = Literal["none", "device"]
 MethodName = Literal["mcss", "baseline", "batchnorm"]
@@ -254,7 +254,7 @@ def check_devices(config: Train, devices: int) -> None:
         if size % devices:
             raise UserError(
                 f"{name} is {size}; expected a multiple of the {devices} devices: the nearest are "
-                f"{nearest(size, devices)}"
+                f"{nearest_multiples(size, devices)}"
             )
     shares = {f"{name} on each of {devices} devices": size // devices for name, size in parts.items()}
     try:

@@ -1,7 +1,7 @@
 """The encoder that a network's settings name.
 
 An encoder is a flax module: `(features, embedding) = encoder(images, train)`, float32 [b, f] and unit-norm [b, d], of
-pictures as `pixels.normalise` gives them. It may keep whatever collections of variables it wants; what it changes in
+pictures as `pixels.standardise` gives them. It may keep whatever collections of variables it wants; what it changes in
 training is put back into the state under their names, averaged over replicas.
 """
 

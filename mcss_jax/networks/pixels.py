@@ -7,7 +7,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def normalise(images: UInt8[Array, "*b h w 3"] | Float[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
+def standardise(images: UInt8[Array, "*b h w 3"] | Float[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
     """Pixels in 0..255 to the ImageNet-standardised input that an encoder expects."""
     scale = 1.0 / (255.0 * jnp.asarray(IMAGENET_STD, jnp.float32))
     shift = jnp.asarray(IMAGENET_MEAN, jnp.float32) / jnp.asarray(IMAGENET_STD, jnp.float32)

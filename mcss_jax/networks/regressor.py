@@ -29,6 +29,7 @@ class Regressor(nn.Module):
         def head(x: Float[Array, "b n"], out: int, name: str) -> Float[Array, "b m"]:
             for layer in range(self.layers):
                 x = nn.relu(nn.Dense(self.hidden, name=f"{name}_hidden{layer}")(x))
+            # A small last layer: the first answers are close to the mean pose.
             return nn.Dense(out, name=f"{name}_out", kernel_init=nn.initializers.normal(0.01))(x)
 
         # A unit-norm embedding has entries of size 1/sqrt(d); the hidden layers expect entries of size one.

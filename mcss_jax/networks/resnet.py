@@ -29,7 +29,7 @@ class _Norm(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
         return nn.BatchNorm(
             use_running_average=not train,
-            momentum=0.9,
+            momentum=0.9,  # the old running statistic's share; PyTorch's 0.1 is the new one's
             epsilon=1e-5,
             dtype=self.dtype,
             scale_init=nn.initializers.zeros if self.zero_scale else nn.initializers.ones,
@@ -78,7 +78,7 @@ class ResNet(nn.Module):
       dtype: of activations; parameters, statistics, features and embedding stay float32.
       axis_name: batch statistics are shared over this mapped axis.
 
-    Input [b, h, w, 3] as `pixels.normalise` gives it, h and w multiples of 32 at best. Output: features
+    Input [b, h, w, 3] as `pixels.standardise` gives it, h and w multiples of 32 at best. Output: features
     [b, width * 8 (* 4 for depth 50)] after global average pooling, embedding [b, embedding_dim].
     Raises ValueError for an unknown depth or stem.
     """
@@ -117,5 +117,6 @@ class ResNet(nn.Module):
                     dtype=dtype,
                     name=f"layer{stage + 1}_{block}",
                 )(x, train)
+        # In float32 from here, whatever the activations are: distances between embeddings are small.
         features = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         return features, unit(nn.Dense(self.embedding_dim, name="embedding")(features))

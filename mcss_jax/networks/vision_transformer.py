@@ -63,7 +63,7 @@ class VisionTransformer(nn.Module):
       embedding_dim: length of the unit-norm embedding.
       dtype: of activations; parameters, features and embedding stay float32.
 
-    Input [b, h, w, 3] as `pixels.normalise` gives it. Output: features [b, size], the class token after the last
+    Input [b, h, w, 3] as `pixels.standardise` gives it. Output: features [b, size], the class token after the last
     normalisation; embedding [b, embedding_dim]. Raises UserError for sizes that do not divide.
     """
 

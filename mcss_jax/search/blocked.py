@@ -10,8 +10,7 @@ from jaxtyping import Array, Float, Int32
 
 AnyArray = Array | np.ndarray
 Rule = Callable[[Any, Any], Any]
-"""`rule(query_keys, gallery_keys) -> bool [q, n]`, which pairs may be retrieved: a hashable callable on
-pytrees of
+"""`rule(query_keys, gallery_keys) -> bool [q, n]`, which pairs may be retrieved: a hashable callable on pytrees of
 arrays whose first axis counts queries or gallery entries, evaluated block by block under `jax.jit`."""
 
 
@@ -53,8 +52,8 @@ def merge(
     k: int,
 ) -> tuple[Float[Array, "q k"], Int32[Array, "q k"]]:
     """The k highest of two lists; of equal scores the first list's come first, then the lower position."""
-    both, kept = jax.lax.top_k(jnp.concatenate([best[0], more], axis=1), k)
-    return both, jnp.take_along_axis(jnp.concatenate([best[1], columns], axis=1), kept, axis=1)
+    both, chosen = jax.lax.top_k(jnp.concatenate([best[0], more], axis=1), k)
+    return both, jnp.take_along_axis(jnp.concatenate([best[1], columns], axis=1), chosen, axis=1)
 
 
 def empty(q: int, k: int) -> tuple[Float[Array, "q k"], Int32[Array, "q k"]]:

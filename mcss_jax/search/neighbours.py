@@ -17,8 +17,9 @@ from mcss_jax.errors import UserError
 from mcss_jax.search import blocked
 from mcss_jax.search.blocked import AnyArray, Rule
 
-_QUERY_BLOCK = 256
-_GALLERY_BLOCK = 16384
+# Rows of one block of scores: a matrix of 16 MiB in float32.
+QUERY_BLOCK = 256
+GALLERY_BLOCK = 16384
 _SPARE = 4  # candidates beyond k that are scored again by direct differences
 
 
@@ -27,8 +28,8 @@ def _in_order(squares: Float[Array, "q c"], indices: Int32[Array, "q c"], k: int
     squares = jnp.where(indices < 0, jnp.inf, squares)
     last = jnp.where(indices < 0, jnp.iinfo(jnp.int32).max, indices)
     squares, last = jax.lax.sort((squares, last), num_keys=2)
-    found = jnp.isfinite(squares[:, :k])
-    return squares[:, :k], jnp.where(found, last[:, :k], -1)
+    retrieved = jnp.isfinite(squares[:, :k])
+    return squares[:, :k], jnp.where(retrieved, last[:, :k], -1)
 
 
 @partial(jax.jit, static_argnames=("k", "allowed"))
@@ -62,8 +63,8 @@ def _nearest_block(
         )
         if allowed is not None:
             scores = jnp.where(allowed(query_keys, keys), scores, -jnp.inf)
-        found, columns = jax.lax.top_k(scores, min(k + _SPARE, scores.shape[1]))
-        return blocked.merge(carry, found, columns + start, k + _SPARE), None
+        top, columns = jax.lax.top_k(scores, min(k + _SPARE, scores.shape[1]))
+        return blocked.merge(carry, top, columns + start, k + _SPARE), None
 
     starts = jnp.arange(len(bias), dtype=jnp.int32) * bias.shape[1]
     (scores, indices), _ = jax.lax.scan(
@@ -73,6 +74,7 @@ def _nearest_block(
     difference = queries[:, None] - gallery[jnp.maximum(indices, 0)]
     squares, ordered = _in_order(jnp.sum(difference * difference, axis=-1), indices, k)
 
+    # |q - g|^2 = |q|^2 - 2 (q.g - |g|^2 / 2), all centred, so the last candidate's score bounds what was not one.
     unit = jnp.finfo(jnp.float32).eps / 2
     own = jnp.sum(shifted * shifted, axis=-1)
     reach, raw = jnp.sqrt(own) + largest[0], jnp.sqrt(jnp.sum(queries * queries, axis=-1)) + largest[1]
@@ -110,9 +112,9 @@ def _nearest_direct(
     return jnp.sqrt(-scores), jnp.where(scores > -jnp.inf, indices, -1)
 
 
-def _even_block(n: int, most: int) -> int:
+def _even_block(n: int, limit: int) -> int:
     """A block size of at most `most` that splits n into blocks of nearly equal size."""
-    return -(-n // -(-n // most))
+    return -(-n // -(-n // limit))
 
 
 def nearest(
@@ -141,8 +143,8 @@ def nearest(
         raise ValueError(
             f"queries have {queries.shape[1]} dimensions, the gallery {gallery.shape[1]}: expected equal."
         )
-    for name, rows in (("queries", queries), ("gallery", gallery)):
-        bad = ~np.isfinite(rows).all(axis=1)
+    for name, vectors in (("queries", queries), ("gallery", gallery)):
+        bad = ~np.isfinite(vectors).all(axis=1)
         if bad.any():
             raise UserError(
                 f"{name}: row {int(np.argmax(bad))} is not finite (NaN or inf), expected numbers."
@@ -156,20 +158,21 @@ def nearest(
         query_keys = gallery_keys = ()
 
     count = len(gallery)
+    # Centred, because the rounding of inner products grows with the vectors' lengths.
     centre = gallery.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = gallery - centre
     half = np.sum(centred * centred, axis=1) / 2
     raw = np.sqrt(np.max(np.sum(gallery * gallery, axis=1))) + np.sqrt(np.sum(centre * centre))
     largest = np.array([np.sqrt(2 * half.max()), raw], np.float32)
-    size = _even_block(count, _GALLERY_BLOCK)
+    size = _even_block(count, GALLERY_BLOCK)
     bias = np.full(-(-count // size) * size, -np.inf, np.float32)
     bias[:count] = -half
     blocks = blocked.split_blocks((centred, gallery_keys), size)
     on_device = jnp.asarray(gallery)
     uncertain = []
-    part_size = min(_QUERY_BLOCK, len(queries))
+    part_size = min(QUERY_BLOCK, len(queries))
     for start, part, keys in blocked.query_blocks(queries, query_keys, part_size):
-        found = _nearest_block(
+        results = _nearest_block(
             part,
             keys,
             blocks[0],
@@ -182,17 +185,18 @@ def nearest(
             allowed=allowed,
         )
         stop = min(start + part_size, len(queries))
-        d, i, certain = (np.asarray(x)[: stop - start] for x in found)
+        d, i, certain = (np.asarray(x)[: stop - start] for x in results)
         distances[start:stop], indices[start:stop] = d, i
         uncertain.append(start + np.flatnonzero(~certain))
 
-    again = np.concatenate(uncertain)
-    if len(again):
+    unproven = np.concatenate(uncertain)
+    if len(unproven):
+        # Smaller blocks: the differences have one more axis than the scores, the embedding's.
         direct = blocked.split_blocks((gallery, gallery_keys), min(1024, count))
-        some = jax.tree.map(lambda leaf: np.asarray(leaf)[again], query_keys)
+        unproven_keys = jax.tree.map(lambda leaf: np.asarray(leaf)[unproven], query_keys)
         part_size = 32
-        for start, part, keys in blocked.query_blocks(queries[again], some, part_size):
+        for start, part, keys in blocked.query_blocks(queries[unproven], unproven_keys, part_size):
             d, i = _nearest_direct(part, keys, *direct, count, k=k, allowed=allowed)
-            here = again[start : start + part_size]
-            distances[here], indices[here] = np.asarray(d)[: len(here)], np.asarray(i)[: len(here)]
+            rows = unproven[start : start + part_size]
+            distances[rows], indices[rows] = np.asarray(d)[: len(rows)], np.asarray(i)[: len(rows)]
     return indices, distances

@@ -20,8 +20,9 @@ GalleryPoses = Float[AnyArray, "n 17 3"]
 MATCH_THRESHOLD = 0.1
 """NP-MPJPE up to which two poses match (Pr-VIPE's kappa; docs/data_formats.md#pr-vipe-protocol-and-frame-keys)."""
 
-_QUERY_BLOCK = 64
-_GALLERY_BLOCK = 2048
+# Poses of one block of pairs.
+QUERY_BLOCK = 64
+GALLERY_BLOCK = 2048
 _MULTIPLE = 64  # small galleries are filled up to one, so that few sizes are compiled
 _REPAIRS = 64  # degenerate pairs of one block that are solved one by one
 
@@ -98,8 +99,8 @@ def _oracle_block(
         usable = columns < count  # the last block is filled up
         if allowed is not None:
             usable &= allowed(query_keys, keys)
-        scores, kept = jax.lax.top_k(jnp.where(usable, -errors, -jnp.inf), min(k, errors.shape[1]))
-        best = blocked.merge(best, scores, jnp.take_along_axis(columns, kept, axis=1), k)
+        scores, chosen = jax.lax.top_k(jnp.where(usable, -errors, -jnp.inf), min(k, errors.shape[1]))
+        best = blocked.merge(best, scores, jnp.take_along_axis(columns, chosen, axis=1), k)
         number += jnp.sum(usable, axis=1)
         matches += jnp.sum(usable & (errors <= matching[:, None]), axis=1)
         total += jnp.sum(jnp.where(usable, errors, 0.0), axis=1)
@@ -107,9 +108,9 @@ def _oracle_block(
 
     starts = jnp.arange(len(gallery.norm), dtype=jnp.int32) * gallery.norm.shape[1]
     q = len(queries.norm)
-    none = (jnp.zeros(q, jnp.int32), jnp.zeros(q, jnp.int32), jnp.zeros(q))
+    zeros = (jnp.zeros(q, jnp.int32), jnp.zeros(q, jnp.int32), jnp.zeros(q))
     ((scores, indices), sums), _ = jax.lax.scan(
-        scan, (blocked.empty(q, k), none), (gallery, gallery_keys, starts)
+        scan, (blocked.empty(q, k), zeros), (gallery, gallery_keys, starts)
     )
     return jnp.where(scores > -jnp.inf, indices, -1), -scores, sums
 
@@ -125,7 +126,7 @@ def _normalise_blocks(blocks: Float[Array, "b n 17 3"]) -> kabsch.Normalised:
 
 
 def _pose_blocks(gallery_poses: GalleryPoses, gallery_keys: Any) -> tuple[kabsch.Normalised, Any]:
-    size = min(_GALLERY_BLOCK, -(-len(gallery_poses) // _MULTIPLE) * _MULTIPLE)
+    size = min(GALLERY_BLOCK, -(-len(gallery_poses) // _MULTIPLE) * _MULTIPLE)
     blocks, keys = blocked.split_blocks((np.asarray(gallery_poses, np.float32), gallery_keys), size)
     return _normalise_blocks(blocks), keys
 
@@ -180,7 +181,7 @@ def oracle_and_candidates(
     gallery, gallery_keys = _pose_blocks(gallery_poses, gallery_keys)
     matching = (threshold * pose_scale(query_poses)).astype(np.float32)
     rows = (np.asarray(query_poses, np.float32), matching)
-    for start, (part, limit), keys in blocked.query_blocks(rows, query_keys, _QUERY_BLOCK):
+    for start, (part, limit), keys in blocked.query_blocks(rows, query_keys, QUERY_BLOCK):
         *best, sums = _oracle_block(
             _normalise_block(part),
             keys,
@@ -191,9 +192,9 @@ def oracle_and_candidates(
             k=k,
             allowed=allowed,
         )
-        stop = min(start + _QUERY_BLOCK, q)
-        for column, found in zip((indices, errors, *candidates), (*best, *sums), strict=True):
-            column[start:stop] = np.asarray(found)[: stop - start]
+        stop = min(start + QUERY_BLOCK, q)
+        for column, values in zip((indices, errors, *candidates), (*best, *sums), strict=True):
+            column[start:stop] = np.asarray(values)[: stop - start]
     return indices, errors, candidates
 
 

@@ -52,8 +52,8 @@ __all__ = [
     "temporal_alignment_error",
 ]
 
-_COUNTED_AT_ONCE = 2048  # queries, and gallery entries, whose pairs are counted together
-_PAIRS_AT_ONCE = 1 << 16  # pose pairs whose copies are in memory together
+COUNT_BLOCK = 2048  # queries, and gallery entries, whose pairs are counted together
+PAIR_BLOCK = 1 << 16  # retrieved pairs whose poses are in memory together
 
 Subjects = Literal["any", "same", "other"]
 """Whose views a query may retrieve: everybody's, those of its own subject, those of the others."""
@@ -103,13 +103,13 @@ def _count_block(
     query_keys: Any, gallery_keys: Any, count: Int32[Array, ""] | int, allowed: Rule
 ) -> Int[Array, " q"]:
     def scan(total: Any, block: Any) -> tuple[Any, None]:
-        keys, there = block
-        return total + jnp.sum(allowed(query_keys, keys) & there[None], axis=1), None
+        keys, is_entry = block
+        return total + jnp.sum(allowed(query_keys, keys) & is_entry[None], axis=1), None
 
     blocks, size = jax.tree.leaves(gallery_keys)[0].shape[:2]
-    there = (jnp.arange(blocks * size) < count).reshape(blocks, size)
-    none = jnp.zeros(len(jax.tree.leaves(query_keys)[0]), jnp.int32)
-    return jax.lax.scan(scan, none, (gallery_keys, there))[0]
+    is_entry = (jnp.arange(blocks * size) < count).reshape(blocks, size)
+    zeros = jnp.zeros(len(jax.tree.leaves(query_keys)[0]), jnp.int32)
+    return jax.lax.scan(scan, zeros, (gallery_keys, is_entry))[0]
 
 
 def allowed_counts(allowed: Rule, query_keys: Any, gallery_keys: Any) -> Int[np.ndarray, " q"]:
@@ -118,11 +118,11 @@ def allowed_counts(allowed: Rule, query_keys: Any, gallery_keys: Any) -> Int[np.
     counts = np.zeros(queries, np.int64)
     if not queries or not gallery:
         return counts
-    blocks = blocked.split_blocks(gallery_keys, min(_COUNTED_AT_ONCE, gallery))
-    size = min(_COUNTED_AT_ONCE, queries)
+    blocks = blocked.split_blocks(gallery_keys, min(COUNT_BLOCK, gallery))
+    size = min(COUNT_BLOCK, queries)
     for start, _, keys in blocked.query_blocks((), query_keys, size):
-        found = np.asarray(_count_block(keys, blocks, gallery, allowed=allowed))
-        counts[start : start + size] = found[: queries - start]
+        block_counts = np.asarray(_count_block(keys, blocks, gallery, allowed=allowed))
+        counts[start : start + size] = block_counts[: queries - start]
     return counts
 
 
@@ -146,8 +146,8 @@ def retrieved_errors(
     if len(row) == 0:
         raise ValueError("Nothing was retrieved for any query; expected at least one index that is not -1.")
     queries, gallery = np.asarray(query_poses), np.asarray(gallery_poses)
-    for start in range(0, len(row), _PAIRS_AT_ONCE):
-        r, c = row[start : start + _PAIRS_AT_ONCE], column[start : start + _PAIRS_AT_ONCE]
+    for start in range(0, len(row), PAIR_BLOCK):
+        r, c = row[start : start + PAIR_BLOCK], column[start : start + PAIR_BLOCK]
         errors[r, c] = np.asarray(metrics.pa_mpjpe(gallery[indices[r, c]], queries[r]))
     return errors
 
@@ -164,16 +164,16 @@ def figures_at_k(
       errors: of each retrieved pose, nearest first, NaN at the end of shorter lists (`retrieved_errors`).
       scale: of the queries (`pose_scale`), in the unit of `errors`.
 
-    A query without any retrieved pose has NaN throughout: it was not asked.
+    A query without any retrieved pose has NaN throughout, and so enters no mean.
     """
-    there = ~np.isnan(errors)
-    asked = there.any(axis=1)
-    total = np.cumsum(np.where(there, errors, 0.0), axis=1, dtype=np.float64)
-    count = np.maximum(np.cumsum(there, axis=1), 1)
+    retrieved = ~np.isnan(errors)
+    has_retrieved = retrieved.any(axis=1)
+    total = np.cumsum(np.where(retrieved, errors, 0.0), axis=1, dtype=np.float64)
+    count = np.maximum(np.cumsum(retrieved, axis=1), 1)
     match = np.logical_or.accumulate(errors <= threshold * scale[:, None], axis=1)
 
     def at(k: int, values: np.ndarray) -> np.ndarray:
-        return np.where(asked, values[:, k - 1], np.nan)
+        return np.where(has_retrieved, values[:, k - 1], np.nan)
 
     means = {f"pa_mpjpe@{k}": at(k, total / count) for k in ks}
     return means | {f"hit@{k}": at(k, match.astype(np.float64)) for k in ks}

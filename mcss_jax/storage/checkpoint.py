@@ -71,12 +71,12 @@ def restore(directory: str | Path, abstract_state: State, step: int | None = Non
       UserError: there is no checkpoint, or none of `step`; every candidate is damaged, or it is of another model:
         names, shapes or dtypes differ.
     """
-    found = steps(directory)
-    if not found or (step is not None and step not in found):
-        wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        raise UserError(f"{directory} holds {wanted}; found steps: {found or 'none'}.")
+    available = steps(directory)
+    if not available or (step is not None and step not in available):
+        absent = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+        raise UserError(f"{directory} holds {absent}; found steps: {available or 'none'}.")
     damages = []
-    for candidate in reversed(found) if step is None else [step]:
+    for candidate in reversed(available) if step is None else [step]:
         try:
             state, position = _restore_one(_folder(directory, candidate), abstract_state)
         except _Damaged as damage:
@@ -113,7 +113,7 @@ class Checkpoints:
         self._keep = keep
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None
-        self._ours: set[int] = set()  # steps that this object saved, or resumed from
+        self._own_steps: set[int] = set()  # steps that this object saved, or resumed from
 
     def latest(self) -> int | None:
         """The step of the newest finished checkpoint, or None."""
@@ -123,7 +123,7 @@ class Checkpoints:
         """As the function `restore`. What is saved next continues from here: see `save`."""
         self.wait()
         restored = restore(self.directory, abstract_state, step)
-        self._ours = {known for known in self._ours if known < restored.step} | {restored.step}
+        self._own_steps = {saved for saved in self._own_steps if saved < restored.step} | {restored.step}
         return restored
 
     def save(self, step: int, state: Any, position: Position) -> None:
@@ -143,12 +143,12 @@ class Checkpoints:
             one before it, could not be written: finished ones are untouched.
         """
         self.wait()
-        if step in self._ours:
+        if step in self._own_steps:
             return
         arrays, manifest = _to_host(state)
         info = json.dumps({"step": step, "position": position, "manifest": manifest}, sort_keys=True)
         self._remove_superseded(step)
-        self._ours.add(step)
+        self._own_steps.add(step)
         self._saving = self._writer.submit(self._write, step, arrays, info)
 
     def wait(self) -> None:
@@ -179,11 +179,11 @@ class Checkpoints:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(self.directory)
-            alone = _alone()
+            options = _one_process()
             handler = ocp.CompositeCheckpointHandler(
-                composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
+                composite_options=ocp.CompositeOptions(multiprocessing_options=options)
             )
-            with ocp.Checkpointer(handler, multiprocessing_options=alone) as writer:
+            with ocp.Checkpointer(handler, multiprocessing_options=options) as writer:
                 # Written under another name and renamed when complete.
                 writer.save(
                     _folder(self.directory, step),
@@ -194,12 +194,16 @@ class Checkpoints:
                     ),
                 )
         except Exception as error:  # OSError, and whatever TensorStore makes of one
-            self._ours.discard(step)
+            self._own_steps.discard(step)
             _remove_leftovers(self.directory)
-            good = self.latest()
-            kept = "no checkpoint is there" if good is None else f"the last good checkpoint is step {good}"
+            newest = self.latest()
+            remaining = (
+                "no checkpoint is there" if newest is None else f"the last good checkpoint is step {newest}"
+            )
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UserError(f"Could not save step {step} to {self.directory} ({reason}); {kept}.") from error
+            raise UserError(
+                f"Could not save step {step} to {self.directory} ({reason}); {remaining}."
+            ) from error
         for other in steps(self.directory)[: -self._keep]:
             shutil.rmtree(_folder(self.directory, other))
 
@@ -207,7 +211,7 @@ class Checkpoints:
         superseded = [other for other in steps(self.directory) if other >= step]
         if not superseded:
             return
-        if not self._ours:
+        if not self._own_steps:
             raise UserError(
                 f"{self.directory} holds checkpoints of another run (steps {superseded}), in the way of step "
                 f"{step}: resume from them, or choose another folder."
@@ -220,7 +224,7 @@ class Checkpoints:
             shutil.rmtree(_folder(self.directory, other))
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
+def _one_process() -> ocp.options.MultiprocessingOptions:
     """Orbax without its barriers: one process writes or reads on its own, whatever the others do."""
     me = jax.process_index()
     return ocp.options.MultiprocessingOptions(
@@ -238,10 +242,10 @@ def _remove_leftovers(directory: Path) -> None:
     Writes under way when a save failed go on for a moment and make their folder anew: so it looks again.
     """
     for _ in range(20):
-        left = list(directory.glob("*.orbax-checkpoint-tmp*"))
-        if not left:
+        leftovers = list(directory.glob("*.orbax-checkpoint-tmp*"))
+        if not leftovers:
             return
-        for path in left:
+        for path in leftovers:
             shutil.rmtree(path, ignore_errors=True)
         time.sleep(0.2)
 
@@ -309,12 +313,12 @@ def _read_info(folder: Path) -> dict[str, Any]:
 def _restore_one(folder: Path, abstract_state: State) -> tuple[State, Position]:
     info = _read_info(folder)
     stored = info["manifest"]
-    wanted = _named_leaves(abstract_state)
-    names = {name if name in wanted else _name_today(name): name for name in stored}
+    abstract_leaves = _named_leaves(abstract_state)
+    names = {name if name in abstract_leaves else _name_today(name): name for name in stored}
     manifest = {name: stored[before] for name, before in names.items()}
-    _check_same_model(folder, manifest, wanted)
+    _check_same_model(folder, manifest, abstract_leaves)
     arrays = _read_arrays(folder, stored)
-    placed = [_place(arrays[names[name]], manifest[name], like) for name, like in wanted.items()]
+    placed = [_place(arrays[names[name]], manifest[name], like) for name, like in abstract_leaves.items()]
     return jax.tree.unflatten(jax.tree.structure(abstract_state), placed), info["position"]
 
 
@@ -323,19 +327,19 @@ def _name_today(name: str) -> str:
     return re.sub(r"^\.(params|batch_stats)\b", r".variables['\1']", name)
 
 
-def _check_same_model(folder: Path, manifest: dict[str, dict[str, Any]], wanted: Leaves) -> None:
+def _check_same_model(folder: Path, manifest: dict[str, dict[str, Any]], abstract_leaves: Leaves) -> None:
     """Orbax would cast to the wanted dtype in silence."""
-    missing, unknown = sorted(wanted.keys() - manifest), sorted(manifest.keys() - wanted)
+    missing, unknown = sorted(abstract_leaves.keys() - manifest), sorted(manifest.keys() - abstract_leaves)
     if missing or unknown:
         raise UserError(
             f"The checkpoint {folder} is of another model: it lacks {missing[:5] or 'nothing'} "
             f"and has {unknown[:5] or 'nothing'} beside what is wanted."
         )
-    for name, leaf in wanted.items():
-        found, expected = {key: manifest[name][key] for key in ("shape", "dtype")}, _shape_and_dtype(leaf)
-        if found != expected:
+    for name, leaf in abstract_leaves.items():
+        stored, expected = {key: manifest[name][key] for key in ("shape", "dtype")}, _shape_and_dtype(leaf)
+        if stored != expected:
             raise UserError(
-                f"The checkpoint {folder} has {name} as {found['dtype']}{found['shape']}; "
+                f"The checkpoint {folder} has {name} as {stored['dtype']}{stored['shape']}; "
                 f"expected {expected['dtype']}{expected['shape']}."
             )
 
@@ -346,9 +350,9 @@ def _read_arrays(folder: Path, manifest: dict[str, dict[str, Any]]) -> dict[str,
     empty = {name: array for name, array in target.items() if not array.size}
     target = {name: array for name, array in target.items() if array.size}
     try:
-        alone = _alone()
-        handler = checkpoint_reader.handler(alone)
-        with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+        options = _one_process()
+        handler = checkpoint_reader.handler(options)
+        with ocp.Checkpointer(handler, multiprocessing_options=options) as reader:
             arrays = reader.restore(folder / "state", args=ocp.args.PyTreeRestore(target))
     except Exception as error:  # whatever Orbax and TensorStore make of a broken file
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]

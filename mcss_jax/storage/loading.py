@@ -72,15 +72,15 @@ def network_of(config: Mapping[str, Any], source: str | Path) -> Network:
     if not isinstance(stored, Mapping):
         raise UserError(f"{source} has network {stored!r}; expected an object with its settings")
     hints = get_type_hints(Network)
-    given = {}
+    settings = {}
     for field in dataclasses.fields(Network):
         if field.name not in stored:
             continue
-        value = given[field.name] = stored[field.name]
+        value = settings[field.name] = stored[field.name]
         expected = problem(value, hints[field.name], field.metadata["bounds"])
         if expected:
             raise UserError(f"{source} has {field.name} {value!r}; expected {expected}")
-    return Network(**given)
+    return Network(**settings)
 
 
 def image_size(card: Mapping[str, Any], source: str | Path) -> int:
@@ -98,11 +98,11 @@ def check_fingerprint(restored: checkpoint.Restored, card: Mapping[str, Any], fo
 
     Then checkpoint or card is another run's. Where either does not say, as in older runs, nothing is compared.
     """
-    of_state, of_run = restored.position.get("fingerprint"), card.get("fingerprint")
-    if of_state is not None and of_run is not None and of_state != of_run:
+    trained_on, recorded = restored.position.get("fingerprint"), card.get("fingerprint")
+    if trained_on is not None and recorded is not None and trained_on != recorded:
         raise UserError(
-            f"{folder}: the checkpoint of step {restored.step} is of data with fingerprint {of_state}, card.json is of "
-            f"data with {of_run}: they are not of one run; restore the folder from a copy, or train anew"
+            f"{folder}: the checkpoint of step {restored.step} is of data with fingerprint {trained_on}, card.json is "
+            f"of data with {recorded}: they are not of one run; restore the folder from a copy, or train anew"
         )
 
 

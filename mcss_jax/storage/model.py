@@ -14,13 +14,13 @@ from mcss_jax.padding import bucket, padded
 from mcss_jax.training.state import TrainState
 from mcss_jax.training.train_step import Prediction, embed_step
 
-LARGEST = 256  # pictures that go through the network at once
+LARGEST_BATCH = 256  # pictures that go through the network at once
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
 
 class Output(NamedTuple):
-    """What the network says of n pictures; poses root-relative, in millimetres, joints as `skeleton.JOINTS`.
+    """The network's outputs for n pictures; poses root-relative, in millimetres, joints as `skeleton.JOINTS`.
 
     Attributes:
       embedding: of unit length; the same instant seen from elsewhere lies near.
@@ -37,8 +37,8 @@ class Output(NamedTuple):
 
 @jax.jit
 def _predict(state: TrainState, images: UInt8[Array, "b s s 3"]) -> tuple[Prediction, Float[Array, "b 17 3"]]:
-    found = embed_step(state, images)
-    return found, skeleton.restore(found.canonical, found.rotation)
+    prediction = embed_step(state, images)
+    return prediction, skeleton.restore(prediction.canonical, prediction.rotation)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ class Model:
     def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> Output:
         """Runs the network.
 
-        Batches are padded to powers of two up to `LARGEST` and pictures resized to the network's size, so whatever is
-        given, at most nine programs are ever compiled.
+        Batches are padded to powers of two up to `LARGEST_BATCH` and pictures resized to the network's size, so
+        whatever is given, at most nine programs are ever compiled.
 
         Args:
           images: crops of one person each, RGB from 0 to 255: uint8 [n, h, w, 3], or one picture [h, w, 3], or a
@@ -67,7 +67,7 @@ class Model:
           UserError: no picture, or something else than uint8 RGB pictures.
         """
         pictures = self._sized(images)
-        parts = [self._run(pictures[i : i + LARGEST]) for i in range(0, len(pictures), LARGEST)]
+        parts = [self._run(pictures[i : i + LARGEST_BATCH]) for i in range(0, len(pictures), LARGEST_BATCH)]
         return Output(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _sized(self, images: np.ndarray | Sequence[np.ndarray]) -> UInt8[np.ndarray, "n s s 3"]:
@@ -86,8 +86,8 @@ class Model:
 
     def _run(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> Output:
         count = len(pictures)
-        found, in_camera = _predict(self.state, padded(pictures, bucket(count)))
-        return Output(*(np.asarray(x)[:count] for x in (*found, in_camera)))
+        prediction, in_camera = _predict(self.state, padded(pictures, bucket(count)))
+        return Output(*(np.asarray(x)[:count] for x in (*prediction, in_camera)))
 
 
 def of_state(state: TrainState, image_size: int) -> Model:
@@ -97,7 +97,7 @@ def of_state(state: TrainState, image_size: int) -> Model:
 
 def fitted(picture: Picture, size: int) -> UInt8[np.ndarray, "s s 3"]:
     """A picture padded with black to a square and resized to `size` x `size`, as `launch.predict` does it."""
-    return crop.crop_resize(picture, crop.whole(picture.shape[1], picture.shape[0]), size)
+    return crop.crop_resize(picture, crop.enclosing_square(picture.shape[1], picture.shape[0]), size)
 
 
 def _checked(picture: object) -> Picture:

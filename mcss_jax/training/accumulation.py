@@ -71,6 +71,7 @@ def value_and_gradients(
         method, _join(stacked), _join(crops), state, batch, axis_name
     )
 
+    # Same keys and parameters as in the first pass, so the recomputed outputs are those whose cotangents are known.
     def pull_back(gradients: Any, piece: tuple[Batch, Any]) -> tuple[Any, None]:
         data, cotangent = piece
         _, pull = jax.vjp(

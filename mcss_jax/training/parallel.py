@@ -1,4 +1,4 @@
-"""The one file that says pmap and shard_map: one replica's functions over all devices, on any number of hosts.
+"""The one file that uses pmap and shard_map: one replica's functions over all devices, on any number of hosts.
 
 State is replicated, never stacked, and donated. A batch is split along its leading axis in order of process and
 device, so the global batch, and with the keys of `train_step` the augmentation, does not depend on the number of
@@ -49,11 +49,11 @@ def choose_devices(count: int = 0) -> list[jax.Device]:
 
     Raises UserError as `devices_each`, on all processes alike.
     """
-    of_process: dict[int, list[jax.Device]] = {}
+    by_process: dict[int, list[jax.Device]] = {}
     for device in sorted(jax.devices(), key=lambda d: (d.process_index, d.id)):
-        of_process.setdefault(device.process_index, []).append(device)
-    each = devices_each({process: len(found) for process, found in of_process.items()}, count)
-    return [device for found in of_process.values() for device in found[:each]]
+        by_process.setdefault(device.process_index, []).append(device)
+    each = devices_each({process: len(devices) for process, devices in by_process.items()}, count)
+    return [device for devices in by_process.values() for device in devices[:each]]
 
 
 def devices_each(present: Mapping[int, int], count: int = 0) -> int:
@@ -66,9 +66,9 @@ def devices_each(present: Mapping[int, int], count: int = 0) -> int:
     poorest, richest = (choose(present, key=present.__getitem__) for choose in (min, max))
     fewest, most = present[poorest], present[richest]
     if not 0 <= count <= fewest:
-        found = f"there are {fewest} here" if len(present) == 1 else f"process {poorest} has {fewest}"
+        available = f"there are {fewest} here" if len(present) == 1 else f"process {poorest} has {fewest}"
         all_of_them = ", or 0 for all" if fewest == most else ""
-        raise UserError(f"{count} devices were asked for, but {found}; choose 1 to {fewest}{all_of_them}")
+        raise UserError(f"{count} devices were asked for, but {available}; choose 1 to {fewest}{all_of_them}")
     if not count and fewest != most:
         raise UserError(
             f"processes have different numbers of devices (process {poorest}: {fewest}, process {richest}: {most}); "
@@ -77,7 +77,7 @@ def devices_each(present: Mapping[int, int], count: int = 0) -> int:
     return count or fewest
 
 
-def nearest(size: int, divisor: int) -> str:
+def nearest_multiples(size: int, divisor: int) -> str:
     """The sizes next to `size` that `divisor` divides, in words: `4 and 8`."""
     below = size // divisor * divisor
     return f"{below} and {below + divisor}" if below else str(divisor)
@@ -108,7 +108,7 @@ def _check_divides(tree: Any, parts: int) -> None:
         if size % parts:
             raise UserError(
                 f"a batch of {size} cannot be split over {parts} devices; the nearest sizes that can are "
-                f"{nearest(size, parts)}"
+                f"{nearest_multiples(size, parts)}"
             )
 
 
@@ -156,7 +156,7 @@ def _pmapped(body: Callable, devices: tuple[jax.Device, ...]) -> Step:
         out_axes=(None, None),
         donate_argnums=0,
         devices=devices,
-        axis_size=len(devices),  # unsaid, JAX wants all processes to have as many, used or not
+        axis_size=len(devices),  # without it JAX wants all processes to have as many devices, used or not
     )
     here = local(devices)
     # Where the states that it returns lie: pmap would compile once more for a first state that lies elsewhere.
@@ -233,10 +233,10 @@ def gather(values: np.ndarray) -> np.ndarray:
     """
     mesh = _mesh(choose_devices(1))
     rows = _spread(values[None], NamedSharding(mesh, P(AXIS)))
-    return np.asarray(jax.jit(_itself, out_shardings=NamedSharding(mesh, P()))(rows).addressable_data(0))
+    return np.asarray(jax.jit(_identity, out_shardings=NamedSharding(mesh, P()))(rows).addressable_data(0))
 
 
-def _itself(x: jax.Array) -> jax.Array:
+def _identity(x: jax.Array) -> jax.Array:
     return x
 
 

@@ -73,4 +73,5 @@ def pose_statistics(poses: Float[Array, "n 17 3"]) -> PoseStatistics:
         return PoseStatistics(jnp.zeros((skeleton.NUM_JOINTS, 3)), jnp.ones(()))
     canonical, _ = skeleton.canonicalise(poses)
     mean = jnp.mean(canonical, axis=0)
+    # At least 1 mm: a single labelled pose has no deviation to divide by.
     return PoseStatistics(mean, jnp.maximum(jnp.std(canonical - mean[None]), 1.0))

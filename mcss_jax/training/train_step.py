@@ -20,7 +20,7 @@ from mcss_jax.augment import augment
 from mcss_jax.method import Method
 from mcss_jax.metric_losses.pairs import Instants, Pairs, Term
 from mcss_jax.metric_losses.registry import metric_loss
-from mcss_jax.networks.pixels import normalise
+from mcss_jax.networks.pixels import standardise
 from mcss_jax.networks.pose_network import PoseNetwork
 from mcss_jax.training.batch import Batch, Labelled, Part
 from mcss_jax.training.optimiser import schedule, transformation
@@ -34,7 +34,7 @@ STREAMS: dict[Part, int] = {"labelled": 0, "unlabelled": 1}
 
 
 class Outputs(NamedTuple):
-    """What the network says of b samples of v views in training; the regressor's answers as they leave it."""
+    """The network's outputs for b samples of v views in training: pose standardised, rotation as six numbers."""
 
     embedding: Float[Array, "b v d"]
     pose: Float[Array, "b v 17 3"]
@@ -88,11 +88,11 @@ def _mined_pose_distance(
     """True distance (canonical MPJPE, mm) of anchors and mined negatives whose labels may be used."""
     own = jnp.repeat(skeleton.canonicalise(pose)[0], 2, axis=0)
     other = skeleton.canonicalise(candidates)[0][term.mined // 2]
-    known = term.has_negative & jnp.isfinite(own + other).all(axis=(1, 2))
+    labelled = term.has_negative & jnp.isfinite(own + other).all(axis=(1, 2))
     distance = metrics.mpjpe(
-        jnp.where(known[:, None, None], own, 0), jnp.where(known[:, None, None], other, 0)
+        jnp.where(labelled[:, None, None], own, 0), jnp.where(labelled[:, None, None], other, 0)
     )
-    return jnp.sum(jnp.where(known, distance, 0.0)), jnp.sum(known).astype(jnp.float32)
+    return jnp.sum(jnp.where(labelled, distance, 0.0)), jnp.sum(labelled).astype(jnp.float32)
 
 
 def forward(
@@ -116,7 +116,7 @@ def forward(
     network = PoseNetwork(state.network, axis_name)
     answers, collections = network.apply(
         {"params": params, **state.collections},
-        normalise(jnp.concatenate([x.reshape(-1, *x.shape[2:]) for x in images.values()])),
+        standardise(jnp.concatenate([x.reshape(-1, *x.shape[2:]) for x in images.values()])),
         True,
         mutable=list(state.collections),
     )
@@ -152,8 +152,8 @@ def objective(
         standardised, rotation = outputs["labelled"].pose[:, 0], outputs["labelled"].rotation[:, 0]
         canonical, target = _targets(data, crop.box, crop.flipped)
         mean, scale = state.statistics
-        wanted = (canonical - mean[None]) / scale
-        terms["pose"] = (1.0, losses.pose(standardised, wanted, data.valid))
+        standardised_target = (canonical - mean[None]) / scale
+        terms["pose"] = (1.0, losses.pose(standardised, standardised_target, data.valid))
         predicted = geometry.rotation_from_6d(rotation)
         terms["rotation"] = (weights.rotation_weight, losses.rotation(predicted, target, data.valid))
         error = metrics.mpjpe(standardised * scale + mean[None], canonical)
@@ -181,11 +181,12 @@ def objective(
         sums["mined_pose_distance"] = _mined_pose_distance(term, seen.pose, candidates)
         mined = term.mined
     # Variance about the global mean: zero when every picture has the same embedding (collapse).
-    embeddings = [found.embedding.reshape(-1, found.embedding.shape[-1]) for found in outputs.values()]
+    embeddings = [of.embedding.reshape(-1, of.embedding.shape[-1]) for of in outputs.values()]
     everything = _gather(lax.stop_gradient(jnp.concatenate(embeddings)), axis_name)
     sums["embedding_variance"] = (jnp.sum(jnp.var(everything, axis=0)), jnp.ones(()))
     loss = jnp.zeros(())
     for name, (weight, (total, count)) in terms.items():
+        # Divided by the global count, not by this replica's: replicas may have different numbers of valid rows.
         everywhere = lax.stop_gradient(jnp.maximum(_sum_over(count, axis_name), 1.0))
         share = total / everywhere
         if axis_name is not None:
@@ -213,7 +214,7 @@ def update(
     sums: Sums,
     axis_name: str | None,
 ) -> tuple[TrainState, Report]:
-    """The optimiser's step and the global metrics, from what this replica found."""
+    """The optimiser's step and the global metrics, from this replica's gradients, statistics and sums."""
     if axis_name is not None:
         gradients = lax.pmean(gradients, axis_name)
         collections = lax.pmean(collections, axis_name)
@@ -254,7 +255,7 @@ def train_step(
 
 def embed_step(state: TrainState, images: UInt8[Array, "b s s 3"]) -> Prediction:
     """Embeddings and poses of crops, with running statistics; on one replica's share of the pictures."""
-    out: Any = PoseNetwork(state.network).apply(state.variables, normalise(images), False)
+    out: Any = PoseNetwork(state.network).apply(state.variables, standardise(images), False)
     embedding, standardised, rotation = out
     mean, scale = state.statistics
     return Prediction(embedding, standardised * scale + mean[None], geometry.rotation_from_6d(rotation))

@@ -13,7 +13,7 @@ from mcss_jax.errors import UserError
     [((40, 20), [0, -10, 40, 30]), ((15, 30), [-7.5, 0, 22.5, 30]), ((9, 9), [0, 0, 9, 9])],
 )
 def test_the_square_about_a_whole_picture(size: tuple[int, int], square: list[float]) -> None:
-    np.testing.assert_array_equal(crop.whole(*size), square)
+    np.testing.assert_array_equal(crop.enclosing_square(*size), square)
 
 
 @pytest.mark.parametrize(("side", "most"), [(190, 0), (320, 4), (640, 4)])
@@ -21,7 +21,7 @@ def test_averaging_first_is_nearly_the_same(side: int, most: int) -> None:
     """On noise, its worst case; up to six times the crop's side it is the same."""
     image = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
     exact = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
-    apart = np.abs(crop.crop_resize(image, crop.whole(side, side), 32) - exact)
+    apart = np.abs(crop.crop_resize(image, crop.enclosing_square(side, side), 32) - exact)
     assert apart.max() <= most and (most == 0 or apart.max() > 0)
 
 
@@ -68,5 +68,5 @@ def test_a_square_far_larger_than_the_picture(side: float) -> None:
 
 
 def test_a_panorama_is_not_far_larger_than_itself() -> None:
-    seen = crop.crop_resize(np.full((20, 12_001, 3), 255, np.uint8), crop.whole(12_001, 20), 32)
+    seen = crop.crop_resize(np.full((20, 12_001, 3), 255, np.uint8), crop.enclosing_square(12_001, 20), 32)
     assert seen.any() and not seen[0].any()

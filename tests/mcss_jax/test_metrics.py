@@ -75,8 +75,8 @@ def test_any_leading_shape(metric, monkeypatch):
     )
     assert metric(pred[:0], target[:0]).shape == (0,)
     assert metric(np.zeros((2, 0, 17, 3)), np.zeros((2, 0, 17, 3))).shape == (2, 0)
-    monkeypatch.setattr(metrics, "_SMALL", 2)
-    monkeypatch.setattr(metrics, "_CHUNK", 3)
+    monkeypatch.setattr(metrics, "SMALL_CHUNK", 2)
+    monkeypatch.setattr(metrics, "CHUNK", 3)
     np.testing.assert_allclose(metric(pred, target), flat, rtol=1e-6)
 
 

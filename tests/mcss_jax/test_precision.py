@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mcss_jax.networks.convolution import Conv
-from mcss_jax.networks.pixels import normalise
+from mcss_jax.networks.pixels import standardise
 from mcss_jax.networks.pose_network import PoseNetwork
 from mcss_jax.training import train_step
 from mcss_jax.training.batch import Batch
@@ -56,7 +56,7 @@ def test_activations_are_bfloat16() -> None:
     def everything(state: TrainState, images: jax.Array) -> Any:
         return PoseNetwork(HALF.network).apply(
             state.variables,
-            normalise(images),
+            standardise(images),
             True,
             mutable=["batch_stats", "intermediates"],
             capture_intermediates=lambda module, _: isinstance(module, Conv) or module.name == "bn",

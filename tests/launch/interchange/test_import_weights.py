@@ -64,7 +64,9 @@ def test_features_are_those_of_torchs_layout(small: None, depth: int, tmp_path: 
     variables["params"]["embedding"] = {
         "kernel": np.zeros((expected.shape[1], 4), np.float32), "bias": np.zeros(4, np.float32),
     }  # fmt: skip
-    ours, _ = jax.jit(resnet.ResNet(depth, WIDTH, 4).apply)(variables, pixels.normalise(jnp.asarray(images)))
+    ours, _ = jax.jit(resnet.ResNet(depth, WIDTH, 4).apply)(
+        variables, pixels.standardise(jnp.asarray(images))
+    )
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(ours, expected, atol=1e-5, rtol=1e-4)
 
@@ -317,7 +319,7 @@ def test_features_are_pytorchs(depth: int, tmp_path: Path) -> None:
     variables, found = import_weights.read_variables(file, None, 64)
     assert found == depth
     images = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    standardised = np.asarray(pixels.normalise(jnp.asarray(images)))
+    standardised = np.asarray(pixels.standardise(jnp.asarray(images)))
     with torch.no_grad():
         expected, _ = network(torch.tensor(standardised.transpose(0, 3, 1, 2)))
     variables["params"]["embedding"] = {

@@ -13,7 +13,7 @@ from datasets.footage import video
 from launch.prediction import frames as predict_frames
 from launch.prediction.pictures import Decoded, Opened, small_size
 from launch.prediction.sources import open_scene
-from mcss_jax.crop import crop_resize, whole
+from mcss_jax.crop import crop_resize, enclosing_square
 from tests.datasets import videos
 
 BLOCKS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -87,7 +87,7 @@ def test_other_pixels(tmp_path: Path, name: str, codec: str, pixels: str) -> Non
     path = written(tmp_path / name, codec, pixels, [(96, 128)])
     found = list(frames_of(path))
     assert len(found) == 2 and found[0].picture.frame.format.name not in video.PLANAR
-    about = whole(128, 96)
+    about = enclosing_square(128, 96)
     wanted = crop_resize(blocks(), about, 32).astype(int)
     assert np.abs(found[1].picture.crop(found[1].square, 32) - wanted).mean() < 8
     assert np.abs(found[1].picture.small(640).astype(int) - blocks()).mean() < 8
@@ -101,7 +101,7 @@ def test_a_video_whose_size_changes(tmp_path: Path, given: str) -> None:
     found = list(frames_of(path, given))
     assert [frame.picture.size for frame in found] == [(128, 96)] * 2 + [(64, 48)] * 2
     if given == "whole":
-        wanted = crop_resize(blocks(), whole(128, 96), 32).astype(int)
+        wanted = crop_resize(blocks(), enclosing_square(128, 96), 32).astype(int)
         for frame in found:
             assert np.abs(frame.picture.crop(frame.square, 32) - wanted).mean() < 8
 

@@ -142,8 +142,8 @@ def test_patches_become_channels() -> None:
 def test_normalise_is_imagenets() -> None:
     images = np.random.default_rng(3).integers(0, 256, (2, 5, 4, 3)).astype(np.uint8)
     expected = (images / 255.0 - pixels.IMAGENET_MEAN) / pixels.IMAGENET_STD
-    np.testing.assert_allclose(pixels.normalise(jnp.asarray(images)), expected, atol=1e-5)
-    np.testing.assert_allclose(pixels.normalise(jnp.asarray(images, jnp.float32)), expected, atol=1e-5)
+    np.testing.assert_allclose(pixels.standardise(jnp.asarray(images)), expected, atol=1e-5)
+    np.testing.assert_allclose(pixels.standardise(jnp.asarray(images, jnp.float32)), expected, atol=1e-5)
 
 
 def test_unit_rows_and_the_zero_row() -> None:

@@ -42,10 +42,10 @@ def keys(rng, n, sequences=3, views=4):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks so small that every loop runs several times with an incomplete last block."""
-    monkeypatch.setattr(neighbours, "_QUERY_BLOCK", 32)
-    monkeypatch.setattr(neighbours, "_GALLERY_BLOCK", 1024)
-    monkeypatch.setattr(pose_pairs, "_QUERY_BLOCK", 8)
-    monkeypatch.setattr(pose_pairs, "_GALLERY_BLOCK", 32)
+    monkeypatch.setattr(neighbours, "QUERY_BLOCK", 32)
+    monkeypatch.setattr(neighbours, "GALLERY_BLOCK", 1024)
+    monkeypatch.setattr(pose_pairs, "QUERY_BLOCK", 8)
+    monkeypatch.setattr(pose_pairs, "GALLERY_BLOCK", 32)
 
 
 class TestNearest:
@@ -274,7 +274,7 @@ class TestRules:
         assert np.asarray(retrieval.ViewRule(same_view=True)(keys, keys)).all()
 
     def test_counts_of_what_may_be_retrieved(self, monkeypatch):
-        monkeypatch.setattr(retrieval, "_COUNTED_AT_ONCE", 16)
+        monkeypatch.setattr(retrieval, "COUNT_BLOCK", 16)
         rng = np.random.default_rng(0)
         q, g = keys(rng, 45), keys(rng, 37)
         rule = retrieval.ViewRule(same_instant=False, min_gap=0.1, subjects="other")
@@ -309,7 +309,7 @@ class TestScores:
         )
 
     def test_figures_of_every_query(self, pairs, monkeypatch):
-        monkeypatch.setattr(retrieval, "_PAIRS_AT_ONCE", 7)
+        monkeypatch.setattr(retrieval, "PAIR_BLOCK", 7)
         queries, gallery, errors = pairs
         indices = np.random.default_rng(4).integers(0, 70, size=(20, 6)).astype(np.int32)
         indices[4, 2:] = -1

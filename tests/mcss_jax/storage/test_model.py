@@ -38,7 +38,7 @@ def test_it_says_what_the_network_says(tiny: model.Model) -> None:
 
 def test_counts_share_programs(tiny: model.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the count, the answers are the same, and a program is compiled only for a power of two."""
-    monkeypatch.setattr(model, "LARGEST", 4)
+    monkeypatch.setattr(model, "LARGEST_BATCH", 4)
     images = pictures(11, SIZE, SIZE, 3)
     wanted = np.concatenate([tiny(images[i : i + 4]).embedding for i in (0, 4, 8)])
     model._predict.clear_cache()

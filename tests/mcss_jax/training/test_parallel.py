@@ -306,7 +306,7 @@ def test_a_batch_that_does_not_divide() -> None:
         match="a batch of 6 cannot be split over 4 devices; the nearest sizes that can are 4 and 8",
     ):
         parallel.split({"x": np.zeros((6, 2))}, 4)
-    assert parallel.nearest(3, 4) == "4" and parallel.nearest(4, 4) == "4 and 8"
+    assert parallel.nearest_multiples(3, 4) == "4" and parallel.nearest_multiples(4, 4) == "4 and 8"
     with pytest.raises(UserError, match="a batch of 6 cannot be split over 4 devices"):
         parallel.mapped_step(TINY, "shard_map", jax.local_devices())(make_state(), make_batch(0, 6, 8), KEY)
     np.testing.assert_array_equal(parallel.split(np.arange(8)), np.arange(8).reshape(4, 2))
