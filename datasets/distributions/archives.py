@@ -71,11 +71,11 @@ Chunks = Callable[[], Iterator[bytes]]
 """Gives a member's content piece by piece. To be called before the next member is asked for, or not at all."""
 
 Progress = Callable[[int], object]
-"""Is told how many bytes were dealt with since the last call."""
+"""Called with the number of bytes dealt with since the last call."""
 
 
-def unheard(count: int) -> None:
-    """The progress that nobody listens to."""
+def no_progress(count: int) -> None:
+    """The default `Progress`: nothing is shown."""
 
 
 def is_archive(name: str) -> bool:
@@ -84,7 +84,7 @@ def is_archive(name: str) -> bool:
 
 
 def walk(
-    path: Path, limits: Limits = LIMITS, progress: Progress = unheard, name: str = ""
+    path: Path, limits: Limits = LIMITS, progress: Progress = no_progress, name: str = ""
 ) -> Iterator[tuple[Member, Chunks]]:
     """The files in an archive, in its order, each with the means to read it.
 
@@ -94,7 +94,7 @@ def walk(
     Args:
       path: the archive.
       limits: what it may hold.
-      progress: told how many of the archive's own bytes were passed.
+      progress: called with the number of the archive's own bytes that were passed.
       name: what errors call it; by default its path.
 
     Raises:
@@ -104,12 +104,12 @@ def walk(
     name = name or str(path)
     size = path.stat().st_size
     believable = max(RATIO_FROM, limits.ratio * size)
-    most = min(limits.total_bytes, believable)
+    limit = min(limits.total_bytes, believable)
     if _kind(path, name) == "zip":
         members = _walk_zip(path, name, progress)
     else:
         members = _walk_tar(path, name, 2 * believable, progress)  # headers count here
-    total, count, seen = 0, 0, set()
+    total, count, names = 0, 0, set()
     for raw, length, is_folder, chunks in members:
         count, total = count + 1, total + length
         if count > limits.members:
@@ -118,17 +118,17 @@ def walk(
             continue
         member = _clean(raw, name)
         _check_size(f"{name}: member {member!r}", length, limits.member_bytes)
-        _check_size(f"{name} ({size:,} bytes): all up to member {member!r}", total, most)
-        if _is_dropping(member):
+        _check_size(f"{name} ({size:,} bytes): all up to member {member!r}", total, limit)
+        if _is_macos_leftover(member):
             continue
-        if member in seen:
+        if member in names:
             raise UserError(f"{name}: holds {member!r} twice; which of the two is meant cannot be known")
-        seen.add(member)
+        names.add(member)
         yield Member(member, length), chunks
 
 
 def members(
-    path: Path, limits: Limits = LIMITS, progress: Progress = unheard, name: str = ""
+    path: Path, limits: Limits = LIMITS, progress: Progress = no_progress, name: str = ""
 ) -> list[Member]:
     """All files in an archive, in its order. Arguments and errors as of `walk`."""
     return [member for member, _ in walk(path, limits, progress, name)]
@@ -155,40 +155,40 @@ def pick(
 
 def extract(
     path: Path,
-    wanted: Mapping[str, Path],
+    targets: Mapping[str, Path],
     limits: Limits = LIMITS,
-    progress: Progress = unheard,
+    progress: Progress = no_progress,
     name: str = "",
 ) -> None:
     """Writes members to the paths given for them, in one pass; each is there complete or not at all.
 
     Args:
       path: the archive.
-      wanted: path by member name; its folder must exist.
+      targets: path by member name; its folder must exist.
       limits: what the archive may hold.
-      progress: told how many bytes were written.
+      progress: called with the number of bytes that were written.
       name: what errors call the archive; by default its path.
 
     Raises:
       UserError: a member is missing or damaged, or as `walk`.
       OSError: it cannot be written (a full disk).
     """
-    for member, chunks in pick(path, wanted, limits, name):
-        save(chunks(), wanted[member.name], progress)
+    for member, chunks in pick(path, targets, limits, name):
+        save(chunks(), targets[member.name], progress)
 
 
 def read(path: Path, member: str, limit: int, name: str = "") -> bytes:
     """The content of one member of at most `limit` bytes. Raises UserError as `pick`, or when it is longer."""
     with contextlib.closing(pick(path, [member], name=name)) as picked:
-        found, chunks = next(picked)
-        if found.size > limit:
+        info, chunks = next(picked)
+        if info.size > limit:
             raise UserError(
-                f"{name or path}: member {member!r} has {found.size:,} bytes; at most {limit:,} were expected"
+                f"{name or path}: member {member!r} has {info.size:,} bytes; at most {limit:,} were expected"
             )
         return b"".join(chunks())
 
 
-def save(chunks: Iterable[bytes], path: Path, progress: Progress = unheard) -> None:
+def save(chunks: Iterable[bytes], path: Path, progress: Progress = no_progress) -> None:
     """Writes a file beside its place (`.part`) and renames it when it is complete."""
     part = path.with_name(path.name + ".part")
     try:
@@ -230,18 +230,18 @@ def _clean(raw: str, name: str) -> str:
     return clean
 
 
-def _check_size(what: str, size: int, most: int) -> None:
-    if size > most:
-        raise UserError(f"{what} would unpack to {size:,} bytes; at most {most:,} are allowed")
+def _check_size(what: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise UserError(f"{what} would unpack to {size:,} bytes; at most {limit:,} are allowed")
 
 
-def _is_dropping(member: str) -> bool:
+def _is_macos_leftover(member: str) -> bool:
     *folders, file = member.split("/")
     return "__MACOSX" in folders or file.startswith("._") or file == ".DS_Store"
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
+def _damage_reported(name: str) -> Iterator[None]:
     """Turns what the libraries raise on damaged bytes into one sentence."""
     try:
         yield
@@ -251,21 +251,21 @@ def _told(name: str) -> Iterator[None]:
 
 
 def _chunks(name: str, member: str, size: int, start: Callable[[], IO[bytes]]) -> Iterator[bytes]:
-    """A member's content; errors of reading are told as the archive's, errors of the reader's own are not."""
-    left = size
-    with _told(name):
+    """A member's content. Errors of reading become the archive's; those of the code that consumes it do not."""
+    remaining = size
+    with _damage_reported(name):
         stream = start()
     with stream:
         while True:
-            with _told(name):
+            with _damage_reported(name):
                 chunk = stream.read(CHUNK)
             if not chunk:
                 break
-            left -= len(chunk)
+            remaining -= len(chunk)
             yield chunk
-    if left:
+    if remaining:
         raise UserError(
-            f"{name}: is truncated or damaged (member {member!r} has {size - left:,} bytes where {size:,} were "
+            f"{name}: is truncated or damaged (member {member!r} has {size - remaining:,} bytes where {size:,} were "
             "announced); download it again"
         )
 
@@ -275,7 +275,7 @@ Raw = tuple[str, int, bool, Chunks]
 
 
 def _walk_zip(path: Path, name: str, progress: Progress) -> Iterator[Raw]:
-    with _told(name):
+    with _damage_reported(name):
         archive = zipfile.ZipFile(path)
     with archive:
         for info in archive.infolist():
@@ -312,13 +312,13 @@ def _zip_chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> C
     return lambda: _chunks(name, info.filename, info.file_size, lambda: archive.open(info))
 
 
-def _walk_tar(path: Path, name: str, most: int, progress: Progress) -> Iterator[Raw]:
+def _walk_tar(path: Path, name: str, limit: int, progress: Progress) -> Iterator[Raw]:
     with path.open("rb") as file:
-        stream = TarStream(file, most, progress)
-        with _told(name):
+        stream = TarStream(file, limit, progress)
+        with _damage_reported(name):
             archive = tarfile.open(fileobj=stream, mode="r:")  # type: ignore[call-overload]
         while True:
-            with _told(name):
+            with _damage_reported(name):
                 info = archive.next()
             if info is None:
                 break
@@ -331,7 +331,7 @@ def _walk_tar(path: Path, name: str, most: int, progress: Progress) -> Iterator[
             raise UserError(
                 f"{name}: is truncated or damaged (a tar's end mark is missing); download it again"
             )
-        with _told(name):
+        with _damage_reported(name):
             while stream.read(CHUNK):  # gzip's checksum comes last
                 pass
 

@@ -121,35 +121,35 @@ class DistributionBuilder(TupleBuilder):
             folder = staged.stage(
                 take, self.cutting, stage, functools.partial(originals.locate, folder=unpacked)
             )
-            found = staged.open_staged(folder)
-            if not found.instants:
+            staged_take = staged.open_staged(folder)
+            if not staged_take.instants:
                 continue
             yield Recording(
                 subject=take.subject,
                 action=take.action,
                 subaction=take.subaction,
                 group=take.group,
-                seconds_per_record=found.seconds_per_record,
-                instants=_instants(found),
-                defect=take.defect if found.defect is None else found.defect,
+                seconds_per_record=staged_take.seconds_per_record,
+                instants=_instants(staged_take),
+                defect=take.defect if staged_take.defect is None else staged_take.defect,
             )
 
 
-def _instants(found: staged.Staged) -> Iterator[Instant]:
+def _instants(staged_take: staged.Staged) -> Iterator[Instant]:
     """The instants of a take; one in the middle that no view shows is kept, so that frames stay evenly spaced."""
-    numbers, valid = found.numbers, found.valid
-    for k, images in zip(range(found.instants), found.pictures(), strict=False):
+    numbers, valid = staged_take.numbers, staged_take.valid
+    for k, images in zip(range(staged_take.instants), staged_take.pictures(), strict=False):
         yield Instant(
             images=images,
             view_valid=valid[:, k],
-            camera=found.camera,
+            camera=staged_take.camera,
             pose=np.ascontiguousarray(numbers["pose"][:, k]),
             intrinsics=numbers["intrinsics"],
             extrinsics=numbers["extrinsics"],
             distortion=numbers["distortion"],
             box=np.ascontiguousarray(numbers["box"][:, k]),
-            box_source=found.box_source,
+            box_source=staged_take.box_source,
             frame=int(numbers["frame"][k]),
             time=float(numbers["time"][k]),
-            extra={name: values[k] for name, values in found.extra.items()},
+            extra={name: values[k] for name, values in staged_take.extra.items()},
         )

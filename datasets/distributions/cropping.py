@@ -60,7 +60,7 @@ class _Frame:
         return video.crop(self.frame, box, size)
 
     def grey(self) -> UInt8[np.ndarray, "a b"]:
-        return video.picture(self.frame, video.reduced(self.frame.width, self.frame.height), grey=True)
+        return video.picture(self.frame, video.reduced_size(self.frame.width, self.frame.height), grey=True)
 
     def jpeg(self) -> bytes:
         picture = video.picture(self.frame)
@@ -105,7 +105,7 @@ class _Jpeg:
         return boxes.crop_resize(picture, box / shrink, size)
 
     def grey(self) -> UInt8[np.ndarray, "a b"]:
-        width, height = video.reduced(*self._size())
+        width, height = video.reduced_size(*self._size())
         picture = self._decode(_power_of_two(self.height / height), "GRAY")[..., 0]
         return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
 
@@ -155,7 +155,7 @@ def cut(
         return Crops(length, box, view.box_source, tuple(notes))
     beside = Path(out.name).parent
     with tempfile.TemporaryFile(dir=beside) as waiting, tempfile.TemporaryFile(dir=beside) as film:
-        present, sizes, shown, shape, height = [], [], [], (0, 0), 0
+        present, sizes, filmed, shape, height = [], [], [], (0, 0), 0
         due = 0.0
         for k, kept in _kept(view, frame, frame_rate, advance, notes):
             present.append(k)
@@ -164,58 +164,58 @@ def cut(
                 grey = np.ascontiguousarray(kept.grey())
                 shape, height = grey.shape, kept.height
                 film.write(grey.tobytes())
-                shown.append(k)
+                filmed.append(k)
                 due = max(due + 1.0 / FILM_RATE, frame[k] / frame_rate)
         if not present:
             return Crops(length, box, view.box_source, tuple(notes))
         film.flush()
-        pictures = np.memmap(film, np.uint8, "r", shape=(len(shown), *shape))
-        found = static_camera.find_static(
-            pictures, frame[shown] / frame_rate, frame[present] / frame_rate, (height / shape[0],) * 2
+        pictures = np.memmap(film, np.uint8, "r", shape=(len(filmed), *shape))
+        person = static_camera.find_static(
+            pictures, frame[filmed] / frame_rate, frame[present] / frame_rate, (height / shape[0],) * 2
         )
-        box[present] = boxes.square(found.box, margin)
+        box[present] = boxes.square(person.box, margin)
         waiting.seek(0)
         for k, count in zip(present, sizes, strict=True):
             path = view.pictures[0 if _is_video(view.pictures) else frame[k]]
             write(k, _Jpeg(waiting.read(count), path))
-    if found.confidence < static_camera.UNSURE:
+    if person.confidence < static_camera.UNSURE:
         notes.append(
-            f"{view.pictures[0].name}: the person was not found for sure (confidence {found.confidence:.2f}"
-            + ("; nothing moves, the whole picture is used)" if found.method == "frame" else ")")
+            f"{view.pictures[0].name}: the person was not found for sure (confidence {person.confidence:.2f}"
+            + ("; nothing moves, the whole picture is used)" if person.method == "frame" else ")")
         )
-    return Crops(length, box, "frame" if found.method == "frame" else "static", tuple(notes))
+    return Crops(length, box, "frame" if person.method == "frame" else "static", tuple(notes))
 
 
 def _kept(
     view: View, frame: Int[np.ndarray, " n"], frame_rate: float, advance: Advance, notes: list[str]
 ) -> Iterator[tuple[int, _Frame | _Jpeg]]:
     """`(k, picture)` of every kept frame that there is. Raises UserError when too many are missing."""
-    seen, k, drift, damaged = 0, 0, 0.0, 0
+    decoded, k, drift, damaged = 0, 0, 0.0, 0
     try:
         for time, is_whole, picture in _pictures(view.pictures):
             advance(1)
             damaged += not is_whole
             if time is not None:
-                drift = max(drift, abs(time * frame_rate - seen))
-            if k < len(frame) and frame[k] == seen:
+                drift = max(drift, abs(time * frame_rate - decoded))
+            if k < len(frame) and frame[k] == decoded:
                 if is_whole:
                     yield k, picture()
                 k += 1
-            seen += 1
-            if seen == view.frames:
+            decoded += 1
+            if decoded == view.frames:
                 break
     except UserError:
-        if seen < view.frames - view.short_by:
+        if decoded < view.frames - view.short_by:
             raise
     name = view.pictures[0] if _is_video(view.pictures) else view.pictures[0].parent
-    if seen < view.frames - view.short_by:
+    if decoded < view.frames - view.short_by:
         raise UserError(
-            f"{name}: holds {seen} frames, but {view.frames} poses belong to it, which is not a known defect of this "
-            "data set; download it again"
+            f"{name}: holds {decoded} frames, but {view.frames} poses belong to it, which is not a known defect of "
+            "this data set; download it again"
         )
-    if seen < view.frames:
+    if decoded < view.frames:
         notes.append(
-            f"{name.name}: {seen} of {view.frames} frames could be read, which is a known defect; the view is "
+            f"{name.name}: {decoded} of {view.frames} frames could be read, which is a known defect; the view is "
             "invalid from there"
         )
     if damaged:

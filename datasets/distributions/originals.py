@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from datasets.distributions import archives
-from datasets.distributions.archives import LIMITS, Limits, Progress, unheard
+from datasets.distributions.archives import LIMITS, Limits, Progress, no_progress
 from datasets.distributions.tar_stream import CHUNK
 from mcss_jax.errors import UserError
 
@@ -52,7 +52,7 @@ class File:
 def scan(
     source: str | Path,
     workdir: Path | None = None,
-    progress: Progress = unheard,
+    progress: Progress = no_progress,
     unreadable: list[tuple[str, str]] | None = None,
 ) -> tuple[File, ...]:
     """All files below `source`, sorted by path. Hidden files and what macOS leaves in archives are left out.
@@ -63,7 +63,7 @@ def scan(
     Args:
       source: a folder, or a single archive (the files' `source` is then the folder that it lies in).
       workdir: where listings are kept if it can be written to; by default none are. It is not searched.
-      progress: told how many bytes of archives were gone through.
+      progress: called with the number of bytes of archives that were gone through.
       unreadable: takes the path of each archive that is damaged or refused, and the sentence that says why; by
         default the first one ends the scan.
 
@@ -127,7 +127,7 @@ def unpacked_name(file: File) -> str:
 
 
 def unpack(
-    files: Sequence[File], folder: Path, limits: Limits = LIMITS, progress: Progress = unheard
+    files: Sequence[File], folder: Path, limits: Limits = LIMITS, progress: Progress = no_progress
 ) -> None:
     """Brings members of one outermost archive into `folder`, in one pass over it, under their `unpacked_name`.
 
@@ -138,7 +138,7 @@ def unpack(
       files: all of the same `archive`.
       folder: is made when it does not exist.
       limits: what each archive may hold.
-      progress: told how many bytes of `files` are there now, those that were there before included.
+      progress: called with the number of bytes of `files` that are there now, those there before included.
 
     Raises:
       ValueError: files of several archives or loose ones.
@@ -184,7 +184,7 @@ def locate(file: File, folder: Path) -> Path:
     return place
 
 
-def checksum_warnings(source: str | Path, progress: Progress = unheard) -> tuple[str, ...]:
+def checksum_warnings(source: str | Path, progress: Progress = no_progress) -> tuple[str, ...]:
     """One sentence for every archive below `source` whose MD5 sum is not the one that a list there gives.
 
     Lists are files as `md5sum` writes them: `checksums.txt`, `MD5SUMS`, `*.md5`. A name in them means the archive at
@@ -193,15 +193,15 @@ def checksum_warnings(source: str | Path, progress: Progress = unheard) -> tuple
 
     Args:
       source: a folder; a single archive has no list.
-      progress: told how many bytes were summed.
+      progress: called with the number of bytes that were summed.
     """
     source = Path(source).absolute()
     warnings = []
     for path, sums in sorted(_expected_sums(source).items() if source.is_dir() else ()):
-        if (found := _md5(source / path, progress)) not in sums:
+        if (actual := _md5(source / path, progress)) not in sums:
             lists = " and ".join(sorted(set(sums.values())))
             warnings.append(
-                f"{path}: its MD5 sum is {found}, not {' or '.join(sums)} as {lists} would have it; the download "
+                f"{path}: its MD5 sum is {actual}, not {' or '.join(sums)} as {lists} would have it; the download "
                 "may be damaged (genuine ones are known to differ, too)"
             )
     return tuple(warnings)
@@ -277,36 +277,36 @@ def _is_there(file: File, place: Path) -> bool:
 
 def _files_at(root: Path, path: str, workdir: Path | None, progress: Progress) -> Iterator[File]:
     """A loose file itself, or the files in an archive."""
-    found = (root / path).stat()
+    status = (root / path).stat()
     if not archives.is_archive(path):
-        yield File(path, found.st_size, "", (), str(root), found.st_mtime_ns)
+        yield File(path, status.st_size, "", (), str(root), status.st_mtime_ns)
         return
     for members, size in _listing(root / path, workdir, progress):
-        yield File("/".join((path, *members)), size, path, members, str(root), found.st_mtime_ns)
+        yield File("/".join((path, *members)), size, path, members, str(root), status.st_mtime_ns)
 
 
 def _listing(path: Path, workdir: Path | None, progress: Progress) -> Listing:
     """What an archive holds, from `workdir` when it was listed before."""
     if workdir is None:
         return list(_list_archive(path, str(path), DEPTH, progress))
-    found = path.stat()
-    key: list[int | str] = [LISTING_VERSION, str(path), found.st_size, found.st_mtime_ns]
-    kept = workdir / f"listing_{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
-    known = _read_listing(kept, key)
-    if known is not None:
-        progress(found.st_size)
-        return known
+    status = path.stat()
+    key: list[int | str] = [LISTING_VERSION, str(path), status.st_size, status.st_mtime_ns]
+    cache = workdir / f"listing_{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
+    cached = _read_listing(cache, key)
+    if cached is not None:
+        progress(status.st_size)
+        return cached
     listing = list(_list_archive(path, str(path), DEPTH, progress))
     with contextlib.suppress(OSError):  # a listing that cannot be kept is made again next time
         workdir.mkdir(parents=True, exist_ok=True)
-        archives.save([json.dumps({"key": key, "files": listing}).encode()], kept)
+        archives.save([json.dumps({"key": key, "files": listing}).encode()], cache)
     return listing
 
 
-def _read_listing(kept: Path, key: list[int | str]) -> Listing | None:
+def _read_listing(cache: Path, key: list[int | str]) -> Listing | None:
     """A listing that was kept; None when there is none, or it is damaged: it is made again then."""
     try:
-        content = json.loads(kept.read_bytes())
+        content = json.loads(cache.read_bytes())
         if content["key"] != key:
             return None
         return [(tuple(map(str, names)), int(size)) for names, size in content["files"]]
@@ -324,7 +324,7 @@ def _list_archive(
             yield (member.name,), member.size
             continue
         with _spooled(chunks(), None) as inner:
-            for names, size in _list_archive(inner, f"{name}/{member.name}", depth - 1, unheard):
+            for names, size in _list_archive(inner, f"{name}/{member.name}", depth - 1, no_progress):
                 yield (member.name, *names), size
 
 

@@ -68,10 +68,10 @@ def stage(
     made = Path(tempfile.mkdtemp(suffix=UNFINISHED, dir=folder))
     try:
         footage = take.read(locate)
-        _write(footage, cutting, made, advance, lambda text: in_users_names(text, take, locate))
+        _write(footage, cutting, made, advance, lambda text: with_archive_names(text, take, locate))
         made.rename(target)
     except UserError as error:
-        raise UserError(in_users_names(str(error), take, locate)) from error
+        raise UserError(with_archive_names(str(error), take, locate)) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return target
@@ -86,7 +86,7 @@ def is_finished(folder: Path) -> bool:
         return False
 
 
-def in_users_names(text: str, take: Take, locate: Locate) -> str:
+def with_archive_names(text: str, take: Take, locate: Locate) -> str:
     """What was said of an unpacked file, said of the archive's member that the user knows."""
     for file in take.archived:
         with contextlib.suppress(UserError):  # it was not unpacked

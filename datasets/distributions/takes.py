@@ -121,10 +121,10 @@ class Take:
 
 def by_archive(takes: Iterable[Take]) -> dict[str, list[File]]:
     """All that any of the takes needs of each archive, sorted: an archive is gone through once for all of them."""
-    found: dict[str, list[File]] = {}
+    files: dict[str, list[File]] = {}
     for file in sorted({file for take in takes for file in take.archived}):
-        found.setdefault(file.archive, []).append(file)
-    return found
+        files.setdefault(file.archive, []).append(file)
+    return files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Inventory:
 
     Attributes:
       takes: what can be prepared, in storing order (split by split).
-      found: (files found, files expected) by row and column, for a table: subjects and cameras, say.
+      counts: (files found, files expected) by row and column, for a table: subjects and cameras, say.
       missing: what is not there; preparing stops unless it is allowed to be.
       defects: sentences about known defects in what is there.
       unexpected: files that belong to nothing known here.
@@ -153,7 +153,7 @@ class Inventory:
     """
 
     takes: tuple[Take, ...]
-    found: dict[tuple[str, str], tuple[int, int]]
+    counts: dict[tuple[str, str], tuple[int, int]]
     missing: tuple[Missing, ...] = ()
     defects: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()

@@ -13,16 +13,16 @@ class TarStream:
     """A plain or gzipped tar, unzipped, as a file object.
 
     No header can send its reader back to what was read (and round in circles), have gigabytes read at once,
-    or have more unzipped than `most` bytes; `tarfile.ReadError` is raised then. `last` is what was read last.
+    or have more unzipped than `limit` bytes; `tarfile.ReadError` is raised then. `last` is what was read last.
     """
 
-    def __init__(self, file: io.BufferedIOBase, most: int, progress: Callable[[int], object]) -> None:
-        """Args: file: at its start. most: bytes. progress: told how many of the file's bytes were passed."""
+    def __init__(self, file: io.BufferedIOBase, limit: int, progress: Callable[[int], object]) -> None:
+        """Args: file: at its start. limit: bytes. progress: called with the file's bytes that were passed."""
         gzipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         self._file = file
         self._unzipped = gzip.GzipFile(fileobj=file, mode="rb") if gzipped else None
-        self._most, self._progress = most, progress
+        self._limit, self._progress = limit, progress
         self._position = self._reported = 0
         self.last = b""
 
@@ -46,8 +46,8 @@ class TarStream:
 
     def _move(self, position: int) -> None:
         self._position = position
-        if position > self._most:
-            raise tarfile.ReadError(f"it unpacks to more than {self._most:,} bytes")
+        if position > self._limit:
+            raise tarfile.ReadError(f"it unpacks to more than {self._limit:,} bytes")
         passed = self._file.tell()
         self._progress(passed - self._reported)
         self._reported = passed

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from datasets.footage.static_camera import Boxes, Found, find_static
+from datasets.footage.static_camera import Boxes, PersonBoxes, find_static
 from mcss_jax.crop import crop_resize
 from mcss_jax.errors import UserError
 
-__all__ = ["Found", "Track", "crop_resize", "find_static", "interpolate", "read_csv", "square"]
+__all__ = ["PersonBoxes", "Track", "crop_resize", "find_static", "interpolate", "read_csv", "square"]
 
 
 class Track(NamedTuple):
@@ -42,7 +42,7 @@ MOT = ("frame", "id", "bb_left", "bb_top", "bb_width", "bb_height", "conf", "x",
 ACCEPTED = (
     f"accepted are one of {'/'.join(FRAME)}, four of "
     + " or ".join(",".join(names) for names in CORNERS)
-    + f", and at will one of {'/'.join(CAMERA)} and {', '.join(EXTRA)}; or MOT without a header "
+    + f", and optionally one of {'/'.join(CAMERA)} and {', '.join(EXTRA)}; or MOT without a header "
     f"({','.join(MOT)})"
 )
 
@@ -78,8 +78,14 @@ def read_csv(path: str | Path) -> dict[str, Track]:
     layout = next((names for names in CORNERS if set(names) <= set(header)), None)
     frame_name = next((name for name in FRAME if name in header), None)
     # x, y, z of a MOT file are world coordinates that nobody fills in.
-    known = {*CAMERA, *FRAME, *EXTRA, *(layout or ()), *(MOT if layout and CORNERS[layout] == "mot" else ())}
-    if layout is None or frame_name is None or not set(header) <= known or len(set(header)) < len(header):
+    accepted = {
+        *CAMERA,
+        *FRAME,
+        *EXTRA,
+        *(layout or ()),
+        *(MOT if layout and CORNERS[layout] == "mot" else ()),
+    }
+    if layout is None or frame_name is None or not set(header) <= accepted or len(set(header)) < len(header):
         raise UserError(f"{path}: columns {','.join(rows[0])} are not understood; {ACCEPTED}.")
     tracks: dict[str, dict[str, dict[int, np.ndarray]]] = {}
     camera_name = next((name for name in CAMERA if name in header), None)
@@ -137,7 +143,7 @@ def interpolate(
     return filled
 
 
-def about(joints: Float[np.ndarray, "*b j 2"]) -> Float[np.ndarray, "*b 4"]:
+def around_joints(joints: Float[np.ndarray, "*b j 2"]) -> Float[np.ndarray, "*b 4"]:
     """Boxes about joints (pixels), widened by a tenth of the longer side at every side: heads and hands stick out."""
     low, high = joints.min(axis=-2), joints.max(axis=-2)
     margin = JOINT_MARGIN * (high - low).max(axis=-1, keepdims=True)

@@ -66,7 +66,7 @@ def records_sheet(splits: Sequence[pipeline.Split], rows: int = 12, tile: int = 
         names.append([camera.decode() for camera in record["camera"]])
     # Sessions may have cameras of their own: then a column is just a number.
     heads = [
-        found.pop() if len(found := set(filter(None, column))) == 1 else f"view {v + 1}"
+        names_of_view.pop() if len(names_of_view := set(filter(None, column))) == 1 else f"view {v + 1}"
         for v, column in enumerate(zip(*names, strict=True))
     ]
     title = splits[0].name.rpartition(":")[0] + (f" ({overlay.LEGEND})" if drawn else "")
@@ -97,29 +97,29 @@ def _spread(splits: Sequence[pipeline.Split], count: int) -> list[tuple[pipeline
     Sequences are taken one by one, the next always of the people and actions seen least so far; when there
     are too few sequences, several instants of each, evenly spaced.
     """
-    left = [(split, sequence) for split in splits for sequence in range(len(split.table))]
-    order = {(id(split), sequence): place for place, (split, sequence) in enumerate(left)}
-    seen: dict[tuple[str, str], int] = {}
+    remaining = [(split, sequence) for split in splits for sequence in range(len(split.table))]
+    order = {(id(split), sequence): place for place, (split, sequence) in enumerate(remaining)}
+    uses: dict[tuple[str, str], int] = {}
     chosen: list[tuple[pipeline.Split, int]] = []
 
     def keys(split: pipeline.Split, sequence: int) -> tuple[tuple[str, str], ...]:
         row = split.table[sequence]
         return ("subject", row.subject), ("action", row.action)
 
-    while left and len(chosen) < count:
-        best = min(left, key=lambda at: sum(seen.get(key, 0) for key in keys(*at)))
-        left.remove(best)
+    while remaining and len(chosen) < count:
+        best = min(remaining, key=lambda at: sum(uses.get(key, 0) for key in keys(*at)))
+        remaining.remove(best)
         chosen.append(best)
         for key in keys(*best):
-            seen[key] = seen.get(key, 0) + 1
+            uses[key] = uses.get(key, 0) + 1
     chosen.sort(key=lambda at: order[id(at[0]), at[1]])
     each = max(1, count // max(1, len(chosen)))
-    found = []
+    records = []
     for split, sequence in chosen:
         row = split.table[sequence]
         for offset in sorted({int((j + 0.5) / each * row.length) for j in range(each)}):
-            found.append((split, sequence, row.first + offset))
-    return found
+            records.append((split, sequence, row.first + offset))
+    return records
 
 
 def _grid(

@@ -21,8 +21,8 @@ def crop_joints(record: dict[str, Any], view: int, side: int) -> Float[np.ndarra
     """
     pose, box = record["pose"][view].astype(float), record["box"][view].astype(float)
     intrinsics, distortion = record["intrinsics"][view], record["distortion"][view]
-    known = all(np.isfinite(part).all() for part in (pose, intrinsics, distortion, box))
-    if not known or (pose[:, 2] <= 0).any():
+    is_complete = all(np.isfinite(part).all() for part in (pose, intrinsics, distortion, box))
+    if not is_complete or (pose[:, 2] <= 0).any():
         return None
     pixels = geometry.project(pose, intrinsics, distortion)
     return (pixels - box[:2]) / (box[2:] - box[:2]) * side

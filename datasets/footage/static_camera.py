@@ -28,8 +28,8 @@ Picture = Float[np.ndarray, "h w"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What `find_static` found.
+class PersonBoxes:
+    """Where the person is, as `find_static` estimates it.
 
     box: one per requested time, pixels of the original frame.
     confidence: 0 to 1, the share of pictures that show a moving region times its share of all that moves
@@ -54,7 +54,7 @@ def find_static(
     film_times: Float[np.ndarray, " n"],
     times: Float[np.ndarray, " f"],
     scale: tuple[float, float] = (1.0, 1.0),
-) -> Found:
+) -> PersonBoxes:
     """Find the one person who moves in front of a camera that does not.
 
     Args:
@@ -78,22 +78,22 @@ def find_static(
     chosen = _track(regions, math.hypot(width, height))
     share = [regions[n][i].weight for n, i in enumerate(chosen) if i is not None]
     confidence = (len(share) / len(film)) * float(np.mean(share)) * (1.0 - crowd) if share else 0.0
-    known = np.array([i is not None for i in chosen])
+    has_person = np.array([i is not None for i in chosen])
     boxes, method = np.array([regions[n][i].box for n, i in enumerate(chosen) if i is not None]), "silhouette"
-    centres = film_times[known]
+    centres = film_times[has_person]
     moments, areas, shares = _activity(film, film_times)
     if len(areas) and (not share or _misses_body(boxes, areas, outline)):
         centres, boxes, method = moments, areas, "activity"
         confidence = shares * (1.0 - crowd)
     if len(boxes) == 0:
-        whole = np.array([0.0, 0.0, width * scale[0], height * scale[1]])
-        return Found(np.tile(whole, (len(times), 1)), 0.0, "frame")
+        full = np.array([0.0, 0.0, width * scale[0], height * scale[1]])
+        return PersonBoxes(np.tile(full, (len(times), 1)), 0.0, "frame")
     if method == "silhouette":
         boxes = _steady(centres, boxes)
     placed = np.stack([np.interp(times, centres, side) for side in boxes.T], axis=1)
     # One film pixel more on every side: thresholding eats the soft rim of the silhouette.
     placed = np.clip(placed + [-1, -1, 1, 1], 0, [width, height, width, height])
-    return Found(placed * [*scale, *scale], round(confidence, 4), method)
+    return PersonBoxes(placed * [*scale, *scale], round(confidence, 4), method)
 
 
 def _smooth(picture: np.ndarray) -> Picture:
@@ -163,10 +163,10 @@ def _regions(
     """Per picture its changed regions; the outline ratio of them all; the median share of the picture they
     cover.
     """
-    least = 0.0008 * background.size
+    smallest = 0.0008 * background.size
     edges = ndimage.gaussian_gradient_magnitude(background, 1.0)
     outline_now, outline_then, covered = 1e-9, 1e-9, []
-    found: list[list[_Region]] = []
+    regions: list[list[_Region]] = []
     last = None
     for n, row in enumerate(film):
         picture = _smooth(row)
@@ -184,8 +184,8 @@ def _regions(
             np.bincount(labels.ravel(), part.ravel(), minlength=count + 1)[1:]
             for part in (mask, change, motion)
         )
-        order = [i for i in np.argsort(-(weights + moved)) if areas[i] >= least][:CANDIDATES]
-        found.append(
+        order = [i for i in np.argsort(-(weights + moved)) if areas[i] >= smallest][:CANDIDATES]
+        regions.append(
             [
                 _Region(
                     _hull(change * (labels == names[i])),
@@ -196,7 +196,7 @@ def _regions(
             ]
         )
         last = picture
-    return found, outline_now / outline_then, float(np.median(covered))
+    return regions, outline_now / outline_then, float(np.median(covered))
 
 
 def _track(regions: list[list[_Region]], diagonal: float) -> list[int | None]:

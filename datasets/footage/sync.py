@@ -62,30 +62,30 @@ def offsets(
     curves = [_curve(t, e, step) for t, e in zip(times, energy, strict=True)]
     placed = {0: 0}
     usable = {c: curve for c, curve in enumerate(curves) if curve is not None and curves[0] is not None}
-    known = [c for c in usable if c > 0]
+    placeable = [c for c in usable if c > 0]
     scores = {
         (a, b): _scores(left, right, reach)
         for a, left in usable.items()
         for b, right in usable.items()
         if a != b and b > 0
     }
-    scores |= {(c, 0): scores[0, c][::-1] for c in known}
+    scores |= {(c, 0): scores[0, c][::-1] for c in placeable}
     # Twice: the second round lets those placed early be judged by those placed late.
-    for others in (lambda c: [b for b in placed if b != c], lambda c: [b for b in (0, *known) if b != c]):
-        waiting = list(known)
+    for others in (lambda c: [b for b in placed if b != c], lambda c: [b for b in (0, *placeable) if b != c]):
+        waiting = list(placeable)
         while waiting:
             joint = {c: _joint(scores, c, others(c), placed, reach) for c in waiting}
             best = max(waiting, key=lambda c: float(joint[c].max()))
             placed[best] = int(joint[best].argmax()) - reach
             waiting.remove(best)
-    found = [Offset(0.0, 1.0)]
+    estimated = [Offset(0.0, 1.0)]
     for c in range(1, len(times)):
-        if c in known:
-            curve = _joint(scores, c, [b for b in (0, *known) if b != c], placed, reach)
-            found.append(_read(curve, placed[c] + reach, reach, step, shortest))
+        if c in placeable:
+            curve = _joint(scores, c, [b for b in (0, *placeable) if b != c], placed, reach)
+            estimated.append(_read(curve, placed[c] + reach, reach, step, shortest))
         else:
-            found.append(Offset(0.0, 0.0))
-    return found
+            estimated.append(Offset(0.0, 0.0))
+    return estimated
 
 
 def offset(
@@ -102,13 +102,13 @@ def offset(
 def clear_offsets(
     session: str,
     cameras: Sequence[str],
-    found: Sequence[Offset],
-    given: Sequence[float],
+    estimated: Sequence[Offset],
+    applied: Sequence[float],
     frame_interval: float,
 ) -> list[str]:
     """One sentence, fit for a warning, per camera whose offset is plainly not zero.
 
-    `given` are offsets (seconds) already applied to the times; the sentence names the sum.
+    `applied` are offsets (seconds) that the times contain already; the sentence names the sum.
     """
     return [
         f"{session}: camera {camera} seems to start {abs(o.seconds):.3f} s "
@@ -116,7 +116,7 @@ def clear_offsets(
         f"against {cameras[0]} than its offset of {already:g} s says (confidence {o.confidence:.2f}); if "
         "that is so, "
         f"set offset = {already + o.seconds:.3f} for it in manifest.toml."
-        for camera, o, already in zip(cameras, found, given, strict=True)
+        for camera, o, already in zip(cameras, estimated, applied, strict=True)
         if o.is_clear(frame_interval)
     ]
 

@@ -97,7 +97,7 @@ def probe(path: str | Path) -> VideoInfo:
         rate = _frame_rate(stream)
         promised = _promised_seconds(container, stream, rate)
         width, height = first.width, first.height
-        if _quarter_turns(first.rotation) % 2:
+        if quarter_turns(first.rotation) % 2:
             width, height = height, width
         return VideoInfo(
             path=path,
@@ -196,8 +196,8 @@ def survey(
         UserError: as `frames`.
     """
     info = probe(path)
-    width, height = reduced(info.width, info.height)
-    coded = (height, width) if _quarter_turns(info.rotation) % 2 else (width, height)
+    width, height = reduced_size(info.width, info.height)
+    coded = (height, width) if quarter_turns(info.rotation) % 2 else (width, height)
     gap = min(1.0 / film_rate, max(info.duration, 1e-6) / least)
     times, energy, film_index = [], [], []
     last, due = None, 0.0
@@ -227,13 +227,13 @@ def survey(
     )
 
 
-def reduced(width: int, height: int) -> tuple[int, int]:
+def reduced_size(width: int, height: int) -> tuple[int, int]:
     """Width and height of the small grey pictures that boxes and motion are found on."""
     shrink = min(1.0, LONG_SIDE / max(width, height))
     return max(8, round(width * shrink)), max(8, round(height * shrink))
 
 
-def nearest(times: Float[np.ndarray, " f"], ticks: Float[np.ndarray, " t"]) -> Int[np.ndarray, " t"]:
+def nearest_frames(times: Float[np.ndarray, " f"], ticks: Float[np.ndarray, " t"]) -> Int[np.ndarray, " t"]:
     """Index of the frame nearest in time to every tick; the earlier one on a tie. `times` (non-empty)
     ascend.
     """
@@ -295,13 +295,13 @@ def _promised_seconds(
 
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
     """Width and height of a frame as a player shows it, the recorded rotation applied."""
-    turned = _quarter_turns(frame.rotation) % 2
+    turned = quarter_turns(frame.rotation) % 2
     return (frame.height, frame.width) if turned else (frame.width, frame.height)
 
 
 def picture(frame: av.VideoFrame, size: tuple[int, int] | None = None, grey: bool = False) -> Image | Grey:
     """A decoded frame as a player shows it: reduced to `size` (width, height, before rotation), RGB or luminance."""
-    return _upright(_pixels(frame, size, grey), frame)
+    return _upright(recorded_pixels(frame, size, grey), frame)
 
 
 def crop(frame: av.VideoFrame, box: Float[np.ndarray, "4"], size: int) -> Image:
@@ -316,7 +316,7 @@ def crop(frame: av.VideoFrame, box: Float[np.ndarray, "4"], size: int) -> Image:
     """
     if frame.format.name not in PLANAR or frame.width % 2 or frame.height % 2 or not np.isfinite(box).all():
         return crop_resize(picture(frame), box, size)
-    turns = _quarter_turns(frame.rotation)
+    turns = quarter_turns(frame.rotation)
     outside = (*np.floor(box[:2]).astype(int).tolist(), *np.ceil(box[2:]).astype(int).tolist())
     left, top, right, bottom = _turned(outside, shown_size(frame), -turns)
     # Four pixels share a colour: what is cut begins and ends with whole ones.
@@ -324,7 +324,7 @@ def crop(frame: av.VideoFrame, box: Float[np.ndarray, "4"], size: int) -> Image:
     right, bottom = min(-(-right // 2) * 2, frame.width), min(-(-bottom // 2) * 2, frame.height)
     if right <= left or bottom <= top:  # the box lies beside the picture
         return crop_resize(np.zeros((2, 2, 3), np.uint8), box, size)
-    part = _upright(_pixels(_part(frame, left, top, right, bottom)), frame)
+    part = _upright(recorded_pixels(_part(frame, left, top, right, bottom)), frame)
     x, y, _, _ = _turned((left, top, right, bottom), (frame.width, frame.height), turns)
     return crop_resize(part, box - [x, y, x, y], size)
 
@@ -354,7 +354,9 @@ def _rows(plane: av.video.plane.VideoPlane) -> Grey:
     return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
 
 
-def _pixels(frame: av.VideoFrame, size: tuple[int, int] | None = None, grey: bool = False) -> Image | Grey:
+def recorded_pixels(
+    frame: av.VideoFrame, size: tuple[int, int] | None = None, grey: bool = False
+) -> Image | Grey:
     """A frame as it was recorded, not turned."""
     width, height = size or (frame.width, frame.height)
     kind = "gray" if grey else "rgb24"
@@ -365,7 +367,7 @@ def _upright(
     pixels: UInt8[np.ndarray, "a b *c"], frame: av.VideoFrame
 ) -> UInt8[np.ndarray, "upright_a upright_b *c"]:
     """Pixels as they were recorded, turned as a player shows them."""
-    turns = _quarter_turns(frame.rotation)
+    turns = quarter_turns(frame.rotation)
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
@@ -378,5 +380,5 @@ def _turned(box: tuple[int, int, int, int], size: tuple[int, int], turns: int) -
     return left, top, right, bottom
 
 
-def _quarter_turns(rotation: int) -> int:
+def quarter_turns(rotation: int) -> int:
     return math.floor(rotation / 90 + 0.5) % 4

@@ -10,7 +10,7 @@ from datasets.distributions import originals
 from datasets.distributions.originals import File
 from datasets.distributions.takes import BoxSource, Inventory, Missing
 from datasets.human36m import metadata as h36m
-from datasets.human36m.files import METADATA, Kind, Place, is_unused, sort
+from datasets.human36m.files import METADATA, Kind, Place, is_unused, sort_files
 from datasets.human36m.take import Human36mTake, kept_frames, role
 from mcss_jax.errors import UserError
 
@@ -32,21 +32,21 @@ def take_inventory(files: Sequence[File], step: int, boxes: BoxSource) -> Invent
 
     Args:
         files: of the source.
-        step: every how manieth frame is kept.
+        step: every `step`-th frame is kept.
         boxes: where person boxes come from.
 
     Raises:
         UserError: there is no `metadata.xml`, or it is malformed; boxes are to come from masks, and some are not there.
     """
-    found = sort(files)
-    if not found.metadata:
+    sorted_files = sort_files(files)
+    if not sorted_files.metadata:
         raise UserError(
             f"there is no {METADATA} in the source: it comes with the owners' code, Release v1.1 or v1.2 "
             "(code-v1.2.zip) on Human3.6M's download site, not with the data; put it, or the archive, into the source"
         )
-    metadata = h36m.parse(originals.read_bytes(found.metadata[0]), found.metadata[0].path)
+    metadata = h36m.parse(originals.read_bytes(sorted_files.metadata[0]), sorted_files.metadata[0].path)
     plan = [
-        _Expected(split, subject, sequence, metadata.cameras, found.places)
+        _Expected(split, subject, sequence, metadata.cameras, sorted_files.places)
         for split, subjects in SPLITS.items()
         for subject in subjects
         for sequence in sorted(metadata.sequences[subject], key=lambda s: (s.action, s.subaction))
@@ -54,17 +54,19 @@ def take_inventory(files: Sequence[File], step: int, boxes: BoxSource) -> Invent
     usable = [expected for expected in plan if expected.is_usable]
     if boxes == "mask":
         _require_masks(usable)
-    known = {place for expected in plan for place in expected.places()}
+    expected_places = {place for expected in plan for place in expected.places()}
     unexpected = [
-        file.path for place, file in found.places.items() if place not in known and not is_unused(place)
+        file.path
+        for place, file in sorted_files.places.items()
+        if place not in expected_places and not is_unused(place)
     ]
     return Inventory(
         takes=tuple(_take(expected, metadata, step, boxes) for expected in usable),
-        found=_table(plan),
+        counts=_table(plan),
         missing=tuple(missing for expected in plan for missing in _missing(expected)),
         defects=tuple(sentence for expected in usable for sentence in _defects(expected)),
-        unexpected=tuple(sorted([*found.unexpected, *unexpected])),
-        warnings=found.warnings,
+        unexpected=tuple(sorted([*sorted_files.unexpected, *unexpected])),
+        warnings=sorted_files.warnings,
     )
 
 
@@ -178,11 +180,11 @@ def _require_masks(usable: Sequence[_Expected]) -> None:
 
 
 def _table(plan: Sequence[_Expected]) -> dict[tuple[str, str], tuple[int, int]]:
-    """(found, expected) by subject and kind of file, videos by camera."""
+    """(files there, files expected) by subject and kind of file, videos by camera."""
     table: dict[tuple[str, str], tuple[int, int]] = {}
     for expected in plan:
         for place in expected.places():
             column = place.camera if place.kind is Kind.VIDEO else COLUMN[place.kind]
-            found, wanted = table.get((expected.subject, column), (0, 0))
-            table[expected.subject, column] = found + (place in expected.there), wanted + 1
+            present, listed = table.get((expected.subject, column), (0, 0))
+            table[expected.subject, column] = present + (place in expected.there), listed + 1
     return table

@@ -50,7 +50,7 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sorted:
+class SortedFiles:
     """Files by what they are.
 
     Attributes:
@@ -66,7 +66,7 @@ class Sorted:
     warnings: tuple[str, ...]
 
 
-def sort(files: Iterable[File]) -> Sorted:
+def sort_files(files: Iterable[File]) -> SortedFiles:
     """Tells by its path what each file is. Of several in one place a loose one is taken."""
     claims: dict[Place, list[File]] = {}
     metadata, unexpected = [], []
@@ -81,7 +81,7 @@ def sort(files: Iterable[File]) -> Sorted:
     warnings = [
         _warning(several) for several in [*claims.values(), metadata] if len({f.size for f in several}) > 1
     ]
-    return Sorted(
+    return SortedFiles(
         places={place: several[0] for place, several in claims.items()},
         metadata=tuple(metadata),
         unexpected=tuple(unexpected),

@@ -146,8 +146,8 @@ def parse(data: bytes, name: str = "metadata.xml") -> Metadata:
 class _Malformed(Exception):
     """A node of another shape: what was found, what was expected."""
 
-    def __init__(self, found: str, expected: str) -> None:
-        super().__init__(f"{found}; Human3.6M's own has {expected}")
+    def __init__(self, content: str, expected: str) -> None:
+        super().__init__(f"{content}; Human3.6M's own has {expected}")
 
 
 class _DocumentType(Exception):
@@ -174,7 +174,7 @@ def _sequences(
     takes = rows[:-2]  # below them: nicknames of the subjects, and picture sizes
     if len(frames) != len(SUBJECTS):
         raise _Malformed(f"frames has {len(frames)} rows", "one for each of 11 subjects")
-    found: dict[str, list[Sequence]] = {subject: [] for subject in READ}
+    sequences: dict[str, list[Sequence]] = {subject: [] for subject in READ}
     for k, row in enumerate(takes, 1):
         if row[:1] == [str(MISCELLANEOUS)]:
             continue
@@ -194,15 +194,15 @@ def _sequences(
                 continue
             if not re.fullmatch(r"[\w-]+( [\w-]+)*", prefix, re.ASCII):
                 raise _Malformed(f"row {k} of mapping names a file {prefix!r}", "letters, digits and spaces")
-            if prefix in {sequence.prefix for sequence in found[subject]}:
+            if prefix in {sequence.prefix for sequence in sequences[subject]}:
                 raise _Malformed(f"mapping names {prefix!r} twice for {subject}", "a name for each take")
             numbers = _numbers(counts[k], f"frames of {subject} {prefix!r}", CAMERAS + 1).astype(int).tolist()
-            found[subject].append(
+            sequences[subject].append(
                 Sequence(
                     int(row[0]), int(row[1]), prefix, numbers[-1] // POSES_PER_SAMPLE, tuple(numbers[:-1])
                 )
             )
-    return {subject: tuple(several) for subject, several in found.items()}
+    return {subject: tuple(listed) for subject, listed in sequences.items()}
 
 
 def _child(root: ElementTree.Element, path: str) -> ElementTree.Element:

@@ -49,7 +49,7 @@ def joint_box(
     box = np.full((len(pose), 4), np.nan)
     ahead = (pose[..., 2] > 0).all(axis=-1)
     points = np.asarray(geometry.project(pose[ahead], intrinsics, distortion))
-    box[ahead] = boxes.about(points)
+    box[ahead] = boxes.around_joints(points)
     return box
 
 

@@ -60,13 +60,13 @@ class SingleViewAnnotations(Annotations):
     activity: list[str]
 
 
-def read_training(path: Path, name: str, cameras: tuple[int, ...], most: int) -> Annotations:
+def read_training(path: Path, name: str, cameras: tuple[int, ...], limit: int) -> Annotations:
     """Reads `annot.mat` (MATLAB v5). As many frames as its field `frames` has entries: arrays may be longer.
 
     Args:
       name: of the file, for messages.
       cameras: the v wanted ones, 0 to 13.
-      most: how many frames the videos have; `frames` may be as long as the arrays.
+      limit: how many frames the videos have; `frames` may be as long as the arrays.
 
     Raises:
       UserError: not a MATLAB v5 file, cut short, without a field, or with a field of another shape.
@@ -78,7 +78,7 @@ def read_training(path: Path, name: str, cameras: tuple[int, ...], most: int) ->
     entries = int(_v5_field(path, name, "frames").size)
     if not entries:
         raise UserError(f"{name}: `frames` is empty; a number for every frame was expected")
-    frames = min(entries, most)
+    frames = min(entries, limit)
     fields = {}
     for field in ("annot2", "annot3", "univ_annot3"):
         # One at a time: each is up to 120 MB, of which half the cameras and joints are wanted.
@@ -133,13 +133,13 @@ def read_test(path: Path, name: str) -> SingleViewAnnotations:
             f"{name}: is not a MATLAB v7.3 (HDF5) file; it is damaged, or was saved in another version: "
             "download it again"
         )
-    wanted = ("annot2", "annot3", "univ_annot3", "valid_frame", "activity_annotation")
+    names = ("annot2", "annot3", "univ_annot3", "valid_frame", "activity_annotation")
     try:
         with h5py.File(path) as file:
-            content = {field: np.asarray(file[field], np.float64) for field in wanted if field in file}
+            content = {field: np.asarray(file[field], np.float64) for field in names if field in file}
     except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
         raise UserError(f"{name}: cannot be read to its end ({error}); download it again") from error
-    absent = [field for field in wanted if field not in content]
+    absent = [field for field in names if field not in content]
     if absent:
         raise UserError(f"{name}: has no field `{absent[0]}`; it is not the annotation of a test sequence")
     frames = len(content["annot2"])

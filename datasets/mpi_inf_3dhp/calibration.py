@@ -42,8 +42,8 @@ def read_calibration(text: str, name: str) -> dict[int, Camera]:
     """
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines or not " ".join(lines[0]).startswith(HEADER):
-        found = " ".join(lines[0])[:60] if lines else "nothing"
-        raise UserError(f"{name}: begins with {found!r}; {HEADER!r} was expected")
+        first_line = " ".join(lines[0])[:60] if lines else "nothing"
+        raise UserError(f"{name}: begins with {first_line!r}; {HEADER!r} was expected")
     cameras: dict[int, Camera] = {}
     body = lines[1:]
     for first in range(0, len(body), len(FIELDS)):

@@ -35,22 +35,22 @@ def take_inventory(files: Sequence[File], options: Options) -> Inventory:
     view empty. Raises UserError for numbered pictures with gaps (`layout.read_layout`).
     """
     layout = read_layout(files)
-    found: dict[tuple[str, str], tuple[int, int]] = {}
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
     missing: list[Missing] = []
     takes: list[Take] = []
     for subject in SUBJECTS:
         for sequence in SEQUENCES:
-            _count_training(layout, subject, sequence, options, found, missing)
+            _count_training(layout, subject, sequence, options, counts, missing)
             take = _training_take(layout, subject, sequence, options)
             takes += [take] if take else []
     for subject in TESTS:
-        _count_test(layout, subject, found, missing)
+        _count_test(layout, subject, counts, missing)
         take = _test_take(layout, subject, options)
         takes += [take] if take else []
     order = ("train", "retrieval", "test")
     return Inventory(
         takes=tuple(sorted(takes, key=lambda take: order.index(take.split))),
-        found=found,
+        counts=counts,
         missing=tuple(missing),
         defects=tuple(
             f"{defect.take or 'any sequence'} {defect.text} (source: {defect.source})"
@@ -67,21 +67,21 @@ def _count_training(
     subject: str,
     sequence: str,
     options: Options,
-    found: dict[tuple[str, str], tuple[int, int]],
+    counts: dict[tuple[str, str], tuple[int, int]],
     missing: list[Missing],
 ) -> None:
-    """Adds what there is of a training sequence. Hints name no sequence or camera: equal ones are told once."""
+    """Adds what there is of a training sequence. Hints name no sequence or camera: equal ones are printed once."""
     take = f"{subject}/{sequence}"
-    wanted = [
+    files = [
         ("annotation", "annot.mat", take in layout.annotation, _ANNOTATION_HINT),
         ("calibration", "camera.calibration", take in layout.calibration, _CALIBRATION_HINT),
     ]
     for k in options.cameras:
         hint = _VIDEO_HINT.format(archive=_ARCHIVES[k])
-        wanted.append((f"camera {k}", f"video_{k}.avi", (take, k) in layout.pictures, hint))
-    for column, name, there, hint in wanted:
-        have, of = found.get((subject, column), (0, 0))
-        found[subject, column] = (have + there, of + 1)
+        files.append((f"camera {k}", f"video_{k}.avi", (take, k) in layout.pictures, hint))
+    for column, name, there, hint in files:
+        present, expected = counts.get((subject, column), (0, 0))
+        counts[subject, column] = (present + there, expected + 1)
         if not there:
             missing.append(Missing(f"{take}/{name}", hint))
 
@@ -89,14 +89,14 @@ def _count_training(
 def _count_test(
     layout: Layout,
     subject: str,
-    found: dict[tuple[str, str], tuple[int, int]],
+    counts: dict[tuple[str, str], tuple[int, int]],
     missing: list[Missing],
 ) -> None:
     for column, name, there, what in (
         ("annotation", "annot_data.mat", subject in layout.annotation, "annotations: annot_data.mat"),
         ("images", "images", (subject, 0) in layout.pictures, "pictures: imageSequence/img_*.jpg"),
     ):
-        found[subject, column] = (int(there), 1)
+        counts[subject, column] = (int(there), 1)
         if not there:
             missing.append(Missing(f"{subject}/{name}", f"{what} of mpi_inf_3dhp_test_set.zip"))
 

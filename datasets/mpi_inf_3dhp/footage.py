@@ -45,7 +45,7 @@ def joint_boxes(joints: Float[np.ndarray, "n 17 2"], size: tuple[int, int]) -> F
     NaN where a joint is unknown, all are in one point, or the box lies outside the picture of `size` (width,
     height).
     """
-    box = boxes.about(joints)
+    box = boxes.around_joints(joints)
     low, high = box[:, :2], box[:, 2:]
     seen = ((high > low) & (high > 0) & (low < np.array(size))).all(axis=-1, keepdims=True)
     return np.where(seen, box, np.nan)

@@ -87,25 +87,25 @@ class MultiViewTake(Take):
 
     def _cameras(self, content: bytes, name: str) -> dict[str, Camera]:
         """The set's cameras, by name. Raises UserError when one is missing."""
-        found = read_calibration(content.decode("utf-8", errors="replace"), name)
+        cameras = read_calibration(content.decode("utf-8", errors="replace"), name)
         for k in self.options.cameras:
-            if k not in found:
+            if k not in cameras:
                 raise UserError(
-                    f"{name}: holds no camera {k}; it has {', '.join(map(str, sorted(found))) or 'none'}"
+                    f"{name}: holds no camera {k}; it has {', '.join(map(str, sorted(cameras))) or 'none'}"
                 )
-        return {str(k): found[k] for k in self.options.cameras}
+        return {str(k): cameras[k] for k in self.options.cameras}
 
     def _rate(self, first: dict[int, Path], cameras: dict[str, Camera], notes: list[str]) -> float:
         """Frames per second: the videos' own, or the published one where there are only pictures."""
         published, rate = frame_rate(self.place), 0.0
         for k, path in first.items():
-            found = _check_picture(path, cameras[str(k)], f"{self.place}, camera {k}")
-            if found is not None and rate and abs(found / rate - 1) > RATE_TOLERANCE:
+            own_rate = _check_picture(path, cameras[str(k)], f"{self.place}, camera {k}")
+            if own_rate is not None and rate and abs(own_rate / rate - 1) > RATE_TOLERANCE:
                 raise UserError(
-                    f"{self.place}: the video of camera {k} has {found:g} frames per second where others have "
+                    f"{self.place}: the video of camera {k} has {own_rate:g} frames per second where others have "
                     f"{rate:g}; synchronised ones were expected: {path} was converted, download it again"
                 )
-            rate = rate or found or 0.0
+            rate = rate or own_rate or 0.0
         if rate and abs(rate / published - 1) > RATE_TOLERANCE:
             notes.append(
                 f"{self.place}: the videos have {rate:g} frames per second where {published:g} were expected; times "

@@ -101,14 +101,14 @@ def _bar(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
 def _session(
     session: manifest.Session, fps: float | int | str, max_offset: float, advance: Callable[[int], object]
 ) -> SessionReport:
-    said: list[str] = []
+    notes: list[str] = []
     labels = manifest.load_labels(session.labels, len(session.cameras)) if session.labels else None
-    given = _given_boxes(session)
-    looked = [_camera(camera, given.get(camera.name), said, advance) for camera in session.cameras]
+    tracks = _given_boxes(session)
+    looked = [_camera(camera, tracks.get(camera.name), notes, advance) for camera in session.cameras]
     moved = sync.offsets([c.times for c, _ in looked], [energy for _, energy in looked], max_offset)
     cameras = tuple(dataclasses.replace(c, offset=o) for (c, _), o in zip(looked, moved, strict=True))
     slowest = min(cameras, key=lambda c: c.info.frame_rate)
-    said += sync.clear_offsets(
+    notes += sync.clear_offsets(
         session.name,
         [c.camera.name for c in cameras],
         moved,
@@ -117,7 +117,7 @@ def _session(
     )
     rate = slowest.info.frame_rate if fps == "native" else float(fps)
     if rate > slowest.info.frame_rate * 1.001:
-        said.append(
+        notes.append(
             f"{session.name}: {rate:g} tuples per second were asked for, but {slowest.camera.name} has "
             f"{slowest.info.frame_rate:g} frames per second; that rate is used."
         )
@@ -129,16 +129,16 @@ def _session(
     longest = max(c.times[-1] - c.times[0] for c in cameras)
     if longest - (end - begin) > max(2.0 / slowest.info.frame_rate, 0.1):
         spans = ", ".join(f"{c.camera.name} {c.times[-1] - c.times[0]:.2f} s" for c in cameras)
-        said.append(
+        notes.append(
             f"{session.name}: the cameras differ in length ({spans}); the {end - begin:.2f} s that all of "
             "them saw are used."
         )
     ticks = begin + np.arange(int((end - begin) * rate + 1e-6) + 1) / rate
-    frame = np.stack([video.nearest(c.times, ticks) for c in cameras])
+    frame = np.stack([video.nearest_frames(c.times, ticks) for c in cameras])
     valid = np.stack([_valid(c, ticks, row) for c, row in zip(cameras, frame, strict=True)])
-    for sentence in said:
+    for sentence in notes:
         warnings.warn(sentence, stacklevel=4)
-    return SessionReport(session, cameras, rate, ticks, frame, valid, labels, tuple(said))
+    return SessionReport(session, cameras, rate, ticks, frame, valid, labels, tuple(notes))
 
 
 def _valid(report: CameraReport, ticks: Float[np.ndarray, " t"], frame: Int[np.ndarray, " t"]) -> np.ndarray:
@@ -149,7 +149,7 @@ def _valid(report: CameraReport, ticks: Float[np.ndarray, " t"], frame: Int[np.n
 
 def _given_boxes(session: manifest.Session) -> dict[str, boxes.Track]:
     """Boxes from CSV by camera name; a file may name cameras by their name or by their file's name."""
-    found: dict[str, boxes.Track] = {}
+    tracks: dict[str, boxes.Track] = {}
     names = {camera.name: camera.name for camera in session.cameras}
     names |= {camera.file.name: camera.name for camera in session.cameras}
     if session.boxes:
@@ -159,7 +159,7 @@ def _given_boxes(session: manifest.Session) -> dict[str, boxes.Track]:
                     f"{session.boxes}: has boxes for camera {name!r}; session {session.name} has "
                     f"{', '.join(camera.name for camera in session.cameras)}."
                 )
-            found[names[name]] = track
+            tracks[names[name]] = track
     for camera in session.cameras:
         if camera.boxes:
             tracks = boxes.read_csv(camera.boxes)
@@ -169,28 +169,28 @@ def _given_boxes(session: manifest.Session) -> dict[str, boxes.Track]:
                     f"{camera.boxes}: has boxes for {sorted(tracks)}; those of camera {camera.name} were "
                     "expected."
                 )
-            found[camera.name] = own[0]
-    return found
+            tracks[camera.name] = own[0]
+    return tracks
 
 
 def _camera(
-    camera: manifest.Camera, given: boxes.Track | None, said: list[str], advance: Callable[[int], object]
+    camera: manifest.Camera, track: boxes.Track | None, notes: list[str], advance: Callable[[int], object]
 ) -> tuple[CameraReport, Float[np.ndarray, " f"]]:
     look = video.survey(camera.file, progress=advance)
-    if given is not None:
-        if given.frame.min() < 0 or given.frame.max() >= len(look.times):
+    if track is not None:
+        if track.frame.min() < 0 or track.frame.max() >= len(look.times):
             raise UserError(
                 f"{camera.file}: has frames 0 to {len(look.times) - 1}, but its boxes name frames "
-                f"{given.frame.min()} to {given.frame.max()}."
+                f"{track.frame.min()} to {track.frame.max()}."
             )
-        box = boxes.interpolate(look.times[given.frame], given.box, look.times)
+        box = boxes.interpolate(look.times[track.frame], track.box, look.times)
         source, method, confidence = "csv", "csv", float(np.isfinite(box).all(-1).mean())
     else:
-        found = boxes.find_static(look.film, look.times[look.film_index], look.times, look.scale)
-        box, method, confidence = found.box, found.method, found.confidence
+        person = boxes.find_static(look.film, look.times[look.film_index], look.times, look.scale)
+        box, method, confidence = person.box, person.method, person.confidence
         source = "frame" if method == "frame" else "static"
         if confidence < static_camera.UNSURE:
-            said.append(
+            notes.append(
                 f"{camera.file}: the person was not found for sure (confidence {confidence:.2f}: "
                 + ("nothing moves, the whole picture is used" if method == "frame" else "much else moves")
                 + "); look at the contact sheet, and give boxes as CSV if they are wrong."

@@ -73,15 +73,15 @@ class Labels:
     def at(self, times: Float[np.ndarray, " k"]) -> Float[np.ndarray, "v k 17 3"]:
         """Poses at other times, linear between two labels; NaN outside the labelled span."""
         place = np.interp(times, self.time, np.arange(len(self.time)), left=np.nan, right=np.nan)
-        known = np.isfinite(place)
-        low = np.where(known, np.floor(place), 0).astype(int)
+        is_labelled = np.isfinite(place)
+        low = np.where(is_labelled, np.floor(place), 0).astype(int)
         high = np.minimum(low + 1, len(self.time) - 1)
-        part = np.where(known, place - low, 0.0)[None, :, None, None]
+        part = np.where(is_labelled, place - low, 0.0)[None, :, None, None]
         # An exact hit must not inherit a neighbour's NaN.
         pose = np.where(
             part > 0, (1 - part) * self.pose[:, low] + part * self.pose[:, high], self.pose[:, low]
         )
-        return np.where(known[None, :, None, None], pose, np.nan).astype(np.float32)
+        return np.where(is_labelled[None, :, None, None], pose, np.nan).astype(np.float32)
 
 
 def load(source: str | Path) -> tuple[Session, ...]:
@@ -122,18 +122,18 @@ def load_labels(path: Path, views: int) -> Labels:
             ascend, or world poses without the extrinsics that would bring them into each camera's frame.
     """
     try:
-        found = npz.read(path)
+        arrays = npz.read(path)
     except (OSError, *npz.UNREADABLE) as error:
         raise UserError(f"{path}: is not an .npz file of plain numbers ({error}).") from error
-    if not {"pose", "time"} <= set(found) <= set(LABEL_KEYS):
+    if not {"pose", "time"} <= set(arrays) <= set(LABEL_KEYS):
         raise UserError(
-            f"{path}: holds {sorted(found)}; pose and time were expected, and at will "
+            f"{path}: holds {sorted(arrays)}; pose and time were expected, and optionally "
             f"{', '.join(LABEL_KEYS[2:])}."
         )
-    for key, array in found.items():
+    for key, array in arrays.items():
         if not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating):
             raise UserError(f"{path}: {key} holds {array.dtype}; numbers were expected.")
-    time, pose = found["time"].astype(float), found["pose"].astype(float)
+    time, pose = arrays["time"].astype(float), arrays["pose"].astype(float)
     count = time.size
     shapes: dict[str, list[tuple[int, ...]]] = {
         "time": [(count,)],
@@ -142,19 +142,19 @@ def load_labels(path: Path, views: int) -> Labels:
         "extrinsics": [(views, 3, 4)],
         "distortion": [(views, 5)],
     }
-    for key, array in found.items():
+    for key, array in arrays.items():
         if array.shape not in shapes[key] or count == 0:
-            wanted = " or ".join(str(shape) for shape in shapes[key])
+            shapes_expected = " or ".join(str(shape) for shape in shapes[key])
             raise UserError(
-                f"{path}: {key} has the shape {array.shape}; {wanted} was expected, with {views} cameras."
+                f"{path}: {key} has the shape {array.shape}; {shapes_expected} was expected, with {views} cameras."
             )
     if not np.all(np.diff(time) > 0) or not np.isfinite(time).all():
         raise UserError(
             f"{path}: time does not ascend; seconds on the session's clock were expected, one per pose."
         )
-    extrinsics = found.get("extrinsics", np.full((views, 3, 4), np.nan)).astype(float)
+    extrinsics = arrays.get("extrinsics", np.full((views, 3, 4), np.nan)).astype(float)
     if pose.ndim == 3:
-        if "extrinsics" not in found:
+        if "extrinsics" not in arrays:
             raise UserError(
                 f"{path}: pose is in world coordinates {pose.shape} but there are no extrinsics; add "
                 "extrinsics "
@@ -164,9 +164,9 @@ def load_labels(path: Path, views: int) -> Labels:
     return Labels(
         time=time,
         pose=pose,
-        intrinsics=found.get("intrinsics", np.full((views, 3, 3), np.nan)).astype(float),
+        intrinsics=arrays.get("intrinsics", np.full((views, 3, 3), np.nan)).astype(float),
         extrinsics=extrinsics,
-        distortion=found.get("distortion", np.full((views, 5), np.nan)).astype(float),
+        distortion=arrays.get("distortion", np.full((views, 5), np.nan)).astype(float),
     )
 
 

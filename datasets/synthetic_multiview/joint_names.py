@@ -51,22 +51,22 @@ def read_map(file: str | Path) -> dict[str, str]:
     """
     if not Path(file).is_file():
         raise UserError(f"there is no joint map {file}")
-    found: dict[str, str] = {}
+    joint_map: dict[str, str] = {}
     for number, line in enumerate(Path(file).read_bytes().decode(errors="replace").splitlines(), 1):
         line = line.partition("#")[0].strip()
         if not line:
             continue
         role, equals, name = (part.strip() for part in line.partition("="))
-        if not (equals and name) or role not in ROLES or role in found:
+        if not (equals and name) or role not in ROLES or role in joint_map:
             raise UserError(
                 f"{file}, line {number}: {line!r}; 'Role = JointName' was expected, each role once, the roles being "
                 f"{', '.join(ROLES)}"
             )
-        found[role] = name
-    return found
+        joint_map[role] = name
+    return joint_map
 
 
-def find(joints: tuple[Joint, ...], own: dict[str, str]) -> Roles:
+def find_roles(joints: tuple[Joint, ...], own: dict[str, str]) -> Roles:
     """The joints of all roles; `own` is a user's map, by role.
 
     Raises UserError, in one sentence without the file's name, for roles that no joint or more than one has, and for
@@ -74,7 +74,7 @@ def find(joints: tuple[Joint, ...], own: dict[str, str]) -> Roles:
     """
     names = [joint.name for joint in joints]
     keys = _keys(joints)
-    found: dict[str, int] = {}
+    index_of: dict[str, int] = {}
     for role in ROLES:
         if role in own:
             fitting = [i for i, name in enumerate(names) if name == own[role]]
@@ -88,20 +88,20 @@ def find(joints: tuple[Joint, ...], own: dict[str, str]) -> Roles:
                 "(--joint_map)"
             )
         if fitting:
-            found[role] = fitting[0]
-    missing = [role for role in _KEYS if role not in found]
+            index_of[role] = fitting[0]
+    missing = [role for role in _KEYS if role not in index_of]
     back: tuple[int, ...] = ()
     if not missing:
-        hips = _meeting(joints, found["LHip"], found["RHip"])
-        back = (found.pop("Spine"),) if "Spine" in found else _between(joints, hips, found["Thorax"])
+        hips = _meeting(joints, index_of["LHip"], index_of["RHip"])
+        back = (index_of.pop("Spine"),) if "Spine" in index_of else _between(joints, hips, index_of["Thorax"])
     if not back:
         raise UserError(
             f"has no joint for {', '.join(missing or ['Spine'])}; {_list(joints)}; name them in a joint map "
             "(--joint_map)"
         )
-    root = _meeting(joints, hips, found["Thorax"])
+    root = _meeting(joints, hips, index_of["Thorax"])
     body = tuple(i for i in range(len(joints)) if root in _ancestors(joints, i))
-    return Roles(found, hips, back, body)
+    return Roles(index_of, hips, back, body)
 
 
 def _list(joints: tuple[Joint, ...]) -> str:

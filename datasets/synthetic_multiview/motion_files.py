@@ -87,13 +87,13 @@ def scan(
     if not paths:
         raise UserError(f"{folder} holds no .bvh file")
     archive = Archive((), seconds_per_record, up_axis, joint_map or {})
-    found = []
-    for file in _cast(folder, paths):
+    scanned = []
+    for file in _motion_files(folder, paths):
         data = file.path.read_bytes()
         count = len(_excerpt(archive, file, data, 0.0).frames)
-        found.append(dataclasses.replace(file, digest=_digest(data), instants=count))
+        scanned.append(dataclasses.replace(file, digest=_digest(data), instants=count))
         on_file()
-    return dataclasses.replace(archive, files=tuple(found))
+    return dataclasses.replace(archive, files=tuple(scanned))
 
 
 def read(archive: Archive, file: MotionFile, heading: float) -> Excerpt:
@@ -131,7 +131,7 @@ def instants(clip: bvh.Clip, seconds_per_record: float) -> Int[np.ndarray, " i"]
 def _excerpt(archive: Archive, file: MotionFile, data: bytes, heading: float) -> Excerpt:
     try:
         clip = bvh.parse(data)
-        roles = joint_names.find(clip.joints, archive.joint_map)
+        roles = joint_names.find_roles(clip.joints, archive.joint_map)
         frames = instants(clip, archive.seconds_per_record)
         placed = bvh.forward_kinematics(clip.joints, clip.values[frames])
         up = {"y": 1, "z": 2}.get(archive.up_axis) or retarget.up_axis(placed, roles)
@@ -140,31 +140,31 @@ def _excerpt(archive: Archive, file: MotionFile, data: bytes, heading: float) ->
         raise UserError(f"{file.path} {error}") from error
 
 
-def _cast(folder: Path, paths: list[Path]) -> list[MotionFile]:
+def _motion_files(folder: Path, paths: list[Path]) -> list[MotionFile]:
     """The files in order of split, subject and name, with what their folders say.
 
     Raises UserError for folders that say a split of some files only, or two of one subject.
     """
     names = sorted(path.relative_to(folder) for path in paths)
-    given = [len(name.parts) > 1 and name.parts[0] in SPLITS for name in names]
-    if any(given) and not all(given):
+    has_split = [len(name.parts) > 1 and name.parts[0] in SPLITS for name in names]
+    if any(has_split) and not all(has_split):
         raise UserError(
-            f"{folder} holds {names[given.index(False)]} beside a folder {names[given.index(True)].parts[0]}; files "
-            f"either all in {', '.join(SPLITS)}, or none, were expected"
+            f"{folder} holds {names[has_split.index(False)]} beside a folder {names[has_split.index(True)].parts[0]}; "
+            f"files either all in {', '.join(SPLITS)}, or none, were expected"
         )
     files = []
     for name in names:
-        who, *between = (name.parts[1:] if any(given) else name.parts)[:-1] or (name.stem,)
-        split = name.parts[0] if any(given) else ""
+        who, *between = (name.parts[1:] if any(has_split) else name.parts)[:-1] or (name.stem,)
+        split = name.parts[0] if any(has_split) else ""
         files.append(MotionFile(folder / name, name.as_posix(), split, who, name.stem, "/".join(between)))
-    if not any(given):
+    if not any(has_split):
         splits = _splits(sorted({file.subject for file in files}))
         files = [dataclasses.replace(file, split=splits[file.subject]) for file in files]
-    known: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     for file in files:
-        if known.setdefault(file.subject, file.split) != file.split:
+        if split_of.setdefault(file.subject, file.split) != file.split:
             raise UserError(
-                f"{folder} holds subject {file.subject} in {known[file.subject]} and in {file.split}; one split a "
+                f"{folder} holds subject {file.subject} in {split_of[file.subject]} and in {file.split}; one split a "
                 "subject was expected"
             )
     return sorted(files, key=lambda file: (SPLITS.index(file.split), file.subject, file.name))

@@ -40,7 +40,7 @@ _BEYOND = np.array([MATERIALS.index("shirt" if part == "belly" else "skin") for 
 
 # Parts too small, or too well covered by their neighbours, for their shadow to be told apart.
 _SHADOWLESS = ("nose", "left_thumb", "right_thumb", "neck")
-_SHADOWED = np.array([i for i, part in enumerate(PARTS) if part not in _SHADOWLESS])
+SHADOWED = np.array([i for i, part in enumerate(PARTS) if part not in _SHADOWLESS])
 
 
 class Solids(NamedTuple):
@@ -128,7 +128,7 @@ def _meet(solid: Solids, x: Array, y: Array, length2: Array) -> tuple[Array, Arr
     return jnp.where(hit, jnp.where(on_side, t, t_cap), _FAR), share
 
 
-def _nearest(solids: Solids, x: Array, y: Array) -> tuple[Array, Array, Array]:
+def nearest_solid(solids: Solids, x: Array, y: Array) -> tuple[Array, Array, Array]:
     """Depth, position along the axis and part index of the nearest solid on each ray."""
     length2 = x * x + y * y + 1
 
@@ -181,7 +181,7 @@ class Cover(NamedTuple):
     glow: Float[Array, " n"]
 
 
-def _prepare(body: Body, person: Person, room: Room, camera: Camera) -> Prepared:
+def prepare(body: Body, person: Person, room: Room, camera: Camera) -> Prepared:
     parts = flesh(body, person, jnp)
     solids = _solids(parts, camera)
     length = jnp.sqrt(_dot(solids.axis, solids.axis))
@@ -287,7 +287,7 @@ def _background(parts: Flesh, room: Room, camera: Camera, x: Array, y: Array) ->
     tiles_x, tiles_y = _wave(px / room.floor_wavelength, 6.0), _wave(py / room.floor_wavelength, 6.0)
     tiles = jnp.abs(tiles_x - room.checks * tiles_y)
     grain = 1 + 0.05 * _triangle(px / 480.0 + 0.3 * _triangle(py / 1600.0)) * _triangle(py / 300.0)
-    floor_light = grain * (room.ambient + (1 - room.ambient) * (1 - _shadow(parts, room, px, py)))
+    floor_light = grain * (room.ambient + (1 - room.ambient) * (1 - shadow(parts, room, px, py)))
     along = jnp.where(wall_x < wall_y, py, px)
     panels = _wave(along / room.wall_wavelength) * _wave(pz / 3000.0 + 0.35)
     corner = jnp.where(wall_x < wall_y, 1.0, 0.88)  # tells the two walls apart
@@ -303,7 +303,7 @@ def _background(parts: Flesh, room: Room, camera: Camera, x: Array, y: Array) ->
     return cover, depth
 
 
-def _shadow(parts: Flesh, room: Room, px: Array, py: Array) -> Array:
+def shadow(parts: Flesh, room: Room, px: Array, py: Array) -> Array:
     """How much of the light the person keeps from points of the floor, 0..1.
 
     Seen along the light, a part's shadow is a thick segment: the part's own radius around its axis, both
@@ -317,11 +317,11 @@ def _shadow(parts: Flesh, room: Room, px: Array, py: Array) -> Array:
     def project(p: Array) -> tuple[Array, Array]:
         return (p[:, 0] * c + p[:, 1] * s) * light[2] - p[:, 2] * flat, p[:, 1] * c - p[:, 0] * s
 
-    start, end = project(parts.start[_SHADOWED]), project(parts.end[_SHADOWED])
+    start, end = project(parts.start[SHADOWED]), project(parts.end[SHADOWED])
     axis = end[0] - start[0], end[1] - start[1]
     length2 = jnp.maximum(axis[0] ** 2 + axis[1] ** 2, 1.0)
-    radius = parts.start_radius[_SHADOWED]
-    taper = parts.end_radius[_SHADOWED] - radius
+    radius = parts.start_radius[SHADOWED]
+    taper = parts.end_radius[SHADOWED] - radius
 
     def darker(dark: Array, item: tuple[Array, ...]) -> tuple[Array, None]:
         u0, v0, du, dv, l2, r, dr = item
@@ -339,7 +339,7 @@ def _paint(
 ) -> tuple[Float[Array, "3 n"], Int[Array, " n"]]:
     """Colour in [0, 1] and part index (`BACKGROUND` beside the person) on rays (x, y, 1)."""
     backdrop, far = _background(scene.parts, room, camera, x, y)
-    depth, share, part = _nearest(scene.solids, x, y)
+    depth, share, part = nearest_solid(scene.solids, x, y)
     person_cover = _cover(scene, body, person, room, camera, x, y, depth, share, part)
     seen = depth < far
     cover = jax.tree.map(lambda ours, theirs: jnp.where(seen, ours, theirs), person_cover, backdrop)
@@ -378,7 +378,7 @@ def render(
     Returns:
       The picture, and the part (index into `PARTS`, or `BACKGROUND`) at (about) the middle of each pixel.
     """
-    scene = _prepare(body, person, room, camera)
+    scene = prepare(body, person, room, camera)
     k, rows = camera.intrinsics, _band_rows(size, samples, tile)
     steps = (jnp.arange(size * samples, dtype=jnp.float32) + 0.5) / samples
     across, down = (steps - k[0, 2]) / k[0, 0], (steps - k[1, 2]) / k[1, 1]

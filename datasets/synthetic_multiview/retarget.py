@@ -93,7 +93,7 @@ def moves(placed: Placed, roles: Roles) -> Moves:
     legs = sum(size[_INDEX[f"{side}{part}"]] for side in "LR" for part in ("Knee", "Foot"))
     stature = 0.5 * legs + size[_INDEX["Spine"]] + size[_INDEX["Thorax"]]
     lowest = placed.position[:, roles.body, 2].min(1)
-    found = Moves(
+    moves = Moves(
         bones=unit,
         pelvis=pelvis,
         chest=chest,
@@ -103,12 +103,12 @@ def moves(placed: Placed, roles: Roles) -> Moves:
         place=joints[:, _INDEX["Hip"], :2] / stature,
         air=np.maximum(0.0, lowest - np.quantile(lowest, _FLOOR_QUANTILE)) / stature,
     )
-    if not all(np.isfinite(field).all() for field in found):
+    if not all(np.isfinite(field).all() for field in moves):
         raise UserError(
             "leaves a bone without direction: two of the joints in use coincide, or hips or shoulders lie along the "
             "back; say with --joint_map which joints to use"
         )
-    return found
+    return moves
 
 
 def body(moves: Moves, person: anatomy.Person) -> anatomy.Body:
@@ -126,14 +126,14 @@ def body(moves: Moves, person: anatomy.Person) -> anatomy.Body:
         extremities.append((*hand, *foot))
     hands, thumbs, heels, toes = (np.stack(both, axis=1) for both in zip(*extremities, strict=True))
     nowhere = np.zeros((len(at[0]), 4))
-    found = anatomy.Body(
+    grounded = anatomy.Body(
         np.stack(at, axis=1), hands, thumbs, heels, toes, moves.pelvis, moves.chest, moves.head, nowhere
     )
-    centres, radii = anatomy.outline(anatomy.flesh(found, person, np), np)
+    centres, radii = anatomy.outline(anatomy.flesh(grounded, person, np), np)
     rise = np.zeros((len(nowhere), 1, 3))
     rise[:, 0, 2] = moves.air * stature - (centres[..., 2] - radii).min(1)
     lifted = ("joints", "hands", "thumbs", "heels", "toes")
-    return found._replace(**{name: getattr(found, name) + rise for name in lifted})
+    return grounded._replace(**{name: getattr(grounded, name) + rise for name in lifted})
 
 
 def within_reach(place: Float[np.ndarray, "i 2"]) -> Float[np.ndarray, "i 2"]:

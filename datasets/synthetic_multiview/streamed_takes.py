@@ -59,11 +59,11 @@ class Takes:
     def poses(self, records: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n c 17 3"]:
         """Poses of records in every camera's frame, millimetres."""
         views = np.tile(np.arange(self.cameras), (POSES_AT_ONCE, 1))
-        found = [
+        poses = [
             stream.poses_at(self.seed, self._moments(part, views), self._config)[:count]
             for part, count in _parts(records, POSES_AT_ONCE)
         ]
-        return np.concatenate([np.zeros((0, self.cameras, 17, 3), np.float32), *map(np.asarray, found)])
+        return np.concatenate([np.zeros((0, self.cameras, 17, 3), np.float32), *map(np.asarray, poses)])
 
     @property
     def _config(self) -> stream.StreamConfig:

@@ -135,9 +135,9 @@ class Builder(tuple_builder.TupleBuilder):
         return {name: getattr(config, name) for name in (*common, "takes", "instants")}
 
     def sequences(self, split: str) -> int:
-        return len(self._acts(split))
+        return len(self.acts(split))
 
-    def _acts(self, split: str) -> list[performance.Act]:
+    def acts(self, split: str) -> list[performance.Act]:
         config = self.builder_config
         if config.motion is not None:
             return performance.captured(config.motion, split, config.seed)
@@ -159,16 +159,16 @@ class Builder(tuple_builder.TupleBuilder):
 
     def recordings(self, split: str) -> Iterator[tuple_builder.Recording]:
         config = self.builder_config
-        acts = self._acts(split)
+        acts = self.acts(split)
         stop = threading.Event()
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="render")
         try:
             # A few sequences ahead keep the threads busy without holding the whole split.
-            ahead = [pool.submit(_sequence, config, act, stop) for act in acts[: 2 * THREADS]]
+            ahead = [pool.submit(render_sequence, config, act, stop) for act in acts[: 2 * THREADS]]
             for i, act in enumerate(acts):
                 instants = ahead.pop(0).result()
                 if i + 2 * THREADS < len(acts):
-                    ahead.append(pool.submit(_sequence, config, acts[i + 2 * THREADS], stop))
+                    ahead.append(pool.submit(render_sequence, config, acts[i + 2 * THREADS], stop))
                 yield tuple_builder.Recording(
                     subject=act.subject,
                     action=act.action,
@@ -186,7 +186,7 @@ def _rounded(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return np.round(values / GRID_MM) * GRID_MM
 
 
-def _sequence(
+def render_sequence(
     config: Config, act: performance.Act, stop: threading.Event | None = None
 ) -> list[tuple_builder.Instant]:
     """All instants of one sequence: geometry in NumPy float64 on a fixed grid, pictures by the renderer.

@@ -141,7 +141,7 @@ def open_split(
             f"{sum(lengths)}; prepare it again"
         )
     with prepared.damage_in_words(path):
-        stored = _image_size(source, builder.info.full_name)
+        stored = stored_image_size(source, builder.info.full_name)
     if not 0 <= image_size <= stored:
         raise UserError(
             f"--image_size={image_size}; {builder.info.full_name} holds pictures of {stored} px, which can only be "
@@ -177,7 +177,7 @@ def camera_names(split: Split) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _image_size(source: Any, name: str) -> int:
+def stored_image_size(source: Any, name: str) -> int:
     """Side of the first picture that can be read. Raises UserError when there is none."""
     for index in range(len(source)):
         record = source[index]
@@ -222,7 +222,7 @@ class Loader:
         """Draws the first usable views into `out`; the record and the first of them, or None where it cannot."""
         try:
             record = self.split[index]
-            views = sampling.usable(record["view_valid"], order, len(out))
+            views = sampling.first_valid_views(record["view_valid"], order, len(out))
             if views is None:
                 raise UserError(f"fewer than {len(out)} valid views")
             if labelled and not np.isfinite(record["pose"][views[0]]).all():
@@ -340,12 +340,12 @@ def iterate_views(
     Raises UserError at a damaged record: an evaluation that silently left some out would not be comparable.
     """
     chosen = np.arange(split.records) if records is None else records
-    wanted = frozenset(name.encode() for name in cameras)
+    wanted_cameras = frozenset(name.encode() for name in cameras)
 
-    def shown(record: dict[str, Any], view: int) -> bool:
+    def is_selected(record: dict[str, Any], view: int) -> bool:
         if not record.get("valid_frame", True) or not record["view_valid"][view]:
             return False
-        return not wanted or record["camera"][view] in wanted
+        return not wanted_cameras or record["camera"][view] in wanted_cameras
 
     def read(index: int) -> list[tuple[Any, ...]]:
         try:
@@ -354,7 +354,7 @@ def iterate_views(
                 (split.picture(record, v), index, v, split.sequence_of[index], record["time"],
                  record["pose"][v], record["intrinsics"][v], record["box"][v])
                 for v in range(split.views)
-                if shown(record, v)
+                if is_selected(record, v)
             ]  # fmt: skip
         except Exception as error:
             raise UserError(f"record {index} of {split.name} cannot be evaluated: {error}") from error

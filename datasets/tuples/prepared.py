@@ -39,9 +39,9 @@ def damage_in_words(read: Path | str) -> Iterator[None]:
     except Exception as error:
         if is_mendable(error):  # the operating system's: no damage
             raise
-        said = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"{read} cannot be read as a prepared data set ({said}); it is damaged, prepare it again with --overwrite"
+            f"{read} cannot be read as a prepared data set ({reason}); it is damaged, prepare it again with --overwrite"
         ) from error
 
 

@@ -37,22 +37,22 @@ def parse_labelled(text: str, table: Sequence[SequenceRow]) -> Labels:
     Raises UserError for an unknown or repeated subject, a subject without poses, and a fraction outside
     (0, 1].
     """
-    known = {row.subject: False for row in table}
+    has_poses = {row.subject: False for row in table}
     for row in table:
-        known[row.subject] |= row.has_pose
-    names = ", ".join(sorted(known))
+        has_poses[row.subject] |= row.has_pose
+    names = ", ".join(sorted(has_poses))
     if text == "none":
         return Labels(())
     if text == "all":
-        return Labels(tuple((subject, 1.0) for subject, has_pose in sorted(known.items()) if has_pose))
+        return Labels(tuple((subject, 1.0) for subject, has_pose in sorted(has_poses.items()) if has_pose))
     fractions: dict[str, float] = {}
     for part in text.split(","):
         subject, colon, share = part.strip().partition(":")
-        if subject not in known:
+        if subject not in has_poses:
             raise UserError(f"--labelled names subject {subject!r}; the training split has {names}")
         if subject in fractions:
             raise UserError(f"--labelled names subject {subject!r} twice in {text!r}")
-        if not known[subject]:
+        if not has_poses[subject]:
             raise UserError(f"--labelled names subject {subject!r}, but the data set holds no pose of theirs")
         try:
             fraction = float(share) if colon else 1.0
@@ -133,7 +133,9 @@ def _generator(seed: int, step: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, step])))
 
 
-def _spread(rng: np.random.Generator, row: SequenceRow, count: int, min_gap: float) -> Int[np.ndarray, " k"]:
+def spaced_records(
+    rng: np.random.Generator, row: SequenceRow, count: int, min_gap: float
+) -> Int[np.ndarray, " k"]:
     """`count` records of a sequence, at least `min_gap` seconds apart wherever the sequence is long enough.
 
     Too short a sequence gives instants as far apart as it can; the temporal rule masks those that are too
@@ -158,7 +160,7 @@ def _block(rng: np.random.Generator, rows: Sequence[SequenceRow], blocks: Blocks
     counts = np.full(available, blocks.sequences * blocks.instants // available)
     counts[: blocks.sequences * blocks.instants % available] += 1
     return np.concatenate(
-        [_spread(rng, rows[p], int(n), blocks.min_gap) for p, n in zip(picked, counts, strict=True)]
+        [spaced_records(rng, rows[p], int(n), blocks.min_gap) for p, n in zip(picked, counts, strict=True)]
     )
 
 
@@ -210,7 +212,7 @@ def plan(
     """The plan of a step. `blocks=None` plans no unlabelled part, `labelled_size=0` no labelled one."""
     empty = np.zeros(0, np.int64)
     unlabelled = empty if blocks is None else unlabelled_records(table, blocks, seed, step)
-    wanted = labelled_batch(labelled, labelled_size, seed, step) if labelled_size else empty
+    labelled_rows = labelled_batch(labelled, labelled_size, seed, step) if labelled_size else empty
 
     def orders(count: int, stream: int) -> Int[np.ndarray, "n v"]:
         return np.argsort(_generator(seed, step, stream).random((count, views)), axis=1)
@@ -221,17 +223,17 @@ def plan(
     return Plan(
         unlabelled=unlabelled,
         unlabelled_views=pairs,
-        labelled=wanted,
-        labelled_views=orders(len(wanted), _LABELLED_VIEWS),
+        labelled=labelled_rows,
+        labelled_views=orders(len(labelled_rows), _LABELLED_VIEWS),
     )
 
 
-def share(whole: Plan, host: int, hosts: int) -> Plan:
+def share(batch_plan: Plan, host: int, hosts: int) -> Plan:
     """One host's rows of a step's plan, an equal stretch of each part: all that this host reads and decodes.
 
     Raises UserError when the hosts cannot share a part evenly.
     """
-    unlabelled, labelled = len(whole.unlabelled), len(whole.labelled)
+    unlabelled, labelled = len(batch_plan.unlabelled), len(batch_plan.labelled)
     if unlabelled % hosts or labelled % hosts:
         raise UserError(
             f"{unlabelled} unlabelled and {labelled} labelled rows of a batch cannot be shared evenly by {hosts} hosts"
@@ -239,10 +241,10 @@ def share(whole: Plan, host: int, hosts: int) -> Plan:
     u = slice(host * unlabelled // hosts, (host + 1) * unlabelled // hosts)
     l = slice(host * labelled // hosts, (host + 1) * labelled // hosts)
     return Plan(
-        whole.unlabelled[u],
-        whole.unlabelled_views[u],
-        whole.labelled[l],
-        whole.labelled_views[l],
+        batch_plan.unlabelled[u],
+        batch_plan.unlabelled_views[u],
+        batch_plan.labelled[l],
+        batch_plan.labelled_views[l],
         u.start,
         l.start,
     )
@@ -268,7 +270,7 @@ def check(table: Sequence[SequenceRow], views: int, blocks: Blocks | None, label
         )
 
 
-def usable(
+def first_valid_views(
     mask: Bool[np.ndarray, " v"], order: Int[np.ndarray, " o"], count: int
 ) -> Int[np.ndarray, " k"] | None:
     """The first `count` valid views in order of preference, or None when there are fewer."""

@@ -1,4 +1,4 @@
-"""What `launch.predict` leaves in its folder, and what is said of it there."""
+"""What `launch.predict` writes to its folder, and the description beside it."""
 
 import contextlib
 import csv
@@ -189,9 +189,13 @@ def _save_table(path: Path, cameras: Sequence[Camera], views: Sequence[Views]) -
     numbers = _formats((square, "%.2f"), (poses, "%.1f"), (embedding, "%.6f"))
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(",".join([*names, *square, *poses, *embedding]) + "\n")
-        for camera, of in zip(cameras, views, strict=True):
-            rows = _side_by_side(of.square, of.out.canonical, of.out.in_camera, of.out.embedding)
-            for name, index, time, row in zip(file_names(camera, of), of.index, of.time, rows, strict=True):
+        for camera, predicted in zip(cameras, views, strict=True):
+            rows = _side_by_side(
+                predicted.square, predicted.out.canonical, predicted.out.in_camera, predicted.out.embedding
+            )
+            for name, index, time, row in zip(
+                file_names(camera, predicted), predicted.index, predicted.time, rows, strict=True
+            ):
                 seconds = f"{time:.4f}" if camera.is_video else ""
                 named = f"{_cell(camera.name)},{_cell(name)},{index},{seconds}"
                 file.write(f"{named},{numbers % tuple(row.tolist())}\n")

@@ -29,11 +29,11 @@ from mcss_jax import crop
 from mcss_jax.errors import UserError
 
 THREADS = cpu.cores()  # that read, write and cut pictures
-LEAST = 60  # pictures that the finder looks at, if a short clip has them
+MIN_FILM_PICTURES = 60  # pictures that the finder looks at, if a short clip has them
 NOBODY = np.full(4, np.nan)
 # Squares about given boxes: smaller ones show nobody, larger ones hardly the picture.
-LEAST_SIDE = 2  # pixels, of the part within the picture
-MOST_SIDES = 8  # times the picture's longer side
+MIN_SIDE = 2  # pixels, of the part within the picture
+MAX_SIDES = 8  # times the picture's longer side
 
 Advance = Callable[[int], object]
 Decoding = tuple[int, float, VideoFrame]  # number in the video, seconds on the scene's clock
@@ -86,10 +86,10 @@ def frames(
       folder: where the small film that `static` looks at lies meanwhile.
     """
     if camera.is_video:
-        found = _of_video(camera, margin, every, interval, notes, advance, folder)
+        selected = _of_video(camera, margin, every, interval, notes, advance, folder)
     else:
-        found = _pictures(camera, margin, every, notes, advance)
-    return _without_misplaced(found, camera, notes) if isinstance(camera.boxes, boxes.Track) else found
+        selected = _pictures(camera, margin, every, notes, advance)
+    return _without_misplaced(selected, camera, notes) if isinstance(camera.boxes, boxes.Track) else selected
 
 
 def decodings(camera: Camera) -> int:
@@ -116,10 +116,10 @@ def _without_misplaced(frames: Iterator[Frame], camera: Camera, notes: list[str]
             frame = dataclasses.replace(frame, square=NOBODY)
         yield frame
     if misplaced:
-        of = counted(misplaced, "frame" if camera.is_video else "picture")
+        count = counted(misplaced, "frame" if camera.is_video else "picture")
         notes.append(
-            f"{camera.name}: boxes of {of} are left out, whose squares lie beside the picture, or are smaller than "
-            f"{LEAST_SIDE} px, or larger than {MOST_SIDES} times its longer side or {crop.LARGEST_SIDE:,} px; pixels "
+            f"{camera.name}: boxes of {count} are left out, whose squares lie beside the picture, or are smaller than "
+            f"{MIN_SIDE} px, or larger than {MAX_SIDES} times its longer side or {crop.LARGEST_SIDE:,} px; pixels "
             "of the original picture are expected"
         )
 
@@ -127,20 +127,20 @@ def _without_misplaced(frames: Iterator[Frame], camera: Camera, notes: list[str]
 def _may_show(square: Square, size: tuple[int, int]) -> bool:
     """Whether a square shows some of a picture of `size` (width, height), and is of a size that a person's could be."""
     within = np.minimum(square[2:], size) - np.maximum(square[:2], 0)
-    most = min(MOST_SIDES * max(size), crop.largest_side(*size))
-    return bool(LEAST_SIDE <= within.min() and square[2] - square[0] <= most)
+    largest = min(MAX_SIDES * max(size), crop.largest_side(*size))
+    return bool(MIN_SIDE <= within.min() and square[2] - square[0] <= largest)
 
 
 def _pictures(
     camera: Camera, margin: float, every: int, notes: list[str], advance: Advance
 ) -> Iterator[Frame]:
     track = camera.boxes
-    given = {} if isinstance(track, str) else dict(zip(track.frame.tolist(), track.box, strict=True))
-    wanted = range(0, len(camera.files), every)
+    box_of = {} if isinstance(track, str) else dict(zip(track.frame.tolist(), track.box, strict=True))
+    numbers = range(0, len(camera.files), every)
     read = ahead(
-        (partial(_opened, camera.files[index]) for index in wanted), depth=2 * THREADS, threads=THREADS
+        (partial(_opened, camera.files[index]) for index in numbers), depth=2 * THREADS, threads=THREADS
     )
-    for index, opened in zip(wanted, read, strict=True):
+    for index, opened in zip(numbers, read, strict=True):
         advance(min(every, len(camera.files) - index))
         if isinstance(opened, str):
             notes.append(opened)
@@ -148,7 +148,7 @@ def _pictures(
         if track == WHOLE:
             square = crop.enclosing_square(*opened.size)
         else:
-            square = boxes.square(given[index], margin) if index in given else NOBODY
+            square = boxes.square(box_of[index], margin) if index in box_of else NOBODY
         yield Frame(index, float("nan"), square, opened)
 
 
@@ -172,16 +172,16 @@ def at_instants(decoded: Iterator[Decoding], interval: float, rate: float) -> It
     reach = 0.5 / rate + 1e-6
     at = first = last = math.nan
     nearest = None
-    for instant, of_instant in itertools.groupby(decoded, lambda one: instant_of(one[1], interval)):
+    for instant, of_instant in itertools.groupby(decoded, lambda decoding: instant_of(decoding[1], interval)):
         if nearest is not None:
             yield nearest
-        at, nearest, least = instant * interval, None, math.inf
-        for one in of_instant:
-            last = one[1]
+        at, nearest, smallest_gap = instant * interval, None, math.inf
+        for decoding in of_instant:
+            last = decoding[1]
             first = last if math.isnan(first) else first
             # Less than a microsecond apart is a tie.
-            if at >= first - reach and abs(last - at) < least - 1e-6:
-                nearest, least = one, abs(last - at)
+            if at >= first - reach and abs(last - at) < smallest_gap - 1e-6:
+                nearest, smallest_gap = decoding, abs(last - at)
     if nearest is not None and at <= last + reach:
         yield nearest
 
@@ -195,18 +195,18 @@ def _of_video(
     advance: Advance,
     folder: Path,
 ) -> Iterator[Frame]:
-    track, seen = camera.boxes, notes
+    track, decoding_notes = camera.boxes, notes
     if track == STATIC:
         square_of = _finder(camera, margin, notes, advance, folder)
-        seen = []  # what it would say has been said
+        decoding_notes = []  # the first pass has noted everything
     elif isinstance(track, boxes.Track):
-        square_of = partial(_given, track, camera.rate, margin)
+        square_of = partial(given_square, track, camera.rate, margin)
     else:
         square_of = _about
-    decoded = _decoded(camera, seen, advance)
+    decoded = _decoded(camera, decoding_notes, advance)
     first, is_given = next(decoded, None), False
     if first is None:
-        return  # why is said already
+        return  # the reason is in `notes` already
     decoded = itertools.chain([first], decoded)
     for index, time, frame in decoded if every == 1 else at_instants(decoded, interval, camera.rate):
         picture = Decoded(frame)
@@ -223,12 +223,12 @@ def _about(index: int, size: tuple[int, int]) -> Square:
     return crop.enclosing_square(*size)
 
 
-def _given(track: boxes.Track, rate: float, margin: float, index: int, size: tuple[int, int]) -> Square:
+def given_square(track: boxes.Track, rate: float, margin: float, index: int, size: tuple[int, int]) -> Square:
     after = int(np.searchsorted(track.frame, index))
     near = slice(max(after - 1, 0), after + 1)
     # Frames are the CSV's clock; a video whose rate varies has no other before its end.
-    known, at = track.frame[near] / rate, np.array([index / rate])
-    return boxes.square(boxes.interpolate(known, track.box[near], at)[0], margin)
+    box_times, at = track.frame[near] / rate, np.array([index / rate])
+    return boxes.square(boxes.interpolate(box_times, track.box[near], at)[0], margin)
 
 
 def _nobody(index: int, size: tuple[int, int]) -> Square:
@@ -239,9 +239,9 @@ def _finder(camera: Camera, margin: float, notes: list[str], advance: Advance, f
     """Who moves in the film of the whole video, which is decoded for it."""
     row: dict[int, int] = {}
     times: list[float] = []
-    shown: list[float] = []
+    filmed: list[float] = []
     size = shape = small = None
-    due, gap = -math.inf, min(1.0 / cropping.FILM_RATE, camera.frames / camera.rate / LEAST)
+    due, gap = -math.inf, min(1.0 / cropping.FILM_RATE, camera.frames / camera.rate / MIN_FILM_PICTURES)
     with tempfile.TemporaryFile(dir=folder) as film:
         for index, time, frame in _decoded(camera, notes, advance):
             row[index] = len(times)
@@ -249,19 +249,19 @@ def _finder(camera: Camera, margin: float, notes: list[str], advance: Advance, f
             if time < due - 1e-6:
                 continue
             # Frames of another size later on are brought to that of the first.
-            small = small or video.reduced(frame.width, frame.height)
+            small = small or video.reduced_size(frame.width, frame.height)
             size = size or video.shown_size(frame)
             grey = video.picture(frame, small, grey=True)
             shape = grey.shape
             film.write(grey.tobytes())
-            shown.append(time)
+            filmed.append(time)
             due = max(due, time) + gap
         if size is None or shape is None:
             return _nobody
         film.flush()
-        pictures = np.memmap(film, np.uint8, "r", shape=(len(shown), *shape))
+        pictures = np.memmap(film, np.uint8, "r", shape=(len(filmed), *shape))
         scale = (size[0] / shape[1], size[1] / shape[0])
-        person = static_camera.find_static(pictures, np.array(shown), np.array(times), scale)
+        person = static_camera.find_static(pictures, np.array(filmed), np.array(times), scale)
     if person.method == "frame":
         notes.append(
             f"{camera.files[0]}: nothing moves, so the person cannot be found; give boxes, or --boxes={WHOLE}"
@@ -273,8 +273,8 @@ def _finder(camera: Camera, margin: float, notes: list[str], advance: Advance, f
             "the squares, and give boxes as CSV if they are wrong"
         )
 
-    def square_of(index: int, of: tuple[int, int]) -> Square:
-        return boxes.square(person.box[row[index]] * np.tile(np.divide(of, size), 2), margin)
+    def square_of(index: int, frame_size: tuple[int, int]) -> Square:
+        return boxes.square(person.box[row[index]] * np.tile(np.divide(frame_size, size), 2), margin)
 
     return square_of
 

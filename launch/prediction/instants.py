@@ -37,9 +37,9 @@ class Instants:
 
 def fuse(views: Sequence[Views], interval: float) -> Instants:
     """Instants `interval` seconds apart; each camera gives the frame nearest to one, within half an interval."""
-    nearest = [_nearest(of_camera.time, interval) for of_camera in views]
+    nearest = [nearest_rows(of_camera.time, interval) for of_camera in views]
     numbers = np.array(sorted(set().union(*nearest)), np.int64)
-    row = np.array([[found.get(n, -1) for found in nearest] for n in numbers.tolist()], np.int64)
+    row = np.array([[rows.get(n, -1) for rows in nearest] for n in numbers.tolist()], np.int64)
     present = row >= 0
     canonical = np.stack([v.out.canonical[row[:, c]] for c, v in enumerate(views)], axis=1)
     embedding = np.stack([v.out.embedding[row[:, c]] for c, v in enumerate(views)], axis=1)
@@ -57,15 +57,15 @@ def fuse(views: Sequence[Views], interval: float) -> Instants:
     )
 
 
-def _nearest(times: Float[np.ndarray, " n"], interval: float) -> dict[int, int]:
+def nearest_rows(times: Float[np.ndarray, " n"], interval: float) -> dict[int, int]:
     """Of every instant the row whose time is nearest to it; the earlier one on a tie."""
-    found: dict[int, tuple[float, int]] = {}
+    nearest: dict[int, tuple[float, int]] = {}
     for row, time in enumerate(times.tolist()):
         instant = instant_of(time, interval)
         gap = abs(time - instant * interval)
-        if gap < found.get(instant, (math.inf, -1))[0]:
-            found[instant] = (gap, row)
-    return {instant: row for instant, (_, row) in found.items()}
+        if gap < nearest.get(instant, (math.inf, -1))[0]:
+            nearest[instant] = (gap, row)
+    return {instant: row for instant, (_, row) in nearest.items()}
 
 
 def _unit(x: Float[np.ndarray, "t d"]) -> Float[np.ndarray, "t d"]:

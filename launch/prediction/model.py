@@ -45,13 +45,13 @@ def open_model(workdir: str, step: int = 0) -> Opened:
     return Opened(model.of_state(run.state, size), about)
 
 
-def latency(of: model.Model, repeats: int = 20) -> float:
+def latency(network: model.Model, repeats: int = 20) -> float:
     """Median seconds from one picture to its pose, after a first call that compiles."""
-    picture = np.zeros((of.image_size, of.image_size, 3), np.uint8)
-    of(picture)
+    picture = np.zeros((network.image_size, network.image_size, 3), np.uint8)
+    network(picture)
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        of(picture)
+        network(picture)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)

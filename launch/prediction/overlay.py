@@ -23,12 +23,12 @@ def place(
 ) -> Float[np.ndarray, "n 17 2"]:
     """Pixels of the joints, by the crop alone: neither where the person is nor how large is predicted.
 
-    The pose (mm, virtual camera) is projected in parallel and placed so that the box about it (`boxes.about`) is the
-    person's box: it has the square's centre, and as its longer side the square's without `margin`. A pose without
-    extent lies in the centre.
+    The pose (mm, virtual camera) is projected in parallel and placed so that the box about it
+    (`boxes.around_joints`) is the person's box: it has the square's centre, and as its longer side the
+    square's without `margin`. A pose without extent lies in the centre.
     """
     flat = in_camera[..., :2].astype(float)
-    about = boxes.about(flat)
+    about = boxes.around_joints(flat)
     extent = (about[:, 2:] - about[:, :2]).max(axis=1)
     person = (square[:, 2] - square[:, 0]) / (1 + 2 * margin)
     scale = person / np.where(extent > 0, extent, 1.0)

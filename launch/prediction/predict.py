@@ -60,9 +60,9 @@ def check(config: Predict) -> None:
     for name in ("source", "output"):
         if not getattr(config, name):
             raise UserError(f"--{name} is missing; --help says what it names")
-    for name, most in (("batch", LARGEST_BATCH), ("every", 1_000_000)):
-        if not 1 <= getattr(config, name) <= most:
-            raise UserError(f"--{name}={getattr(config, name)}; expected 1 to {most:,}")
+    for name, limit in (("batch", LARGEST_BATCH), ("every", 1_000_000)):
+        if not 1 <= getattr(config, name) <= limit:
+            raise UserError(f"--{name}={getattr(config, name)}; expected 1 to {limit:,}")
     if not 0 <= config.margin <= 2:
         raise UserError(f"--margin={config.margin}; expected a share of the box's longer side, 0 to 2")
 
@@ -95,11 +95,11 @@ def _predict_to(folder: Path, config: Predict, scene: Scene, opened: predict_mod
     side = 640 if len(scene.cameras) == 1 else 480
     start = time.perf_counter()
     total = sum(camera.frames * predict_frames.decodings(camera) for camera in scene.cameras)
-    found = []
+    results = []
     kind = "frame" if scene.cameras[0].is_video else "picture"
     with progress.bar(total, "predict", kind) as bar:
         for camera in scene.cameras:
-            small = Thumbnails(interval, side, expected=camera.frames / (camera.rate or 1.0) / interval)
+            thumbnails = Thumbnails(interval, side, expected=camera.frames / (camera.rate or 1.0) / interval)
             frames = predict_frames.frames(
                 camera, config.margin, config.every, interval, notes, bar.update, folder
             )
@@ -111,33 +111,33 @@ def _predict_to(folder: Path, config: Predict, scene: Scene, opened: predict_mod
                     film = stack.enter_context(overlay.film(path, rate))
                 views = camera_views.predict(
                     opened.model, camera, frames, margin=config.margin, batch=config.batch, notes=notes,
-                    thumbnails=small, film=film,
+                    thumbnails=thumbnails, film=film,
                 )  # fmt: skip
             if views is not None:
-                found.append((camera, views, small))
+                results.append((camera, views, thumbnails))
             elif config.video:  # nothing is written of a camera in which nobody was found
                 path.unlink()
     seconds = time.perf_counter() - start
-    if not found:
+    if not results:
         reasons = " ".join(f"{note.rstrip('.')}." for note in notes)
         raise UserError(f"{config.source}: nothing could be predicted. {reasons}")
-    cameras, predicted = [camera for camera, _, _ in found], [views for _, views, _ in found]
-    instants = predict_instants.fuse(predicted, interval) if len(found) > 1 else None
+    cameras, predicted = [camera for camera, _, _ in results], [views for _, views, _ in results]
+    instants = predict_instants.fuse(predicted, interval) if len(results) > 1 else None
     command = options.command("launch.predict", config)
     about = f"{scene.name}, predicted by launch.predict.\nModel: {opened.about}.\nCommand: {command}"
     files.save(folder, cameras, predicted, instants, "\n".join([about, *(f"Note: {n}" for n in notes)]))
-    shown = viewer.Shown(
+    predictions = viewer.Predictions(
         scene.name,
         opened.about,
         notes,
         command,
         cameras,
         predicted,
-        [small for _, _, small in found],
+        [thumbnails for _, _, thumbnails in results],
         interval,
         instants,
     )
-    run_folder.write_text(folder / files.PAGE, viewer.html(shown))
+    run_folder.write_text(folder / files.PAGE, viewer.html(predictions))
     for note in notes:
         progress.say(f"note: {note}")
     _say_speed(opened.model, cameras, sum(map(len, predicted)), seconds)

@@ -67,10 +67,10 @@ def open_scene(source: str | Path, chosen: str = "") -> Scene:
     """
     source = Path(source).expanduser()
     check_utf8("--boxes", [chosen])
-    with warnings.catch_warnings(record=True) as said:  # by the reader of boxes
+    with warnings.catch_warnings(record=True) as caught:  # by the reader of boxes
         warnings.simplefilter("always", UserWarning)
         scene = _opened(source, chosen)
-    scene = dataclasses.replace(scene, notes=(*scene.notes, *(str(warning.message) for warning in said)))
+    scene = dataclasses.replace(scene, notes=(*scene.notes, *(str(warning.message) for warning in caught)))
     check_utf8("--source", [str(source)])
     check_utf8("--source", [scene.name, *(file.name for camera in scene.cameras for file in camera.files)])
     for camera in scene.cameras:
@@ -150,13 +150,13 @@ def _of_pictures(source: Path, files: list[Path], chosen: str) -> Scene:
             f"give --boxes={WHOLE} "
             "for crops, or a CSV file"
         )
-    given: str | boxes.Track = WHOLE
+    person_boxes: str | boxes.Track = WHOLE
     if chosen not in ("", WHOLE):
-        given = _track_of_pictures(Path(chosen), files)
+        person_boxes = _track_of_pictures(Path(chosen), files)
     elif not chosen and _beside(source).is_file():
-        given = _track_beside(_beside(source), files)
+        person_boxes = _track_beside(_beside(source), files)
     name = _name(source)
-    return Scene(name, (Camera(name, tuple(files), given, frames=len(files)),))
+    return Scene(name, (Camera(name, tuple(files), person_boxes, frames=len(files)),))
 
 
 def _track_beside(csv: Path, files: list[Path]) -> boxes.Track:
@@ -174,7 +174,7 @@ def _track_of_pictures(csv: Path, files: list[Path]) -> boxes.Track:
     for i, path in enumerate(files):
         stems[path.stem].append(i)
     numbers = stems | {path.name: [i] for i, path in enumerate(files)}
-    found: dict[int, np.ndarray] = {}
+    box_of: dict[int, np.ndarray] = {}
     for name, track in boxes.read_csv(csv).items():
         if name and name not in numbers:
             raise UserError(
@@ -189,10 +189,10 @@ def _track_of_pictures(csv: Path, files: list[Path]) -> boxes.Track:
                 f"{csv} has a box for picture {track.frame.max()}; there are {len(files)}, from 0; mend it, or give "
                 "other --boxes"
             )
-        of = numbers[name] if name else track.frame.tolist()
-        found |= dict(zip(of, track.box, strict=not name))
-    order = sorted(found)
-    return boxes.Track(np.array(order), np.stack([found[i] for i in order]))
+        numbered = numbers[name] if name else track.frame.tolist()
+        box_of |= dict(zip(numbered, track.box, strict=not name))
+    order = sorted(box_of)
+    return boxes.Track(np.array(order), np.stack([box_of[i] for i in order]))
 
 
 def _of_session(source: Path, chosen: str) -> Scene:
@@ -213,25 +213,29 @@ def _of_videos(name: str, cameras: tuple[manifest.Camera, ...], chosen: str, bes
 
     Boxes are those `chosen`, else those that the manifest names for a camera, else those `beside` the videos.
     """
-    wanted = {camera.name: chosen or str(camera.boxes or "") or beside for camera in cameras}
+    boxes_of = {camera.name: chosen or str(camera.boxes or "") or beside for camera in cameras}
     tracks: dict[str, boxes.Track] = {}
-    for csv in dict.fromkeys(wanted.values()):
+    for csv in dict.fromkeys(boxes_of.values()):
         if csv not in (WHOLE, STATIC):
             # Beside a single video there may be those of its whole scene.
             others = len(cameras) == 1 and csv == beside
-            tracks |= _tracks_of_videos(Path(csv), tuple(c for c in cameras if wanted[c.name] == csv), others)
-    found, notes = [], []
+            tracks |= _tracks_of_videos(
+                Path(csv), tuple(c for c in cameras if boxes_of[c.name] == csv), others
+            )
+    readable, notes = [], []
     for camera in cameras:
         try:
             info = video.probe(camera.file)
         except UserError as error:
             notes.append(str(error))
             continue
-        given: str | boxes.Track = tracks.get(camera.name, wanted[camera.name])
-        found.append(Camera(camera.name, (camera.file,), given, camera.offset, info.frame_rate, info.frames))
-    if not found:
+        person_boxes: str | boxes.Track = tracks.get(camera.name, boxes_of[camera.name])
+        readable.append(
+            Camera(camera.name, (camera.file,), person_boxes, camera.offset, info.frame_rate, info.frames)
+        )
+    if not readable:
         raise UserError(" ".join(notes))
-    return Scene(name, tuple(found), tuple(notes))
+    return Scene(name, tuple(readable), tuple(notes))
 
 
 def _tracks_of_videos(
@@ -245,11 +249,11 @@ def _tracks_of_videos(
     if len(cameras) == 1:
         names[""] = cameras[0].name
     read = boxes.read_csv(csv)
-    known = {names[name]: track for name, track in read.items() if name in names}
-    lacking = [camera.name for camera in cameras if camera.name not in known]
-    if lacking or (len(known) < len(read) and not others):
+    tracks = {names[name]: track for name, track in read.items() if name in names}
+    lacking = [camera.name for camera in cameras if camera.name not in tracks]
+    if lacking or (len(tracks) < len(read) and not others):
         raise UserError(
             f"{csv} has boxes for {', '.join(name or 'no named camera' for name in read)}; those of "
             f"{', '.join(camera.name for camera in cameras)} were expected"
         )
-    return known
+    return tracks

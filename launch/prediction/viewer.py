@@ -39,7 +39,7 @@ COLOURS = "The body's left side is red, its right side blue."
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class Predictions:
     """What a page is made of: cameras with their views and thumbnails, instants where there are several cameras."""
 
     name: str
@@ -53,92 +53,104 @@ class Shown:
     instants: Instants | None
 
 
-def html(shown: Shown) -> str:
+def html(predictions: Predictions) -> str:
     """The whole page."""
-    numbers, stride = shown_instants(shown.thumbnails)
-    content = _content(shown, numbers)
-    total = len(shown.instants) if shown.instants is not None else len(shown.views[0])
-    kind = "instant" if shown.cameras[0].is_video else "picture"
+    numbers, stride = shown_instants(predictions.thumbnails)
+    content = _content(predictions, numbers)
+    total = len(predictions.instants) if predictions.instants is not None else len(predictions.views[0])
+    kind = "instant" if predictions.cameras[0].is_video else "picture"
     some = "" if stride == 1 else f" Shown: one {kind} in {stride}; the tables have all {total:,}."
     lead = page.paragraph(f"{PLACED}{some}")
-    sections = [Section("Predictions", "", _stage(shown, content))]
-    if shown.notes:
-        notes = "".join(f"<li>{page.escape(note)}</li>" for note in shown.notes)
+    sections = [Section("Predictions", "", _stage(predictions, content))]
+    if predictions.notes:
+        notes = "".join(f"<li>{page.escape(note)}</li>" for note in predictions.notes)
         sections.append(Section("What to look at", "", f'<ul class="missing">{notes}</ul>'))
-    meaning = [COLOURS, FRAMES] + ([_spread_said(shown.instants)] if shown.instants is not None else [])
+    meaning = [COLOURS, FRAMES] + (
+        [_spread_text(predictions.instants)] if predictions.instants is not None else []
+    )
     sections.append(Section("How to read it", "", "".join(map(page.paragraph, meaning))))
-    sections.append(Section("How it was made", f"Model: {shown.about}.", page.commands([shown.command])))
+    sections.append(
+        Section("How it was made", f"Model: {predictions.about}.", page.commands([predictions.command]))
+    )
     data = json.dumps(content, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     script = f'<script type="application/json" id="data">{data}</script><script>{SCRIPT.read_text("utf-8")}</script>'
-    return page.document(shown.name, lead, sections, STYLE, script)
+    return page.document(predictions.name, lead, sections, STYLE, script)
 
 
-def shown_instants(kept: Sequence[Thumbnails]) -> tuple[list[int], int]:
+def shown_instants(thumbnails: Sequence[Thumbnails]) -> tuple[list[int], int]:
     """The instants that are shown, and that they are every n-th: what every camera kept, within the page's limits.
 
     Where none of them is an n-th one, that is the first that any camera kept.
     """
-    every = sorted({n for of in kept for n in of.kept})
-    stride = max(of.stride for of in kept)
+    every = sorted({n for small in thumbnails for n in small.kept})
+    stride = max(small.stride for small in thumbnails)
     while True:
         numbers = [n for n in every if n % stride == 0] or every[:1]
-        used = sum(len(of.kept[n][1]) for of in kept for n in numbers if n in of.kept) * 4 / 3
+        used = sum(len(small.kept[n][1]) for small in thumbnails for n in numbers if n in small.kept) * 4 / 3
         if len(numbers) <= MOST and used <= MOST_BYTES or len(numbers) <= 1:
             return numbers, stride
         stride *= 2
 
 
-def _content(shown: Shown, numbers: Sequence[int]) -> dict[str, Any]:
+def _content(predictions: Predictions, numbers: Sequence[int]) -> dict[str, Any]:
     """What the script reads; joints in pixels of the small pictures, poses in whole millimetres."""
-    rows = [{int(index): row for row, index in enumerate(v.index)} for v in shown.views]
+    rows = [{int(index): row for row, index in enumerate(v.index)} for v in predictions.views]
     empty = [
-        {instant_of(time, shown.interval) for time in v.nobody[np.isfinite(v.nobody)].tolist()}
-        for v in shown.views
+        {instant_of(time, predictions.interval) for time in v.nobody[np.isfinite(v.nobody)].tolist()}
+        for v in predictions.views
     ]
-    fused = {} if shown.instants is None else {int(n): t for t, n in enumerate(shown.instants.number)}
+    fused = (
+        {} if predictions.instants is None else {int(n): t for t, n in enumerate(predictions.instants.number)}
+    )
     instants = []
     for number in numbers:
         views = [
-            _view(shown, camera, rows[camera][of.kept[number][0]], of.kept[number][1])
-            if number in of.kept
+            _view(predictions, camera, rows[camera][small.kept[number][0]], small.kept[number][1])
+            if number in small.kept
             else {"label": "nobody was found" if number in empty[camera] else "no picture"}
-            for camera, of in enumerate(shown.thumbnails)
+            for camera, small in enumerate(predictions.thumbnails)
         ]
         t = fused.get(number)
-        spread = float("nan") if shown.instants is None or t is None else float(shown.instants.spread[t])
+        spread = (
+            float("nan")
+            if predictions.instants is None or t is None
+            else float(predictions.instants.spread[t])
+        )
         pose = (
             next(view["canonical"] for view in views if "canonical" in view)
-            if shown.instants is None or t is None
-            else _whole(shown.instants.canonical[t])
+            if predictions.instants is None or t is None
+            else _whole(predictions.instants.canonical[t])
         )
         instants.append(
             {
-                "label": _label(shown, number),
+                "label": _label(predictions, number),
                 "views": views,
                 "canonical": pose,
                 "spread": round(spread) if np.isfinite(spread) else None,
             }
         )
-    poses = [v.out.canonical for v in shown.views]
+    poses = [v.out.canonical for v in predictions.views]
     reach = max(float(np.abs(np.linalg.norm(pose, axis=-1)).max()) for pose in poses)
     step = np.diff(numbers).min() if len(numbers) > 1 else 1
     return {
-        "cameras": [camera.name for camera in shown.cameras],
+        "cameras": [camera.name for camera in predictions.cameras],
         "bones": [[parent, joint, _side(joint)] for parent, joint in skeleton.BONES],
         "head": skeleton.JOINTS.index("Head"),
         # Diagonals of the cube that the skeleton turns in reach further than its sides.
         "reach": 0.8 * max(reach, 1.0),
-        "milliseconds": round(1000 * shown.interval * int(step)) if shown.cameras[0].is_video else 1000,
+        "milliseconds": round(1000 * predictions.interval * int(step))
+        if predictions.cameras[0].is_video
+        else 1000,
         "instants": instants,
     }
 
 
-def _view(shown: Shown, camera: int, row: int, jpeg: bytes) -> dict[str, Any]:
-    views = shown.views[camera]
+def _view(predictions: Predictions, camera: int, row: int, jpeg: bytes) -> dict[str, Any]:
+    views = predictions.views[camera]
     height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
     joints = views.joints[row] * (np.array([width, height]) / views.size[row])
-    of = shown.cameras[camera]
-    name = f"frame {views.index[row]}" if of.is_video else file_names(of, views)[row]
+    camera_of_view = predictions.cameras[camera]
+    name = f"frame {views.index[row]}" if camera_of_view.is_video else file_names(camera_of_view, views)[row]
     return {
         "label": name,
         "picture": base64.b64encode(jpeg).decode(),
@@ -154,36 +166,36 @@ def _whole(pose: Float[np.ndarray, "17 3"]) -> list[int]:
     return [round(value) for value in pose.ravel().tolist()]
 
 
-def _label(shown: Shown, number: int) -> str:
-    position = number * shown.interval
-    if shown.cameras[0].is_video:
+def _label(predictions: Predictions, number: int) -> str:
+    position = number * predictions.interval
+    if predictions.cameras[0].is_video:
         return f"{position:.2f} s"
-    return f"picture {position + 1:.0f} of {shown.cameras[0].frames}"
+    return f"picture {position + 1:.0f} of {predictions.cameras[0].frames}"
 
 
 def _side(joint: int) -> str:
     return "left" if joint in skeleton.LEFT else "right" if joint in skeleton.RIGHT else "middle"
 
 
-def _stage(shown: Shown, content: dict[str, Any]) -> str:
+def _stage(predictions: Predictions, content: dict[str, Any]) -> str:
     """Pictures, the skeleton to be turned, and what moves through time."""
     figures = "".join(
         f'<figure class="view"><div><img alt=""><svg aria-hidden="true"></svg></div>'
         f"<figcaption>{page.escape(camera.name)}: <span></span></figcaption></figure>"
-        for camera in shown.cameras
+        for camera in predictions.cameras
     )
-    is_many = len(shown.cameras) > 1
+    is_many = len(predictions.cameras) > 1
     body = '<option value="body">mean of the views, body\'s own frame</option>' if is_many else ""
-    seen = "".join(
+    options = "".join(
         f'<option value="{i}">{page.escape(f"as {c.name} sees it" if is_many else "as the camera sees it")}</option>'
-        for i, c in enumerate(shown.cameras)
+        for i, c in enumerate(predictions.cameras)
     )
     alone = "" if is_many else '<option value="body">body\'s own frame</option>'
     last = len(content["instants"]) - 1
     return (
         f'<div class="stage {"many" if is_many else "one"}"><div class="views">{figures}</div><figure>'
         # Above the drawing: below it the bar that stays at the bottom could hide it.
-        f'<label class="choice">Shown: <select id="shown">{body}{seen}{alone}</select></label>'
+        f'<label class="choice">Shown: <select id="shown">{body}{options}{alone}</select></label>'
         f'<svg class="solid" viewBox="-145 -145 290 290" tabindex="0" role="img" '
         'aria-label="Predicted skeleton; drag, or use the arrow keys, to turn it"></svg>'
         "<figcaption>Drag to turn; double-click to turn back.</figcaption></figure></div>"
@@ -196,10 +208,10 @@ def _stage(shown: Shown, content: dict[str, Any]) -> str:
 def _curve(content: dict[str, Any]) -> str:
     """The spread between the views above the slider, from zero; nothing for one camera."""
     spreads = [instant["spread"] for instant in content["instants"]]
-    known = [spread for spread in spreads if spread is not None]
-    if not known:
+    defined = [spread for spread in spreads if spread is not None]
+    if not defined:
         return ""
-    top, last = max(*known, 1), max(len(spreads) - 1, 1)
+    top, last = max(*defined, 1), max(len(spreads) - 1, 1)
     runs: list[list[str]] = [[]]
     for i, spread in enumerate(spreads):
         if spread is None:
@@ -214,11 +226,13 @@ def _curve(content: dict[str, Any]) -> str:
     )
 
 
-def _spread_said(instants: Instants) -> str:
-    known = instants.spread[np.isfinite(instants.spread)]
-    found = f" Here: median {np.median(known):.0f} mm, at most {known.max():.0f} mm." if len(known) else ""
+def _spread_text(instants: Instants) -> str:
+    defined = instants.spread[np.isfinite(instants.spread)]
+    figures = (
+        f" Here: median {np.median(defined):.0f} mm, at most {defined.max():.0f} mm." if len(defined) else ""
+    )
     return (
         "Spread between the views: how far their joints lie from the mean pose, on average, in the body's own "
         "frame. Where the views contradict each other, at most one of them is right; an error that they share "
-        f"stays hidden.{found}"
+        f"stays hidden.{figures}"
     )

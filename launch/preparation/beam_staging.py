@@ -22,13 +22,13 @@ def run(work: Work, runner: str, advance: Callable[[int], object]) -> None:
             "--beam_runner needs apache-beam, which is not installed: .venv/bin/pip install apache-beam"
         ) from error
     work.clean()
-    left = work.left()
-    for files in by_archive(left).values():
+    unfinished = work.unfinished()
+    for files in by_archive(unfinished).values():
         work.unpack(files, lambda n: None)
 
     def cut(index: int) -> int:
-        work.cut(left[index], lambda n: None)
-        return left[index].source_frames
+        work.cut(unfinished[index], lambda n: None)
+        return unfinished[index].source_frames
 
     options: Any = beam.options.pipeline_options.PipelineOptions([], runner=runner)
     try:
@@ -37,21 +37,21 @@ def run(work: Work, runner: str, advance: Callable[[int], object]) -> None:
         raise UserError(f"--beam_runner={runner} cannot be used: {error}") from error
     try:
         with pipeline:
-            pipeline | beam.Create(range(len(left))) | beam.Reshuffle() | beam.Map(cut)
+            pipeline | beam.Create(range(len(unfinished))) | beam.Reshuffle() | beam.Map(cut)
     except Exception as error:
-        if said := _of_user(error):
-            raise UserError(said) from error
+        if message := user_error_text(error):
+            raise UserError(message) from error
         raise
     finally:
         work.clean()
-    advance(sum(take.source_frames for take in left))
+    advance(sum(take.source_frames for take in unfinished))
 
 
-def _of_user(error: Exception) -> str:
+def user_error_text(error: Exception) -> str:
     """The sentence of a worker's `UserError`, of which a runner may give the traceback alone, as text; or nothing."""
     if isinstance(error, UserError):
         return str(error).partition(" [while running")[0]
-    found = re.findall(
+    matches = re.findall(
         rf"^(?:[\w.]*\.)?{UserError.__name__}: (.+?)(?: \[while running.*)?$", str(error), re.MULTILINE
     )
-    return found[-1] if found else ""
+    return matches[-1] if matches else ""

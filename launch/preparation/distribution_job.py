@@ -26,19 +26,21 @@ OPTIONS = {"mpi_inf_3dhp": ("annotation", "retrieval_subjects")}
 class Distribution:
     """A data set that is cut out of what its owners distribute."""
 
-    def __init__(self, config: Prepare, builder: type[DistributionBuilder], name: str, wanted: str) -> None:
+    def __init__(
+        self, config: Prepare, builder: type[DistributionBuilder], name: str, config_name: str
+    ) -> None:
         configs = builder.builder_configs
-        wanted = wanted or next(iter(configs))
-        if wanted not in configs:
+        config_name = config_name or next(iter(configs))
+        if config_name not in configs:
             raise UserError(
-                f"--dataset={config.dataset}: {name} has no configuration {wanted!r}; there are: "
-                + ", ".join(f"{name}/{known}" for known in configs)
+                f"--dataset={config.dataset}: {name} has no configuration {config_name!r}; there are: "
+                + ", ".join(f"{name}/{available}" for available in configs)
             )
         if config.workers < 0:
             raise UserError(f"--workers={config.workers}; expected at least 0 (0: one per core)")
-        self._config, self._class, self._wanted = config, builder, wanted
-        self._found: Inventory | None = None
-        self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
+        self._config, self._class, self._config_name = config, builder, config_name
+        self._inventory: Inventory | None = None
+        self.dataset, self.version = f"{name}/{config_name}", str(configs[config_name].version)
         self._options = {flag: _value(config, flag) for flag in OPTIONS.get(name, ())}
         self.workers = config.workers or cpu.cores()
 
@@ -46,7 +48,7 @@ class Distribution:
         config = self._config
         return self._class(
             source=str(Path(config.source).expanduser()) if config.source else "",
-            config=self._wanted,
+            config=self._config_name,
             boxes=config.boxes,
             size=config.crop_size,
             margin=config.margin,
@@ -70,23 +72,30 @@ class Distribution:
         with progress.bar(0, f"look through {source}", "B", scaled=True) as bar:
             files = originals.scan(source, listings(), bar.update, unreadable)
             warnings = originals.checksum_warnings(source, bar.update)
-        found = builder.take_inventory(files)
+        source_inventory = builder.take_inventory(files)
         # An archive that cannot be read may hold what is needed, or may not: that is for the user to say.
         damaged = tuple(Missing(path, sentence, unreadable=True) for path, sentence in unreadable)
-        found = dataclasses.replace(
-            found, missing=(*damaged, *found.missing), warnings=(*found.warnings, *warnings)
+        source_inventory = dataclasses.replace(
+            source_inventory,
+            missing=(*damaged, *source_inventory.missing),
+            warnings=(*source_inventory.warnings, *warnings),
         )
-        missing = inventory.unexcused(found.missing, self._config.allow_missing)
+        missing = inventory.unexcused(source_inventory.missing, self._config.allow_missing)
         progress.say(f"{self.dataset} from {source}:")
-        inventory.say(found, missing)
-        needed = self._needed(builder, found)
-        inventory.say_costs(found, needed, data_dir, builder.megapixels, self.workers)
-        return builder, found, missing
+        inventory.say(source_inventory, missing)
+        needed = self._needed(builder, source_inventory)
+        inventory.say_costs(source_inventory, needed, data_dir, builder.megapixels, self.workers)
+        return builder, source_inventory, missing
 
-    def _needed(self, builder: DistributionBuilder, found: Inventory) -> dict[str, int]:
+    def _needed(self, builder: DistributionBuilder, source_inventory: Inventory) -> dict[str, int]:
         given_boxes = self._config.boxes in ("joints", "mask")
         return inventory.disk_needed(
-            found, builder.views, self._config.crop_size, builder.megapixels, self.workers, given_boxes
+            source_inventory,
+            builder.views,
+            self._config.crop_size,
+            builder.megapixels,
+            self.workers,
+            given_boxes,
         )
 
     @contextlib.contextmanager
@@ -98,21 +107,21 @@ class Distribution:
         """
         installed = data_dir / self.dataset / self.version / "dataset_info.json"
         before = installed.exists()
-        builder, found, missing = self.inventory(data_dir)
-        self._refuse(found, missing)
+        builder, source_inventory, missing = self.inventory(data_dir)
+        self._refuse(source_inventory, missing)
         stage = self._stage(data_dir)
         with staging.kept(stage, data_dir):
             if installed.exists() and not before:
                 yield False
                 return
-            work = stage_takes.Work(found.takes, builder.cutting, stage)
-            self._check_space(work, self._needed(builder, found), data_dir)
+            work = stage_takes.Work(source_inventory.takes, builder.cutting, stage)
+            self._check_space(work, self._needed(builder, source_inventory), data_dir)
             try:
                 self._cut(work)
-                self._found = self._shown(work, found)
+                self._inventory = self._visible(work, source_inventory)
                 yield True
             except BaseException:
-                done = len(work.takes) - len(work.left())
+                done = len(work.takes) - len(work.unfinished())
                 if done:
                     progress.say(
                         f"{done} of {len(work.takes)} sequences are finished and kept in {stage}; the same command "
@@ -129,7 +138,7 @@ class Distribution:
             with contextlib.suppress(OSError), staging.kept(stage, data_dir):
                 shutil.rmtree(stage)
 
-    def _refuse(self, found: Inventory, missing: list[Missing]) -> None:
+    def _refuse(self, source_inventory: Inventory, missing: list[Missing]) -> None:
         """Raises UserError when something is missing that may not be."""
         if missing and missing[0].unreadable:
             raise UserError(
@@ -140,7 +149,7 @@ class Distribution:
                 f"{len(missing)} files of {self.dataset} are missing, the first {missing[0].name!r}; get them, or name "
                 "those that may be missing with --allow_missing: names as --inventory lists them, folders or patterns"
             )
-        if not found.takes:
+        if not source_inventory.takes:
             raise UserError(
                 f"--source={self._config.source} holds no sequence of {self.dataset}. "
                 f"{self._class.MANUAL_DOWNLOAD_INSTRUCTIONS}"
@@ -153,11 +162,13 @@ class Distribution:
         inventory.check_space(data_dir, sum(needs.values()) - there)
 
     def _cut(self, work: stage_takes.Work) -> None:
-        left = work.left()
+        unfinished = work.unfinished()
         total = sum(take.source_frames for take in work.takes)
-        ready = total - sum(take.source_frames for take in left)
-        if len(left) < len(work.takes):
-            progress.say(f"{len(work.takes) - len(left)} of {len(work.takes)} sequences are finished already")
+        ready = total - sum(take.source_frames for take in unfinished)
+        if len(unfinished) < len(work.takes):
+            progress.say(
+                f"{len(work.takes) - len(unfinished)} of {len(work.takes)} sequences are finished already"
+            )
         with progress.bar(total, f"cut {self.dataset}", "frame", initial=ready) as bar:
             if self._config.beam_runner:
                 from launch.preparation import beam_staging
@@ -170,30 +181,30 @@ class Distribution:
             for note in work.opened(take).notes:
                 progress.say(f"  note: {take.name}: {note}")
 
-    def _shown(self, work: stage_takes.Work, found: Inventory) -> Inventory:
+    def _visible(self, work: stage_takes.Work, source_inventory: Inventory) -> Inventory:
         """The takes that show anything, with as many instants as they have. Raises UserError for a split of none."""
-        shown = []
-        for take in found.takes:
+        visible = []
+        for take in source_inventory.takes:
             instants = work.opened(take).instants
             if instants:
-                shown.append(dataclasses.replace(take, kept_frames=instants))
+                visible.append(dataclasses.replace(take, kept_frames=instants))
             else:
                 progress.say(f"  note: {take.name}: no camera shows it; it is left out")
-        for split in dict.fromkeys(take.split for take in found.takes):
-            if not any(take.split == split for take in shown):
-                names = ", ".join(take.name for take in found.takes if take.split == split)
+        for split in dict.fromkeys(take.split for take in source_inventory.takes):
+            if not any(take.split == split for take in visible):
+                names = ", ".join(take.name for take in source_inventory.takes if take.split == split)
                 raise UserError(
                     f"no picture of the split {split} could be cut: no camera shows {names}; get its videos again, or "
                     "take its files out of --source"
                 )
-        return dataclasses.replace(found, takes=tuple(shown))
+        return dataclasses.replace(source_inventory, takes=tuple(visible))
 
     def _stage(self, data_dir: Path) -> Path:
         return data_dir / STAGED / self.dataset
 
     def builder(self, data_dir: Path) -> DistributionBuilder:
         stage = self._stage(Path(self._config.data_dir).expanduser())  # beside the folder that is built in
-        return self._builder(data_dir, stage=stage, inventory=self._found)
+        return self._builder(data_dir, stage=stage, inventory=self._inventory)
 
     def records(self, builder: DistributionBuilder) -> int:
         return builder.expected_records()

@@ -41,19 +41,19 @@ def counts(splits: Sequence[pipeline.Split]) -> str:
     Every record is read, with a progress bar; pictures are not decoded.
     """
     with progress.bar(sum(split.records for split in splits), "count", "instant") as bar:
-        found = [count(split, row, bar.update) for split in splits for row in split.table]
+        sequences = [count(split, row, bar.update) for split in splits for row in split.table]
     parts = [
-        _table("split", found, lambda counted: counted.split),
-        _table("subject", found, lambda counted: f"{counted.split}, {counted.row.subject}"),
-        _table("action", found, lambda counted: f"{counted.split}, {counted.row.action}"),
-        _camera_table(found),
-        _defects(found),
+        _table("split", sequences, lambda counted: counted.split),
+        _table("subject", sequences, lambda counted: f"{counted.split}, {counted.row.subject}"),
+        _table("action", sequences, lambda counted: f"{counted.split}, {counted.row.action}"),
+        _camera_table(sequences),
+        _defects(sequences),
     ]
     return "\n\n".join(parts)
 
 
 def count(split: pipeline.Split, row: SequenceRow, done: Callable[[int], object]) -> Counted:
-    """Reads the records of one sequence and counts; `done` is told of every record."""
+    """Reads the records of one sequence and counts; `done` is called for every record."""
     views: Counter[str] = Counter()
     valid_instants = 0
     for index in range(row.first, row.first + row.length):
@@ -71,9 +71,9 @@ def count(split: pipeline.Split, row: SequenceRow, done: Callable[[int], object]
     return Counted(split.name.rpartition(":")[2], row, valid_instants, views)
 
 
-def _table(title: str, found: Sequence[Counted], label: Callable[[Counted], str]) -> str:
+def _table(title: str, sequences: Sequence[Counted], label: Callable[[Counted], str]) -> str:
     groups: dict[str, list[Counted]] = {}
-    for counted in found:
+    for counted in sequences:
         groups.setdefault(label(counted), []).append(counted)
     rows = {
         name: (
@@ -87,9 +87,9 @@ def _table(title: str, found: Sequence[Counted], label: Callable[[Counted], str]
     return _aligned(title, ("sequences", "instants", "valid", "valid views"), rows)
 
 
-def _camera_table(found: Sequence[Counted]) -> str:
+def _camera_table(sequences: Sequence[Counted]) -> str:
     rows: Counter[str] = Counter()
-    for counted in found:
+    for counted in sequences:
         rows.update({f"{counted.split}, {name}": number for name, number in counted.views.items()})
     return _aligned("camera", ("valid views",), {name: (number,) for name, number in rows.items()})
 
@@ -101,10 +101,10 @@ def _aligned(title: str, heads: Sequence[str], rows: Mapping[str, tuple[int, ...
     return "\n".join(lines)
 
 
-def _defects(found: Sequence[Counted]) -> str:
+def _defects(sequences: Sequence[Counted]) -> str:
     lines = [
         f"  {counted.split}, {protocols.sequence_name(counted.row)}: {counted.row.defect}"
-        for counted in found
+        for counted in sequences
         if counted.row.defect
     ]
     return "\n".join(["known defects", *(lines or ["  none"])])

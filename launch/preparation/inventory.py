@@ -1,4 +1,4 @@
-"""What a source holds of a distribution, said before anything is made of it."""
+"""What a source holds of a distribution, printed before anything is made of it."""
 
 import fnmatch
 import shutil
@@ -39,12 +39,12 @@ def unexcused(missing: Sequence[Missing], allowed: str) -> list[Missing]:
 
 def table(inventory: Inventory) -> str:
     """Files found and expected, by row (subject) and column (camera, kind)."""
-    rows = list(dict.fromkeys(row for row, _ in inventory.found))
-    columns = list(dict.fromkeys(column for _, column in inventory.found))
+    rows = list(dict.fromkeys(row for row, _ in inventory.counts))
+    columns = list(dict.fromkeys(column for _, column in inventory.counts))
     wide = max((len(row) for row in rows), default=0)
     lines = [" " * wide + "".join(f"{column:>14}" for column in columns)]
     for row in rows:
-        cells = [inventory.found.get((row, column)) for column in columns]
+        cells = [inventory.counts.get((row, column)) for column in columns]
         lines.append(
             f"{row:<{wide}}" + "".join(f"{f'{cell[0]}/{cell[1]}' if cell else '-':>14}" for cell in cells)
         )

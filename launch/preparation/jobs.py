@@ -76,13 +76,13 @@ class _AtOnce:
 class Configured(_AtOnce):
     """A builder with configurations of its own."""
 
-    def __init__(self, config: Prepare, name: str, wanted: str) -> None:
-        self._builder, self._config = BUILDERS[name], wanted
+    def __init__(self, config: Prepare, name: str, config_name: str) -> None:
+        self._builder, self._config = BUILDERS[name], config_name
         configs = self._builder.builder_configs
-        if wanted not in configs:
-            found = f"has no configuration {wanted!r}" if wanted else "needs a configuration"
-            raise UserError(f"--dataset={config.dataset}: {name} {found}; there are: {_available()}")
-        self.dataset, self.version = f"{name}/{wanted}", str(configs[wanted].version)
+        if config_name not in configs:
+            problem = f"has no configuration {config_name!r}" if config_name else "needs a configuration"
+            raise UserError(f"--dataset={config.dataset}: {name} {problem}; there are: {_available()}")
+        self.dataset, self.version = f"{name}/{config_name}", str(configs[config_name].version)
 
     def differences(self, prepared: Path, stored: dict[str, Any]) -> list[str]:
         return differing(stored, self.builder(prepared.parents[2]).specification)
@@ -101,8 +101,8 @@ class Configured(_AtOnce):
 class Captured(Configured):
     """A configuration whose people move by the user's own motion files; the set has a name of its own."""
 
-    def __init__(self, config: Prepare, name: str, wanted: str) -> None:
-        super().__init__(config, name, wanted)
+    def __init__(self, config: Prepare, name: str, config_name: str) -> None:
+        super().__init__(config, name, config_name)
         self._settings = config
         self._name = _plain(config.name or multiview_video_dataset_builder.config_name(config.motion))
         if self._name in self._builder.builder_configs:
@@ -128,14 +128,16 @@ class Captured(Configured):
 class Recordings(_AtOnce):
     """The user's own recordings; a prepared set is named by its configuration."""
 
-    def __init__(self, config: Prepare, name: str, wanted: str) -> None:
-        if config.name and wanted and config.name != wanted:
-            raise UserError(f"--name={config.name}, but --dataset={config.dataset} says {wanted}; give one")
-        if not (config.source or config.name or wanted):
+    def __init__(self, config: Prepare, name: str, config_name: str) -> None:
+        if config.name and config_name and config.name != config_name:
+            raise UserError(
+                f"--name={config.name}, but --dataset={config.dataset} says {config_name}; give one"
+            )
+        if not (config.source or config.name or config_name):
             raise UserError("--source is missing; name the folder of your recordings")
         self._config = config
         self._name = _plain(
-            config.name or wanted or multiview_video_dataset_builder.config_name(config.source)
+            config.name or config_name or multiview_video_dataset_builder.config_name(config.source)
         )
         self._fps = _fps(config.fps)
         self.dataset = f"{name}/{self._name}"
@@ -145,13 +147,13 @@ class Recordings(_AtOnce):
         if not self._config.source:
             return []
         sessions = manifest.load(self._config.source)
-        asked = {
+        requested = {
             "fps": self._fps,
             "size": self._config.crop_size,
             "margin": self._config.margin,
             "sessions": {session.name: _files(session) for session in sessions},
         }
-        known = {
+        stored_sessions = {
             name: {
                 "labels": session["labels"],
                 "boxes": any(source == "csv" for *_, source in session["files"]),
@@ -159,12 +161,12 @@ class Recordings(_AtOnce):
             }
             for name, session in stored["sessions"].items()
         }
-        found = differing({**stored, "sessions": known}, asked)
+        changes = differing({**stored, "sessions": stored_sessions}, requested)
         # Their content is not in the specification, only that they are there.
         since = (prepared / "dataset_info.json").stat().st_mtime
         beside = [s.boxes for s in sessions] + [s.labels for s in sessions]
         beside += [camera.boxes for s in sessions for camera in s.cameras]
-        return found + [
+        return changes + [
             f"{path} was changed since" for path in beside if path and path.stat().st_mtime > since
         ]
 
@@ -216,7 +218,7 @@ def job_of(config: Prepare) -> Job:
 
     Raises UserError for a data set or configuration that does not exist, and for flags that do not agree.
     """
-    name, _, wanted = config.dataset.partition("/")
+    name, _, config_name = config.dataset.partition("/")
     if name not in BUILDERS:
         raise UserError(f"--dataset={config.dataset} is unknown; there are: {_available()}")
     builder = BUILDERS[name]
@@ -224,7 +226,7 @@ def job_of(config: Prepare) -> Job:
     flags: tuple[str, ...]
     if issubclass(builder, DistributionBuilder):
         _refuse_others(config, {*DISTRIBUTION, *OPTIONS.get(name, ())})
-        return Distribution(config, builder, name, wanted)
+        return Distribution(config, builder, name, config_name)
     if not builder.builder_configs:
         job, flags = Recordings, RECORDINGS
     elif config.motion:
@@ -232,15 +234,17 @@ def job_of(config: Prepare) -> Job:
     else:
         job, flags = Configured, ("motion",)
     _refuse_others(config, set(flags))
-    return job(config, name, wanted)
+    return job(config, name, config_name)
 
 
 def _refuse_others(config: Prepare, flags: set[str]) -> None:
     """Raises UserError for a flag that would be ignored: whoever gave it expects something of it."""
     for field in dataclasses.fields(Prepare):
         if field.name not in {*ALWAYS, *flags} and getattr(config, field.name) != field.default:
-            known = ", ".join(f"--{name}" for name in sorted(flags))
-            raise UserError(f"--{field.name} does nothing for --dataset={config.dataset}, which has {known}")
+            accepted = ", ".join(f"--{name}" for name in sorted(flags))
+            raise UserError(
+                f"--{field.name} does nothing for --dataset={config.dataset}, which has {accepted}"
+            )
 
 
 def _plain(name: str) -> str:

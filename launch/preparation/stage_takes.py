@@ -56,7 +56,7 @@ class Work:
         """Whether a take is finished."""
         return staged.is_finished(self.folder_of(take))
 
-    def left(self) -> list[Take]:
+    def unfinished(self) -> list[Take]:
         """The takes that are not finished."""
         return [take for take in self.takes if not self.done(take)]
 
@@ -86,12 +86,12 @@ def run(work: Work, workers: int, advance: Report, tell: Callable[[str], object]
     and OSError as `Take.read` and `cropping.cut` do, at the first take that fails; the finished ones stay.
     """
     work.clean()
-    left = work.left()
-    if not left:
+    unfinished = work.unfinished()
+    if not unfinished:
         return
     try:
-        with _pool(min(workers, len(left))) as pool:
-            _schedule(work, left, pool, advance, tell)
+        with _pool(min(workers, len(unfinished))) as pool:
+            _schedule(work, unfinished, pool, advance, tell)
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process died, probably for lack of memory; lower --workers, the same command goes on where it was"
@@ -101,14 +101,14 @@ def run(work: Work, workers: int, advance: Report, tell: Callable[[str], object]
 
 
 def _schedule(
-    work: Work, left: list[Take], pool: "_Pool", advance: Report, tell: Callable[[str], object]
+    work: Work, unfinished: list[Take], pool: "_Pool", advance: Report, tell: Callable[[str], object]
 ) -> None:
     """Keeps the pool busy: takes whose archives are unpacked, and the next archive ahead of them."""
-    uses = Counter(file for take in left for file in take.archived)
-    archived, archives = by_archive(left), {take.name: take.archives for take in left}
+    uses = Counter(file for take in unfinished for file in take.archived)
+    archived, archives = by_archive(unfinished), {take.name: take.archives for take in unfinished}
     # Without the takes, which would travel to a process with every one of them.
     alone = dataclasses.replace(work, takes=())
-    waiting, unpacked, unpacking = list(left), set[str](), dict[Future, str]()
+    waiting, unpacked, unpacking = list(unfinished), set[str](), dict[Future, str]()
     cutting: dict[Future, Take] = {}
     while waiting or cutting or unpacking:
         ready = [take for take in waiting if archives[take.name] <= unpacked]

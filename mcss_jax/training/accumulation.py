@@ -48,7 +48,7 @@ def cut(tree: Any, parts: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), tree)
 
 
-def _join(stacked: Any) -> Any:
+def join(stacked: Any) -> Any:
     """Undoes `cut`."""
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), stacked)
 
@@ -68,7 +68,7 @@ def value_and_gradients(
     )
     collections = jax.tree.map(lambda x: jnp.mean(x, axis=0), collections)
     (loss, (sums, mined)), cotangents = jax.value_and_grad(objective, argnums=1, has_aux=True)(
-        method, _join(stacked), _join(crops), state, batch, axis_name
+        method, join(stacked), join(crops), state, batch, axis_name
     )
 
     # Same keys and parameters as in the first pass, so the recomputed outputs are those whose cotangents are known.

@@ -205,13 +205,13 @@ def _placed(tree: Any, sharding: Sharding) -> Any:
         if isinstance(x, jax.Array) and x.sharding == sharding:
             return x
         if isinstance(sharding, NamedSharding) and not sharding.is_fully_addressable:
-            return _spread(x, sharding)
+            return global_array(x, sharding)
         return jax.device_put(x, sharding)
 
     return jax.tree.map(place, tree)
 
 
-def _spread(x: Any, sharding: NamedSharding) -> jax.Array:
+def global_array(x: Any, sharding: NamedSharding) -> jax.Array:
     """What this process has, first on its own devices, then named as its part of an array on all.
 
     What lies on one of its devices (`--cache=device`) goes straight to the others;
@@ -232,7 +232,7 @@ def gather(values: np.ndarray) -> np.ndarray:
     Over one device of each: `multihost_utils.process_allgather` asks for as many of every process.
     """
     mesh = _mesh(choose_devices(1))
-    rows = _spread(values[None], NamedSharding(mesh, P(AXIS)))
+    rows = global_array(values[None], NamedSharding(mesh, P(AXIS)))
     return np.asarray(jax.jit(_identity, out_shardings=NamedSharding(mesh, P()))(rows).addressable_data(0))
 
 

@@ -1,7 +1,6 @@
 """Archives: what is read comes back exactly; what is hostile, cut or damaged is told in one sentence."""
 
 import gzip
-import re
 import resource
 import stat
 import tarfile
@@ -16,8 +15,8 @@ import pytest
 
 from datasets.distributions import archives
 from datasets.distributions.archives import Limits, Member
-from mcss_jax.errors import UserError
 from tests.datasets.packing import header, pack, tgz
+from tests.refusals import refused
 
 KINDS = ["x.tgz", "x.tar", "x.zip"]
 NOISE = np.random.default_rng(0).bytes(3_000_000)
@@ -77,11 +76,11 @@ def test_wanted_members_go_to_the_paths_given(tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wanted_member_that_is_missing_is_named(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / kind, CONTENT)
-    with pytest.raises(UserError, match=r"holds no 'S1/Videos' \(1 of 2 not found\)"):
+    with refused("'S1/Videos'", "1 of 2"):
         archives.extract(path, {"S1/Videos": tmp_path / "a", "metadata.xml": tmp_path / "b"})
-    with pytest.raises(UserError, match="holds no 'x'"):
+    with refused("holds no 'x'"):
         archives.read(path, "x", 10)
-    with pytest.raises(UserError, match="member 'metadata.xml' has 800 bytes; at most 799 were expected"):
+    with refused("'metadata.xml'", "800 bytes", "799"):
         archives.read(path, "metadata.xml", 799)
 
 
@@ -92,24 +91,24 @@ HOSTILE = ["../x", "/x", "a/../../x", "C:/x", "c:x", "..\\x", "a\\..\\..\\x", "\
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_that_point_out_are_refused(tmp_path: Path, kind: str, name: str) -> None:
     path = pack(tmp_path / kind, {"good": b"1", name: b"2"})
-    with pytest.raises(UserError, match=re.escape(f"{kind}: member {name!r} points out of the archive")):
+    with refused(f"{kind}:", repr(name), "points out of the archive"):
         archives.members(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_member_needs_a_name(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(UserError, match="holds a member without a name"):
+    with refused("without a name"):
         archives.members(pack(tmp_path / kind, {".": b""}))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_name_twice_is_refused(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(UserError, match="holds 'a/b' twice"):
+    with refused("'a/b'", "twice"):
         archives.members(pack(tmp_path / kind, {"a/b": b"1", "./a/b": b"2"}))
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "described"),
     [
         (tarfile.SYMTYPE, "a symbolic link"),
         (tarfile.LNKTYPE, "a hard link"),
@@ -119,14 +118,14 @@ def test_one_name_twice_is_refused(tmp_path: Path, kind: str) -> None:
         (b"V", "no ordinary file"),
     ],
 )
-def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes, told: str) -> None:
+def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes, described: str) -> None:
     path = tgz(tmp_path / "x.tgz", header("S1/x", 0, kind) + bytes(1024))
-    with pytest.raises(UserError, match=f"x.tgz: member 'S1/x' is {told}; only files and folders"):
+    with refused("x.tgz", "'S1/x'", described):
         archives.members(path)
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "described"),
     [
         (stat.S_IFLNK, "a symbolic link"),
         (stat.S_IFIFO, "a named pipe"),
@@ -135,12 +134,12 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes, tol
         (stat.S_IFSOCK, "no ordinary file"),
     ],
 )
-def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, kind: int, told: str) -> None:
+def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, kind: int, described: str) -> None:
     info = zipfile.ZipInfo("S1/x")
     info.external_attr = (kind | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(UserError, match=f"x.zip: member 'S1/x' is {told}; only files and folders"):
+    with refused("x.zip", "'S1/x'", described):
         archives.members(tmp_path / "x.zip")
 
 
@@ -149,7 +148,7 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(data)
-    with pytest.raises(UserError, match="member 'a' is encrypted; unpack the archive with its password"):
+    with refused("'a'", "encrypted", "password"):
         archives.members(path)
 
 
@@ -157,29 +156,26 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
 def test_methods_that_unpack_without_bound_are_refused(tmp_path: Path, method: int) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
         archive.writestr("a", bytes(10))
-    with pytest.raises(UserError, match=f"'a' is compressed by zip method {method}, which is not read here"):
+    with refused("'a'", f"zip method {method}"):
         archives.members(tmp_path / "x.zip")
 
 
 def test_a_run_of_zeros_is_refused_by_its_header(tmp_path: Path) -> None:
     """None of the ten gigabytes is there: who tried to unpack them would tell of a truncated archive."""
-    told = "member 'zeros' would unpack to 10,737,418,240 bytes; at most 8,589,934,592 are allowed"
-    with pytest.raises(UserError, match=told):
+    facts = ("'zeros'", "10,737,418,240 bytes", "8,589,934,592")
+    with refused(*facts):
         archives.members(tgz(tmp_path / "x.tgz", header("zeros", 10 << 30)))
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("zeros", b"0")
         archive.filelist[0].file_size = 10 << 30
-    with pytest.raises(UserError, match=told):
+    with refused(*facts):
         archives.members(tmp_path / "x.zip")
 
 
 def test_many_runs_of_zeros_are_refused_by_the_ratio(tmp_path: Path) -> None:
     """Nothing of them is unpacked to find out: the first member that is too much is named, and is not there."""
     path = tgz(tmp_path / "x.tgz", header("a", 1 << 20) + bytes(1 << 20) + header("b", 1 << 30))
-    told = re.escape(
-        f"x.tgz ({path.stat().st_size:,} bytes): all up to member 'b' would unpack to 1,074,790,400"
-    )
-    with pytest.raises(UserError, match=told):
+    with refused("x.tgz", f"{path.stat().st_size:,} bytes", "all up to member 'b'", "1,074,790,400 bytes"):
         archives.members(path)
 
 
@@ -187,20 +183,16 @@ def test_many_runs_of_zeros_are_refused_by_the_ratio(tmp_path: Path) -> None:
 def test_limits_hold(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = pack(tmp_path / kind, {"f/": b"", "a": bytes(600_000), "b": NOISE[:600_000]})
     assert len(archives.members(path, Limits(600_000, 1_200_000, 3))) == 2
-    with pytest.raises(UserError, match="holds more than 2 members"):
+    with refused("more than 2 members"):
         archives.members(path, Limits(members=2))
-    with pytest.raises(
-        UserError, match="member 'a' would unpack to 600,000 bytes; at most 599,999 are allowed"
-    ):
+    with refused("'a'", "600,000 bytes", "599,999"):
         archives.members(path, Limits(member_bytes=599_999))
-    with pytest.raises(
-        UserError, match="all up to member 'b' would unpack to 1,200,000 bytes; at most 1,199,999"
-    ):
+    with refused("all up to member 'b'", "1,200,000 bytes", "1,199,999"):
         archives.members(path, Limits(total_bytes=1_199_999))
     monkeypatch.setattr(archives, "RATIO_FROM", 1000)
     assert len(archives.members(path, Limits(ratio=2))) == 2
     if kind != "x.tar":
-        with pytest.raises(UserError, match="all up to member 'b' would unpack to 1,200,000 bytes"):
+        with refused("all up to member 'b'", "1,200,000 bytes"):
             archives.members(path, Limits(ratio=1))
 
 
@@ -215,30 +207,28 @@ def lie(path: Path, size: int, crc: int | None = None) -> Path:
 
 
 def test_a_zip_that_lies_about_a_size_is_stopped(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is truncated or damaged \(Bad CRC-32 for file 'a'\)"):
+    with refused("truncated or damaged", "CRC-32", "'a'"):
         content_of(lie(tmp_path / "x.zip", 10))
     assert content_of(lie(tmp_path / "x.zip", 10, zlib.crc32(bytes(10)))) == {"a": bytes(10)}
-    with pytest.raises(
-        UserError, match=r"'a' has 5,000,000 bytes where 5,000,001 were announced\); download"
-    ):
+    with refused("'a'", "5,000,000 bytes", "5,000,001", "download it again"):
         content_of(lie(tmp_path / "x.zip", 5_000_001))
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "facts"),
     [
-        (b"", "x.zip: is empty; an archive was expected: download it again"),
-        (b"\n<!DOCTYPE html><html>", "x.zip: is a web page, not an archive; sign in"),
-        (b"hello", "x.zip: is not a tar, tgz or zip archive, or its beginning is lost"),
-        (gzip.compress(b"hello", mtime=0), "x.zip: is truncated or damaged (truncated header)"),
-        (gzip.compress(b"h" * 2000, mtime=0), "x.zip: is truncated or damaged (invalid header)"),
-        (gzip.compress(b"", mtime=0), "x.zip: is truncated or damaged (empty file)"),
-        (b"\x1f\x8b" + b" hello" * 9, "x.zip: is truncated or damaged (Unknown compression method)"),
+        (b"", ("is empty", "download it again")),
+        (b"\n<!DOCTYPE html><html>", ("web page", "sign in")),
+        (b"hello", ("not a tar, tgz or zip archive",)),
+        (gzip.compress(b"hello", mtime=0), ("truncated or damaged", "truncated header")),
+        (gzip.compress(b"h" * 2000, mtime=0), ("truncated or damaged", "invalid header")),
+        (gzip.compress(b"", mtime=0), ("truncated or damaged", "empty file")),
+        (b"\x1f\x8b" + b" hello" * 9, ("truncated or damaged", "Unknown compression method")),
     ],
 )
-def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes, facts: tuple[str, ...]) -> None:
     (tmp_path / "x.zip").write_bytes(content)
-    with pytest.raises(UserError, match=re.escape(told)):
+    with refused("x.zip:", *facts):
         archives.members(tmp_path / "x.zip")
 
 
@@ -247,7 +237,7 @@ def test_a_zip_whose_members_begin_before_it_is_told(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-6] += 10  # where the directory begins, as its end says
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"damaged \(member 'a' begins before the archive does\); download"):
+    with refused("damaged", "'a'", "download it again"):
         archives.members(path)
 
 
@@ -262,7 +252,7 @@ def test_an_archive_cut_anywhere_is_told(tmp_path: Path, kind: str) -> None:
     whole = 8 * 512 if kind == "x.tar" else len(data)
     for length in [*range(0, whole - 512, 37), *range(whole - 512, whole, 64 if kind == "x.tar" else 1)]:
         path.write_bytes(data[:length])
-        with pytest.raises(UserError, match="download it again"):
+        with refused("download it again"):
             archives.members(path)
 
 
@@ -287,7 +277,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[1024 + 5] ^= 1  # in the name of b
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"\(a tar's end mark is missing\); download it again"):
+    with refused("end mark", "download it again"):
         archives.members(path)
     assert archives.read(path, "a", 512) == b"1" * 512  # the pass ends with the last one that is wanted
 
@@ -313,7 +303,7 @@ def test_a_damaged_member_leaves_nothing(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / kind, {"a": b"1" * 5000, "b": NOISE})
     path.write_bytes(path.read_bytes()[: 2 << 20] + (bytes(1 << 20) if kind == "x.zip" else b""))
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="download it again"):
+    with refused("download it again"):
         archives.extract(path, {"a": tmp_path / "out" / "a", "b": tmp_path / "out" / "b"})
     assert not (tmp_path / "out" / "b").exists() and not (tmp_path / "out" / "b.part").exists()
 

@@ -13,8 +13,8 @@ import pytest
 
 from datasets.distributions import archives, originals
 from datasets.distributions.originals import File
-from mcss_jax.errors import UserError
 from tests.datasets.packing import pack
+from tests.refusals import refused
 
 VIDEO = np.random.default_rng(1).bytes(20_000)
 CONTENT = {
@@ -119,35 +119,32 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     found = {file.path: file.size for file in originals.scan(source)}
     assert found == {"data/S1/a.mp4": 1, "data/b.mp4": 2, "c.mp4": 3, "d.mp4": 2}
     (source / "lost").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"source/lost: is a link to .*nowhere, which does not exist"):
+    with refused("source/lost", "link", "nowhere"):
         originals.scan(source)
 
 
 def test_bad_sources_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere: does not exist; the folder of the original downloads"):
+    with refused("nowhere", "does not exist"):
         originals.scan(tmp_path / "nowhere")
     lay(tmp_path, {"empty/.hidden": b"", "x.mp4": b"", "bad/S1.tgz": b"<html>", "none/f.tgz": b""})
     pack(tmp_path / "none" / "f.tgz", {"folder/": b""})
     for folder in ("empty", "none"):
-        with pytest.raises(UserError, match=f"{folder}: holds no file; the original downloads were expected"):
+        with refused(folder, "holds no file"):
             originals.scan(tmp_path / folder)
-    with pytest.raises(
-        UserError, match=r"x.mp4: is neither a folder nor a .tgz, .tar.gz, .tar, .zip archive"
-    ):
+    with refused("x.mp4", ".tgz", ".tar.gz", ".tar", ".zip"):
         originals.scan(tmp_path / "x.mp4")
-    with pytest.raises(UserError, match=r"bad/S1.tgz: is a web page, not an archive"):
+    with refused("bad/S1.tgz", "web page"):
         originals.scan(tmp_path / "bad")
 
 
 def test_a_damaged_archive_in_an_archive_is_named_by_both(tmp_path: Path) -> None:
     inner = packed(".zip", {"a.avi": VIDEO}, tmp_path)
     path = pack(tmp_path / "o.tgz", {"x/i.zip": inner[:-30], "y.mp4": b""})
-    told = re.escape(f"{path}/x/i.zip: is truncated or damaged")
-    with pytest.raises(UserError, match=told):
+    with refused(f"{path}/x/i.zip", "truncated or damaged"):
         originals.scan(path, tmp_path / "work")
     nested = File("o.tgz/x/i.zip/a.avi", 20_000, "o.tgz", ("x/i.zip", "a.avi"), str(tmp_path), 0)
     for read in (originals.read_bytes, lambda file: originals.unpack([file], tmp_path / "work")):
-        with pytest.raises(UserError, match=told):
+        with refused(f"{path}/x/i.zip", "truncated or damaged"):
             read(nested)
     assert not list((tmp_path / "work").iterdir())  # no spool, and no listing of what could not be listed
 
@@ -266,21 +263,21 @@ def test_unpacking_is_of_one_archive(nest: Path, tmp_path: Path) -> None:
     for files in ([one, by_path["m.xml"]], [by_path["m.xml"]], []):
         with pytest.raises(ValueError, match="members of one archive were expected"):
             originals.unpack(files, tmp_path / "out")
-    with pytest.raises(UserError, match=r"one.tgz: member 'S1/Videos/Sitting 1.mp4' would unpack to 20,000"):
+    with refused("one.tgz", "'S1/Videos/Sitting 1.mp4'", "20,000"):
         originals.unpack([one], tmp_path / "out", archives.Limits(member_bytes=100))
     gone = dataclasses.replace(one, members=("gone",))
-    with pytest.raises(UserError, match=r"one.tgz: holds no 'gone'"):
+    with refused("one.tgz", "'gone'"):
         originals.unpack([gone], tmp_path / "out")
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     files = originals.scan(pack(tmp_path / "S1.zip", CONTENT))
-    with pytest.raises(UserError, match=r"S1.zip/S1/Videos/Sitting 1.mp4: was not unpacked to .*out"):
+    with refused("S1.zip/S1/Videos/Sitting 1.mp4", "out"):
         originals.locate(files[0], tmp_path / "out")
     lay(tmp_path / "out", {originals.unpacked_name(files[0]): VIDEO[1:]})
-    with pytest.raises(UserError, match="was not unpacked"):
+    with refused("not unpacked"):
         originals.locate(files[0], tmp_path / "out")
-    with pytest.raises(UserError, match=r"Sitting 1.mp4: has 20,000 bytes; at most 19,999 were expected"):
+    with refused("Sitting 1.mp4", "20,000 bytes", "19,999"):
         originals.read_bytes(files[0], 19_999)
     (tmp_path / "S1.zip").unlink()
     with pytest.raises(FileNotFoundError, match="S1.zip"):

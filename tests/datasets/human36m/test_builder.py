@@ -8,8 +8,8 @@ import tensorflow_datasets as tfds
 
 from datasets.human36m.human36m_dataset_builder import Builder
 from datasets.tuples import tuple_builder
-from mcss_jax.errors import UserError
 from tests.distributions import human36m, human36m_scene
+from tests.refusals import refused
 
 SUBJECTS = {"train": ("S1",), "test": ("S11",)}
 
@@ -70,5 +70,5 @@ def test_a_split_of_nobody_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_source_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a source is needed.*SubjectSpecific_N\.tgz"):
+    with refused("source", "SubjectSpecific_N.tgz"):
         _ = Builder(data_dir=tmp_path).inventory

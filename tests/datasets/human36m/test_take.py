@@ -14,8 +14,8 @@ from datasets.distributions.takes import Footage
 from datasets.human36m.catalogue import take_inventory
 from datasets.human36m.take import Human36mTake, joint_box, kept_frames
 from mcss_jax import geometry
-from mcss_jax.errors import UserError
 from tests.distributions import human36m, human36m_scene
+from tests.refusals import refused
 
 SIZE = human36m.Distribution().size
 
@@ -144,9 +144,7 @@ def test_cameras_that_do_not_fit_are_told(changed) -> None:
     with_centre(0.5)
     read(changed, "S5 9.1 Sitting 1")
     with_centre(3.0)
-    with pytest.raises(
-        UserError, match=r"camera 55011271: the poses of S5/.*/Sitting 1\.55011271\.cdf lie up to"
-    ) as e:
+    with refused("camera 55011271", "Sitting 1.55011271.cdf") as e:
         read(changed, "S5 9.1 Sitting 1")
     told = float(re.search(r"up to ([\d.]+) mm", str(e.value)).group(1))
     assert 1.5 < told < 3.1 and str(e.value).startswith("S5 9.1 Sitting 1, camera 55011271")
@@ -158,20 +156,16 @@ def test_cameras_that_do_not_fit_are_told(changed) -> None:
 def test_camera_poses_of_another_length_are_told(changed) -> None:
     mono = changed / "S5/MyPoseFeatures/D3_Positions_mono/Sitting 1.54138969.cdf"
     human36m.write_cdf(mono, human36m_scene.poses("S5", 11))
-    with pytest.raises(UserError, match=r"Sitting 1\.54138969\.cdf holds 11 poses; 12 were expected"):
+    with refused("Sitting 1.54138969.cdf", "11 poses", "12"):
         read(changed, "S5 9.1 Sitting 1")
 
 
 def test_damaged_files_are_named_as_they_lie_in_the_source(changed) -> None:
     pose = changed / "S5/MyPoseFeatures/D3_Positions/Sitting 1.cdf"
     pose.write_bytes(b"")
-    with pytest.raises(
-        UserError, match=r"^S5/MyPoseFeatures/D3_Positions/Sitting 1\.cdf is not a readable CDF"
-    ):
+    with refused("S5/MyPoseFeatures/D3_Positions/Sitting 1.cdf", "CDF"):
         read(changed, "S5 9.1 Sitting 1")
     mask = changed / "S1/MySegmentsMat/ground_truth_bb/Sitting 1.54138969.mat"
     human36m.write_masks(mask, np.array([[1, 2, 3, 4]]), (9, 9))
-    with pytest.raises(
-        UserError, match=r"ground_truth_bb/Sitting 1\.54138969\.mat holds 1 masks; one for frame 11"
-    ):
+    with refused("ground_truth_bb/Sitting 1.54138969.mat", "1 masks", "frame 11"):
         read(changed, "S1 9.1 Sitting 1")

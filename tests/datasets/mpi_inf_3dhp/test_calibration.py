@@ -5,8 +5,8 @@ import pytest
 
 from datasets.mpi_inf_3dhp.calibration import read_calibration
 from mcss_jax import geometry
-from mcss_jax.errors import UserError
 from tests.distributions import mpi_inf_3dhp as distribution
+from tests.refusals import refused
 
 # Published numbers of one camera: docs/data_formats.md#mpi-inf-3dhp-camera-calibration.
 PUBLISHED = """Skeletool Camera Calibration File V1.0
@@ -44,27 +44,27 @@ def test_every_camera_comes_back_whatever_the_spacing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "facts"),
     [
-        ("Skeletool", "Blender", "it: begins with 'Blender Camera .* was expected"),
-        (PUBLISHED, "", "it: begins with 'nothing'"),
-        ("  sensor      10 10\n", "", "it: a camera's lines begin with name, size, .* were expected"),
-        ("  radial      0\n", "", "it: a camera's lines begin with name, .*extrinsic; name, "),
-        ("2048 2048", "2048", r"the line 'size 2048' should hold 2 number\(s\) after 'size'"),
-        ("1497.693", "wide", r"the line 'intrinsic wide .* should hold 16 number\(s\)"),
-        ("1497.693", "nan", r"the line 'intrinsic nan .* should hold 16 number\(s\)"),
+        ("Skeletool", "Blender", ("it:", "'Blender Camera Calibration File V1.0'")),
+        (PUBLISHED, "", ("it:", "'nothing'")),
+        ("  sensor      10 10\n", "", ("it:", "name, size, animated, intrinsic, extrinsic, radial")),
+        ("  radial      0\n", "", ("it:", "name, sensor, size, animated, intrinsic, extrinsic")),
+        ("2048 2048", "2048", ("'size 2048'", "2 number(s)")),
+        ("1497.693", "wide", ("intrinsic wide", "16 number(s)")),
+        ("1497.693", "nan", ("intrinsic nan", "16 number(s)")),
         (
             "radial      0",
             "radial      0.1",
-            r"camera 0 moves or has lens distortion \(animated 0, radial 0.1\)",
+            ("camera 0", "animated 0, radial 0.1"),
         ),
-        ("animated    0", "animated    1", r"camera 0 moves or has lens distortion \(animated 1, radial 0\)"),
-        ("0.9650164", "0.5650164", "the extrinsic matrix of camera 0 does not begin with a rotation"),
-        ("-0.9643893", "0.9643893", "the extrinsic matrix of camera 0 does not begin with a rotation"),
-        (PUBLISHED, PUBLISHED + PUBLISHED.partition("\n")[2], "it: camera 0 is there twice"),
+        ("animated    0", "animated    1", ("camera 0", "animated 1, radial 0")),
+        ("0.9650164", "0.5650164", ("extrinsic", "camera 0", "rotation")),
+        ("-0.9643893", "0.9643893", ("extrinsic", "camera 0", "rotation")),
+        (PUBLISHED, PUBLISHED + PUBLISHED.partition("\n")[2], ("it:", "camera 0", "twice")),
     ],
 )
-def test_refusals(old: str, new: str, message: str) -> None:
+def test_refusals(old: str, new: str, facts: tuple[str, ...]) -> None:
     assert old in PUBLISHED
-    with pytest.raises(UserError, match=message):
+    with refused(*facts):
         read_calibration(PUBLISHED.replace(old, new), "it")

@@ -36,8 +36,8 @@ def test_complete_distribution() -> None:
     assert [take.split for take in found.takes] == ["train"] * 12 + ["retrieval"] * 4 + ["test"] * 6
     assert [take.group for take in found.takes] == [*range(16), *range(101, 107)]
     assert len({take.name for take in found.takes}) == 22
-    assert found.found["S1", "camera 7"] == (2, 2) and found.found["TS6", "images"] == (1, 1)
-    assert len(found.found) == 8 * 7 + 6 * 2
+    assert found.counts["S1", "camera 7"] == (2, 2) and found.counts["TS6", "images"] == (1, 1)
+    assert len(found.counts) == 8 * 7 + 6 * 2
     by_name = {take.name: take for take in found.takes}
     # 500 frames by the annotation's size: every second at 25, every fifth at 50 frames per second.
     assert [by_name[name].kept_frames for name in ("S1 Seq1", "S1 Seq2", "TS1")] == [250, 100, 4]
@@ -83,7 +83,7 @@ def test_what_is_missing_is_named() -> None:
     assert len(names) == 22 - 5
     partial = next(take for take in found.takes if take.name == "S4 Seq1")
     assert set(partial.files) == {"annotation", "calibration", "0", "2", "4", "8"}
-    assert found.found["S4", "camera 7"] == (1, 2) and found.found["TS3", "images"] == (0, 1)
+    assert found.counts["S4", "camera 7"] == (1, 2) and found.counts["TS3", "images"] == (0, 1)
 
 
 def test_hints_are_few() -> None:

@@ -13,9 +13,9 @@ from datasets.mpi_inf_3dhp.mpi_inf_3dhp_dataset_builder import Builder
 from datasets.tuples import pipeline
 from datasets.tuples.records import decode_jpeg
 from mcss_jax import geometry
-from mcss_jax.errors import UserError
 from mcss_jax.skeleton import JOINTS
 from tests.distributions import mpi_inf_3dhp as distribution
+from tests.refusals import refused
 
 WHAT = distribution.defective()
 
@@ -122,7 +122,7 @@ def test_annotations_beyond_the_videos_do_not_stop_it(
     what = distribution.Distribution(
         sequences=("S1/Seq1",), tests=(), frames=20, size=64, lacking={"S1/Seq1": 5}
     )
-    with pytest.raises(UserError, match="holds 15 frames, but 20 poses belong to it"):
+    with refused("15 frames", "20 poses"):
         prepare(tmp_path / "without", what, "annot3")
     monkeypatch.setitem(multi_view.FRAMES, "S1/Seq1", 15)
     builder = prepare(tmp_path / "with", what, "annot3")

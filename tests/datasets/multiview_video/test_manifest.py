@@ -1,13 +1,12 @@
 """Sources: folders, manifests and label files, and what is said of wrong ones."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datasets.multiview_video import manifest
-from mcss_jax.errors import UserError
+from tests.refusals import refused
 
 MANIFEST = """
 [[session]]
@@ -69,63 +68,63 @@ def test_manifest_names_everything(tmp_path: Path, direct: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "facts"),
     [
-        ((), "holds no videos"),
-        (("a.mp4",), "has 1 camera (a.mp4); at least two files"),
-        (("one/a.mp4",), "session one has 1 camera"),
-        (("a.mp4", "b.mp4", "one/a.mp4"), "holds videos (a.mp4, ...) and folders of videos (one, ...)"),
-        (("a.mp4", "a.mov"), "the cameras of session"),
+        ((), ("holds no videos",)),
+        (("a.mp4",), ("1 camera", "a.mp4", "two")),
+        (("one/a.mp4",), ("session one", "1 camera")),
+        (("a.mp4", "b.mp4", "one/a.mp4"), ("a.mp4", "one")),
+        (("a.mp4", "a.mov"), ("cameras of session",)),
     ],
 )
-def test_wrong_folders(tmp_path: Path, files: tuple[str, ...], told: str) -> None:
-    with pytest.raises(UserError, match=re.escape(told)):
+def test_wrong_folders(tmp_path: Path, files: tuple[str, ...], facts: tuple[str, ...]) -> None:
+    with refused(*facts):
         manifest.load(touch(tmp_path, *files))
 
 
 def test_no_such_source() -> None:
-    with pytest.raises(UserError, match="a folder of recordings or a manifest.toml was expected"):
+    with refused("nowhere", "manifest.toml"):
         manifest.load("nowhere")
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "facts"),
     [
-        (("[[session]]", "[session"), "is not a TOML file"),
-        ((MANIFEST, "title = 'mine'"), "holds ['title']; one [[session]] table per recording"),
-        (("action", "akshun"), "has the keys name, subject, akshun"),
-        (("offset", "ofset"), "known are name, file, offset, boxes"),
-        (('file = "b.mp4"', ""), "file must be there"),
-        (("-0.5", '"late"'), "offset = 'late' of b.mp4; a number of seconds"),
-        (("-0.5", "inf"), "offset = inf"),
-        (('"left"', '"b"'), "the cameras of session monday must have different names; b occurs twice"),
-        ((MANIFEST, MANIFEST + "[other]\n"), "holds ['other', 'session']"),
+        (("[[session]]", "[session"), ("TOML",)),
+        ((MANIFEST, "title = 'mine'"), ("['title']", "[[session]]")),
+        (("action", "akshun"), ("name, subject, akshun",)),
+        (("offset", "ofset"), ("name, file, offset, boxes",)),
+        (('file = "b.mp4"', ""), ("file must be there",)),
+        (("-0.5", '"late"'), ("offset = 'late'", "b.mp4", "seconds")),
+        (("-0.5", "inf"), ("offset = inf",)),
+        (('"left"', '"b"'), ("cameras of session monday", "b occurs twice")),
+        ((MANIFEST, MANIFEST + "[other]\n"), ("['other', 'session']",)),
         (
             (MANIFEST, "[[session]]\nname = 'x'\ncamera = 'a.mp4'"),
-            "must list its files as [[session.camera]]",
+            ("[[session.camera]]",),
         ),
-        ((MANIFEST, "session = [1]"), "[[session]] is 1; a table was expected"),
-        (('file = "b.mp4"', "file = 3"), "names a file 3; text was expected"),
-        (("-0.5", "1" + 400 * "0"), "a number of seconds was expected"),
+        ((MANIFEST, "session = [1]"), ("[[session]] is 1", "table")),
+        (('file = "b.mp4"', "file = 3"), ("file 3", "text")),
+        (("-0.5", "1" + 400 * "0"), ("seconds",)),
         (
             ("validation", "a/b"),
-            "split = 'a/b' of monday; a word of letters, digits, '_' and '-' was expected",
+            ("split = 'a/b'", "monday", "'_'", "'-'"),
         ),
-        (("validation", "all"), "split = 'all'"),
-        ((MANIFEST, MANIFEST + MANIFEST), "the sessions must have different names; monday occurs twice"),
+        (("validation", "all"), ("split = 'all'",)),
+        ((MANIFEST, MANIFEST + MANIFEST), ("sessions", "monday occurs twice")),
     ],
 )
-def test_wrong_manifests(tmp_path: Path, change: tuple[str, str], told: str) -> None:
+def test_wrong_manifests(tmp_path: Path, change: tuple[str, str], facts: tuple[str, ...]) -> None:
     touch(tmp_path, "a.mp4", "b.mp4", "a.csv", "m.npz")
     (tmp_path / "manifest.toml").write_text(MANIFEST.replace(*change))
-    with pytest.raises(UserError, match=re.escape(told)):
+    with refused(*facts):
         manifest.load(tmp_path)
 
 
 def test_manifest_that_names_a_missing_file(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "a.csv", "m.npz")
     (tmp_path / "manifest.toml").write_text(MANIFEST)
-    with pytest.raises(UserError, match=r"names b\.mp4, but there is no file"):
+    with refused("b.mp4", "no file"):
         manifest.load(tmp_path)
 
 
@@ -157,25 +156,28 @@ def test_labels_are_linear_between_and_absent_outside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "facts"),
     [
-        ({"pose": POSE}, "holds ['pose']; pose and time were expected"),
-        ({"pose": POSE, "time": TIME, "colour": TIME}, "at will intrinsics, extrinsics, distortion"),
+        ({"pose": POSE}, ("['pose']", "pose and time")),
+        (
+            {"pose": POSE, "time": TIME, "colour": TIME},
+            ("['colour', 'pose', 'time']", "intrinsics, extrinsics, distortion"),
+        ),
         (
             {"pose": POSE[:3], "time": TIME},
-            "pose has the shape (3, 17, 3); (4, 17, 3) or (2, 4, 17, 3) was expected",
+            ("pose", "(3, 17, 3)", "(4, 17, 3)", "(2, 4, 17, 3)"),
         ),
-        ({"pose": POSE[:0], "time": TIME[:0]}, "has the shape (0"),
-        ({"pose": POSE, "time": TIME, "intrinsics": np.eye(3)}, "intrinsics has the shape (3, 3); (2, 3, 3)"),
-        ({"pose": POSE, "time": TIME[::-1]}, "time does not ascend"),
-        ({"pose": POSE, "time": TIME}, "in world coordinates (4, 17, 3) but there are no extrinsics"),
-        ({"pose": POSE, "time": np.array(list("abcd"))}, "time holds <U1; numbers were expected"),
-        ({"pose": np.array([{"a": 1}]), "time": TIME}, "is not an .npz file of plain numbers"),
+        ({"pose": POSE[:0], "time": TIME[:0]}, ("has the shape (0",)),
+        ({"pose": POSE, "time": TIME, "intrinsics": np.eye(3)}, ("intrinsics", "(3, 3)", "(2, 3, 3)")),
+        ({"pose": POSE, "time": TIME[::-1]}, ("time does not ascend",)),
+        ({"pose": POSE, "time": TIME}, ("world coordinates (4, 17, 3)", "no extrinsics")),
+        ({"pose": POSE, "time": np.array(list("abcd"))}, ("time holds <U1", "numbers")),
+        ({"pose": np.array([{"a": 1}]), "time": TIME}, ("not an .npz file of plain numbers",)),
     ],
 )
-def test_wrong_labels(tmp_path: Path, content: dict[str, np.ndarray], told: str) -> None:
+def test_wrong_labels(tmp_path: Path, content: dict[str, np.ndarray], facts: tuple[str, ...]) -> None:
     np.savez(tmp_path / "l.npz", **content)
-    with pytest.raises(UserError, match=re.escape(told)) as caught:
+    with refused(*facts) as caught:
         manifest.load_labels(tmp_path / "l.npz", 2)
     assert "l.npz" in str(caught.value)
 
@@ -183,8 +185,8 @@ def test_wrong_labels(tmp_path: Path, content: dict[str, np.ndarray], told: str)
 def test_label_file_of_another_kind(tmp_path: Path) -> None:
     for content in (b"", b"not an archive", b"PK\x03\x04 broken"):
         (tmp_path / "l.npz").write_bytes(content)
-        with pytest.raises(UserError, match=r"l\.npz: is not an \.npz file of plain numbers"):
+        with refused("l.npz", "not an .npz file of plain numbers"):
             manifest.load_labels(tmp_path / "l.npz", 2)
     np.save(tmp_path / "l.npy", TIME)
-    with pytest.raises(UserError, match="is not an .npz file of plain numbers"):
+    with refused("l.npy", "not an .npz file of plain numbers"):
         manifest.load_labels(tmp_path / "l.npy", 2)

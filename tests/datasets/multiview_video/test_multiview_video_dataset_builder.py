@@ -11,9 +11,9 @@ import tensorflow_datasets as tfds
 
 from datasets.multiview_video import multiview_video_dataset_builder as module
 from datasets.tuples import tuple_builder
-from mcss_jax.errors import UserError
 from tests.datasets import videos
 from tests.datasets.multiview_video.test_inspection import session
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -119,25 +119,25 @@ def test_same_source_same_fingerprint(builder: module.Builder, source: Path, tmp
 
 def test_bad_source_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = session(tmp_path / "s", ("a.mp4", 25, 0, 1.0))
-    with pytest.raises(UserError, match="has 1 camera"):
+    with refused("1 camera"):
         module.Builder(source=folder, data_dir=tmp_path / "data", progress=False)
     (folder / "b.mp4").write_text("no video at all")
-    with pytest.raises(UserError, match=r"b\.mp4: is not a readable video"):
+    with refused("b.mp4", "not a readable video"):
         module.Builder(source=folder, data_dir=tmp_path / "data", progress=False)
     noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64), np.uint8)
     path = videos.write(folder / "b.mp4", noise, container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"b\.mp4: .*truncated"):
+    with refused("b.mp4", "truncated"):
         module.Builder(source=folder, data_dir=tmp_path / "data", progress=False)
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
-    [({"size": 8}, "size is 8; crops of at least 16"), ({"margin": -0.1}, "margin is -0.1; a share")],
+    ("options", "facts"),
+    [({"size": 8}, ("size is 8", "16")), ({"margin": -0.1}, ("margin is -0.1", "share"))],
 )
-def test_wrong_options(options: dict[str, float], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_wrong_options(options: dict[str, float], facts: tuple[str, ...]) -> None:
+    with refused(*facts):
         module.Builder(source="anywhere", **options)
 
 

@@ -36,7 +36,7 @@ def first_act() -> performance.Act:
 @pytest.fixture(scope="module")
 def walking() -> list[tuple_builder.Instant]:
     """S1's first sequence, made again."""
-    return module._sequence(TINY, first_act())
+    return module.render_sequence(TINY, first_act())
 
 
 def test_counts(splits: dict[str, pipeline.Split]) -> None:
@@ -151,7 +151,7 @@ def test_a_stopped_sequence_is_cancelled() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
-        module._sequence(TINY, first_act(), stop)
+        module.render_sequence(TINY, first_act(), stop)
 
 
 def test_nobody_renders_on_when_the_rest_is_not_wanted(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from datasets.synthetic_multiview import bvh
 from datasets.synthetic_multiview.bvh import Joint
 from mcss_jax.errors import UserError
 from tests.datasets.synthetic_multiview import bvh_files
+from tests.refusals import refused
 
 SMALL = """HIERARCHY
 ROOT Hips
@@ -133,35 +134,35 @@ def test_a_known_pose() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "facts"),
     [
-        ("HIERARCHY", "", "is no BVH file: it does not begin with HIERARCHY"),
-        ("HIERARCHY", "HIERARCHY\nCAMERA", "is no BVH file: 'CAMERA' was not expected in its HIERARCHY"),
-        ("ROOT", "JOINT", "has a joint without parent, 'Hips'"),
-        ("}\nMOTION", "}\nJOINT Lost\n{\n}\nMOTION", "has a joint without parent, 'Lost'"),
-        ("}\nMOTION", "}\nROOT Other\n{\n}\nMOTION", "holds a second skeleton, 'Other'; one a file"),
-        ("}\nMOTION", "MOTION", "is truncated: its HIERARCHY ends before its skeleton does"),
-        ("{\n      OFFSET 0 -9e0 0.5\n    }\n  }\n}", "", "is truncated: its HIERARCHY ends"),
-        ("}\nMOTION", "}\n}\nMOTION", "'}' was not expected"),
-        ("Xposition", "Wposition", "has channels wposition .* at 'Hips'; some of xposition"),
-        ("Xposition", "Yposition", "each once, were expected"),
-        ("CHANNELS 3", "CHANNELS 4", "has channels yrotation xrotation zrotation end at 'Left Leg'"),
-        ("CHANNELS 3", "CHANNELS three", "has 'three' where a number was expected"),
-        ("-10.5", "nan", "has 'nan' where a number was expected"),
-        ("MOTION", "", "has no frames: the line MOTION is missing"),
-        ("Frame Time", "Rate", "MOTION is not followed by 'Frames:' and 'Frame Time:'"),
-        ("0.008333", "0", "has a frame time of 0; seconds above 0"),
-        ("Frames: 2", "Frames: 0", "has no frames"),
-        ("Frames: 2", "Frames: 3", "announces 3 frames of 9 numbers, 27 in all, and holds 18"),
-        ("21 31", "21", "announces 2 frames of 9 numbers, 18 in all, and holds 17"),
-        ("21 31", "21 31 41", "and holds 19"),
-        ("21 31", "inf 31", "has a number that is not finite in frame 1"),
-        ("21 31", "21,5 31", "has something else than numbers in its frames .*21,5"),
+        ("HIERARCHY", "", ("no BVH file", "HIERARCHY")),
+        ("HIERARCHY", "HIERARCHY\nCAMERA", ("no BVH file", "'CAMERA'", "HIERARCHY")),
+        ("ROOT", "JOINT", ("without parent", "'Hips'")),
+        ("}\nMOTION", "}\nJOINT Lost\n{\n}\nMOTION", ("without parent", "'Lost'")),
+        ("}\nMOTION", "}\nROOT Other\n{\n}\nMOTION", ("second skeleton", "'Other'")),
+        ("}\nMOTION", "MOTION", ("truncated", "HIERARCHY")),
+        ("{\n      OFFSET 0 -9e0 0.5\n    }\n  }\n}", "", ("truncated", "HIERARCHY")),
+        ("}\nMOTION", "}\n}\nMOTION", ("'}'",)),
+        ("Xposition", "Wposition", ("wposition", "'Hips'", "xposition")),
+        ("Xposition", "Yposition", ("'Hips'", "each once")),
+        ("CHANNELS 3", "CHANNELS 4", ("yrotation xrotation zrotation end", "'Left Leg'")),
+        ("CHANNELS 3", "CHANNELS three", ("'three'", "number")),
+        ("-10.5", "nan", ("'nan'", "number")),
+        ("MOTION", "", ("no frames", "MOTION")),
+        ("Frame Time", "Rate", ("MOTION", "'Frames:'", "'Frame Time:'")),
+        ("0.008333", "0", ("frame time of 0", "above 0")),
+        ("Frames: 2", "Frames: 0", ("no frames",)),
+        ("Frames: 2", "Frames: 3", ("3 frames of 9 numbers", "27", "18")),
+        ("21 31", "21", ("2 frames of 9 numbers", "18", "17")),
+        ("21 31", "21 31 41", ("18", "19")),
+        ("21 31", "inf 31", ("not finite", "frame 1")),
+        ("21 31", "21,5 31", ("numbers", "21,5")),
     ],
 )
-def test_what_is_refused(old: str, new: str, told: str) -> None:
+def test_what_is_refused(old: str, new: str, facts: tuple[str, ...]) -> None:
     assert old in SMALL
-    with pytest.raises(UserError, match=told):
+    with refused(*facts):
         bvh.parse(SMALL.replace(old, new, 1).encode())
 
 

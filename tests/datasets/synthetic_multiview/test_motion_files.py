@@ -9,8 +9,8 @@ import pytest
 
 from datasets.synthetic_multiview import anatomy, bvh, motion_files, performance, retarget
 from datasets.synthetic_multiview.motion_files import scan
-from mcss_jax.errors import UserError
 from tests.datasets.synthetic_multiview import bvh_files
+from tests.refusals import refused
 
 JOINTS = bvh_files.skeleton()
 
@@ -142,7 +142,7 @@ def test_z_may_be_up(up: str, tmp_path: Path) -> None:
 def test_a_joint_map_is_used(tmp_path: Path) -> None:
     joints = bvh_files.renamed(JOINTS, {"Head": "Kopf"})
     bvh_files.write(tmp_path / "a.bvh", joints, bvh_files.poses(JOINTS, 3))
-    with pytest.raises(UserError, match=r"a\.bvh has no joint for Head; its joints are Hips, .*Kopf"):
+    with refused("a.bvh", "no joint for Head", "Hips", "Kopf"):
         scan(tmp_path, 0.1)
     archive = scan(tmp_path, 0.1, joint_map={"Head": "Kopf"})
     assert archive.files[0].instants == 2 and archive.specification["joint_map"] == {"Head": "Kopf"}
@@ -151,53 +151,49 @@ def test_a_joint_map_is_used(tmp_path: Path) -> None:
 def test_a_file_that_was_changed_meanwhile(tmp_path: Path) -> None:
     archive = scan(fill(tmp_path, "a.bvh"), 0.1)
     fill(tmp_path, "a.bvh", frames=21)
-    with pytest.raises(UserError, match=r"a\.bvh was changed after it was first read"):
+    with refused("a.bvh", "changed", "prepare the set again"):
         motion_files.read(archive, archive.files[0], 0.0)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no/where: no such folder"):
+    with refused("no/where", "no such folder"):
         scan(tmp_path / "no" / "where", 0.1)
-    with pytest.raises(UserError, match="holds no .bvh file"):
+    with refused("no .bvh file"):
         scan(tmp_path, 0.1)
 
 
 def test_folders_that_contradict_each_other(tmp_path: Path) -> None:
     fill(tmp_path / "one", "train/a/x.bvh", "b/x.bvh", frames=1)
-    with pytest.raises(
-        UserError, match=r"holds b/x\.bvh beside a folder train; files either all in train, val"
-    ):
+    with refused("b/x.bvh", "folder train", "train, validation, test"):
         scan(tmp_path / "one", 0.1)
     fill(tmp_path / "two", "train/a/x.bvh", "test/a/x.bvh", frames=1)
-    with pytest.raises(UserError, match="holds subject a in test and in train; one split a subject"):
+    with refused("subject a", "test", "train"):
         scan(tmp_path / "two", 0.1)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "facts"),
     [
-        ("HIERARCHY", "HIER", r"a\.bvh is no BVH file"),
-        ("Frames: 11", "Frames: 12", r"a\.bvh is truncated or damaged: it announces 12 frames"),
+        ("HIERARCHY", "HIER", ("a.bvh", "no BVH file")),
+        ("Frames: 11", "Frames: 12", ("a.bvh", "truncated or damaged", "12 frames")),
         (
             "Frame Time: 0.05",
             "Frame Time: 0.25",
-            r"a\.bvh has a frame every 0\.25 s; one every 0\.1 s or more",
+            ("a.bvh", "0.25 s", "0.1 s"),
         ),
-        ("OFFSET 0.0 -42.0 0.0", "OFFSET 0 0 0", r"a\.bvh leaves a bone without direction"),
+        ("OFFSET 0.0 -42.0 0.0", "OFFSET 0 0 0", ("a.bvh", "without direction")),
     ],
 )
-def test_files_that_are_refused(old: str, new: str, told: str, tmp_path: Path) -> None:
+def test_files_that_are_refused(old: str, new: str, facts: tuple[str, ...], tmp_path: Path) -> None:
     file = fill(tmp_path, "x/a.bvh") / "x/a.bvh"
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
-    with pytest.raises(UserError, match=told):
+    with refused(*facts):
         scan(tmp_path, 0.1)
 
 
 def test_years_a_frame_are_not_counted() -> None:
     clip = bvh.Clip(JOINTS, bvh_files.poses(JOINTS, 3), 1e300)
-    with pytest.raises(
-        UserError, match="has a frame every 1e\\+300 s; one every 0.1 s or more often was expected"
-    ):
+    with refused("1e+300 s", "0.1 s"):
         motion_files.instants(clip, 0.1)

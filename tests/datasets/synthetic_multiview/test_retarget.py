@@ -6,12 +6,12 @@ import pytest
 from datasets.synthetic_multiview import anatomy, bvh, joint_names, retarget
 from datasets.synthetic_multiview.bvh import Placed
 from mcss_jax import skeleton
-from mcss_jax.errors import UserError
 from tests.datasets.synthetic_multiview import bvh_files
+from tests.refusals import refused
 
 JOINTS = bvh_files.skeleton()
 NAMES = [joint.name for joint in JOINTS]
-ROLES = joint_names.find(JOINTS, {})
+ROLES = joint_names.find_roles(JOINTS, {})
 AT = {name: i for i, name in enumerate(skeleton.JOINTS)}
 # Bones of a person, by the joints of the file that say their direction.
 BONES = {
@@ -250,5 +250,5 @@ def test_the_person_stays_near_the_middle(person: anatomy.Person) -> None:
 def test_a_bone_without_direction(joint: str, offset: tuple[float, ...]) -> None:
     joints = tuple(j._replace(offset=offset) if j.name == joint else j for j in JOINTS)
     placed = retarget.upright(bvh.forward_kinematics(joints, bvh_files.poses(JOINTS, 2)), 1, 0.0)
-    with pytest.raises(UserError, match="leaves a bone without direction.*--joint_map"):
+    with refused("without direction", "--joint_map"):
         retarget.moves(placed, ROLES)

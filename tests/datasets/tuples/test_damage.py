@@ -10,6 +10,7 @@ import pytest
 
 from datasets.tuples import pipeline, prepared
 from mcss_jax.errors import UserError
+from tests.refusals import refused
 
 DATASET = "synthetic_multiview/tiny"
 SHARD = "synthetic_multiview-train.array_record-00000-of-00001"
@@ -42,17 +43,17 @@ def test_damaged_files(file: str, damage: str, copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "facts"),
     [
-        ({"tables": {}}, "has no split 'train'; it has "),
-        ({"tables": {"train": [{"colour": 1}]}}, "are damaged, or of another version of this program"),
-        ({"tables": {"train": [3]}}, "are damaged, or of another version of this program"),
+        ({"tables": {}}, ("no split 'train'",)),
+        ({"tables": {"train": [{"colour": 1}]}}, ("damaged", "another version")),
+        ({"tables": {"train": [3]}}, ("damaged", "another version")),
     ],
 )
-def test_tables_that_are_not_ours(change: dict[str, Any], said: str, copy: Path) -> None:
+def test_tables_that_are_not_ours(change: dict[str, Any], facts: tuple[str, ...], copy: Path) -> None:
     file = copy / "metadata.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(UserError, match=said):
+    with refused(*facts):
         opened(copy)
 
 
@@ -70,8 +71,6 @@ def test_what_is_not_prepared_is_told_apart(tmp_path: Path) -> None:
 def test_the_systems_own_errors_are_no_damage(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), prepared.damage_in_words(tmp_path):
         raise PermissionError(13, "Permission denied")
-    with pytest.raises(
-        UserError, match="cannot be read as a prepared data set .RuntimeError.; it is damaged"
-    ):
+    with refused("RuntimeError", "damaged"):
         with prepared.damage_in_words(tmp_path):
             raise RuntimeError

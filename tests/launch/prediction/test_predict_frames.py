@@ -315,6 +315,6 @@ def test_given_boxes_of_a_long_track() -> None:
     frame = np.sort(rng.choice(400, 12, replace=False))
     track = boxes.Track(frame, np.cumsum(rng.uniform(1, 9, (12, 4)), axis=1))
     filled = boxes.interpolate(frame / 25.0, track.box, np.arange(420) / 25.0, limit=1.0)
-    found = np.stack([frames._given(track, 25.0, 0.1, n, (9, 9)) for n in range(420)])
+    found = np.stack([frames.given_square(track, 25.0, 0.1, n, (9, 9)) for n in range(420)])
     np.testing.assert_allclose(found, boxes.square(filled, 0.1))
     assert np.isnan(found).any() and np.isfinite(found).any()

@@ -46,7 +46,7 @@ def test_the_box_about_the_placed_skeleton_is_the_persons() -> None:
     pose = poses(np.random.default_rng(1), 5)
     square = np.array([[10.0 * i, 20, 10 * i + 60, 80] for i in range(5)])
     joints = overlay.place(pose, square, 0.25)
-    found = boxes.square(boxes.about(joints), 0.25)
+    found = boxes.square(boxes.around_joints(joints), 0.25)
     np.testing.assert_allclose(found, square, atol=1e-9)
     # One scale for both axes, nothing turned.
     flat = pose[..., :2].astype(float)
@@ -111,7 +111,7 @@ def test_the_thumbnail_is_of_the_nearest_frame() -> None:
     for index, time in enumerate([0.06, 0.09, 0.12, 0.149, 0.31]):
         kept.offer(frame(index, time))
     assert {instant: index for instant, (index, _) in kept.kept.items()} == {1: 1, 3: 4}
-    assert instants._nearest(np.array([0.06, 0.09, 0.12, 0.149, 0.31]), 0.1) == {1: 1, 3: 4}
+    assert instants.nearest_rows(np.array([0.06, 0.09, 0.12, 0.149, 0.31]), 0.1) == {1: 1, 3: 4}
     pictures = Thumbnails(interval=3, long_side=8)
     for index in (0, 3, 6):
         pictures.offer(frame(index))

@@ -10,8 +10,8 @@ from launch.prediction import predict
 from launch.prediction.predict import Predict
 from launch.runs import settings
 from mcss_jax import method
-from mcss_jax.errors import UserError
 from mcss_jax.storage import loading
+from tests.refusals import refused
 
 
 def test_the_network_of_every_setting() -> None:
@@ -30,16 +30,16 @@ def test_the_network_of_every_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "facts"),
     [
-        ({"source": ""}, "--source is missing"),
-        ({"output": ""}, "--output is missing"),
-        ({"batch": 0}, "--batch=0; expected 1 to 256"),
-        ({"batch": 257}, "--batch=257; expected 1 to 256"),
-        ({"every": 0}, "--every=0; expected 1 to 1,000,000"),
-        ({"margin": -0.1}, "--margin=-0.1; expected a share"),
+        ({"source": ""}, ("--source",)),
+        ({"output": ""}, ("--output",)),
+        ({"batch": 0}, ("--batch=0", "1 to 256")),
+        ({"batch": 257}, ("--batch=257", "1 to 256")),
+        ({"every": 0}, ("--every=0", "1 to 1,000,000")),
+        ({"margin": -0.1}, ("--margin=-0.1", "share")),
     ],
 )
-def test_settings_that_make_no_sense(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_settings_that_make_no_sense(change: dict[str, Any], facts: tuple[str, ...]) -> None:
+    with refused(*facts):
         predict.check(dataclasses.replace(Predict(source="a", output="b"), **change))

@@ -22,4 +22,4 @@ mcss_jax.errors.UserError: a.mp4: the file is empty (0 bytes); a video was expec
     ],
 )
 def test_sentences_are_found(error: Exception, said: str) -> None:
-    assert beam_staging._of_user(error) == said
+    assert beam_staging.user_error_text(error) == said

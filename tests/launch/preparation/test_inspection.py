@@ -9,7 +9,7 @@ from PIL import Image
 from datasets.tuples import pipeline, prepared
 from datasets.tuples.records import SequenceRow
 from launch.preparation import inspection
-from mcss_jax.errors import UserError
+from tests.refusals import refused
 
 DATASET = "synthetic_multiview/tiny"
 
@@ -69,9 +69,9 @@ def test_inspect_prints_the_counts_and_draws_the_sheet(
     assert said.endswith("known defects\n  none\n")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 4 * 128
-    with pytest.raises(UserError, match="is not prepared in"):
+    with refused("not prepared"):
         inspection.inspect(tmp_path, DATASET, tmp_path / "sheet.png")
-    with pytest.raises(UserError, match="a contact sheet is written as"):
+    with refused("contact sheet"):
         inspection.inspect(prepared_tiny, DATASET, tmp_path / "sheet.bmp")
 
 

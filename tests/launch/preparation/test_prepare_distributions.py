@@ -18,10 +18,10 @@ from launch.cli import flags
 from launch.preparation import prepare
 from launch.preparation.settings import Prepare
 from launch.runs import locks
-from mcss_jax.errors import UserError
 from tests.datasets import videos
 from tests.datasets.distributions.test_distribution_builder import hashes
 from tests.distributions import human36m, mpi_inf_3dhp
+from tests.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[3]
 CAMERA = human36m.CAMERAS[1]
@@ -132,19 +132,19 @@ def _h36m(kind: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "facts"),
     [
-        ("no metadata", r"metadata\.xml.*code-v1\.2\.zip"),
-        ("no Pose", r"Sitting 1\.cdf.*Pose"),
-        ("64 numbers", r"Sitting 1\.cdf.*96"),
-        ("truncated video", rf"Sitting 1\.{CAMERA}\.mp4"),
-        ("short video", rf"Sitting 1\.{CAMERA}\.mp4: holds 3 frames, but 6 poses"),
-        ("truncated archive", r"S5\.tgz.*truncated"),
-        ("../x", r"S5\.tgz.*\.\./x\.cdf"),
-        ("link", r"S5\.tgz.*link"),
+        ("no metadata", ("metadata.xml", "code-v1.2.zip")),
+        ("no Pose", ("Sitting 1.cdf", "Pose")),
+        ("64 numbers", ("Sitting 1.cdf", "96")),
+        ("truncated video", (f"Sitting 1.{CAMERA}.mp4",)),
+        ("short video", (f"Sitting 1.{CAMERA}.mp4", "3 frames", "6 poses")),
+        ("truncated archive", ("S5.tgz", "truncated")),
+        ("../x", ("S5.tgz", "../x.cdf")),
+        ("link", ("S5.tgz", "link")),
     ],
 )
-def test_bad_files_of_human36m(source: Path, tmp_path: Path, kind: str, told: str) -> None:
+def test_bad_files_of_human36m(source: Path, tmp_path: Path, kind: str, facts: tuple[str, ...]) -> None:
     _h36m(kind)(source)
     config = Prepare(
         dataset="human36m",
@@ -153,7 +153,7 @@ def test_bad_files_of_human36m(source: Path, tmp_path: Path, kind: str, told: st
         crop_size=32,
         workers=1,
     )
-    with pytest.raises(UserError, match=told) as caught:
+    with refused(*facts) as caught:
         prepare.prepare(config)
     assert "\n" not in flags.sentence(caught.value)
     assert not [

@@ -11,6 +11,7 @@ from datasets.distributions import originals, staged
 from launch.preparation import stage_takes
 from mcss_jax.errors import UserError
 from tests.distributions import small
+from tests.refusals import refused
 
 CUTTING = staged.Cutting(size=32, margin=0.1, version="1.0.0")
 
@@ -62,7 +63,5 @@ def test_a_take_that_fails_stops_the_run_and_spares_the_finished(source: Path, t
 def test_a_worker_that_dies_is_told(source: Path, tmp_path: Path) -> None:
     work = work_of(source, tmp_path / "stage")
     dies = dataclasses.replace(work.takes[0], trouble="died")  # type: ignore[call-arg]
-    with pytest.raises(
-        UserError, match="a worker process died, probably for lack of memory; lower --workers"
-    ):
+    with refused("worker process died", "memory", "--workers"):
         stage_takes.run(dataclasses.replace(work, takes=(dies,)), 1, lambda n: None)

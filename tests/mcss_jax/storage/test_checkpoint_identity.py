@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from mcss_jax.storage import checkpoint, loading
+from tests.refusals import refused
 
 STATE = {"w": jnp.arange(3.0)}
 
@@ -29,7 +30,7 @@ def test_a_copied_folder_is_no_later_state(saved: Path) -> None:
     with pytest.warns(UserWarning, match="step 12: the folder is called 12, but holds step 8"):
         restored = checkpoint.restore(saved, STATE)
     assert restored.step == 8 and float(restored.state["w"][0]) == 8
-    with pytest.raises(ValueError, match="called 12, but holds step 8"):
+    with refused("12", "step 8"):
         checkpoint.restore(saved, STATE, 12)
 
 
