@@ -17,9 +17,9 @@ def archive(tmp_path: Path) -> Path:
 
 def test_all_columns_or_those_that_are_named(archive: Path) -> None:
     assert set(npz.read(archive)) == {"pose", "name"}
-    found = npz.read(archive, ["pose"])
-    assert set(found) == {"pose"}
-    np.testing.assert_array_equal(found["pose"], np.arange(600.0))
+    arrays = npz.read(archive, ["pose"])
+    assert set(arrays) == {"pose"}
+    np.testing.assert_array_equal(arrays["pose"], np.arange(600.0))
 
 
 def test_the_systems_own_errors_are_left_alone(tmp_path: Path) -> None:

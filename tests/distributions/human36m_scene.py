@@ -175,13 +175,13 @@ def read_number(crop: np.ndarray, box: np.ndarray, hip: np.ndarray) -> int:
       AssertionError: there is no number.
     """
     scale = len(crop) / (box[2] - box[0])
-    found = []
+    joints = []
     for bit in range(BITS + 2):
         corner = np.array(_cell(hip, bit)) - box[:2]
         x, y = np.round((corner + np.array(CELL) / 2) * scale).astype(int)
-        found.append(crop[y - 1 : y + 2, x - 1 : x + 2].mean() > 127)
-    assert found[:2] == [True, False], "no frame number where the hip is"
-    return sum(bool(white) << bit for bit, white in enumerate(found[2:]))
+        joints.append(crop[y - 1 : y + 2, x - 1 : x + 2].mean() > 127)
+    assert joints[:2] == [True, False], "no frame number where the hip is"
+    return sum(bool(white) << bit for bit, white in enumerate(joints[2:]))
 
 
 def check_view(example: dict, v: int) -> None:

@@ -69,10 +69,10 @@ def write(folder: Path, names: Sequence[str], frames: int = 12) -> None:
 
 def inventory(files: Sequence[originals.File], frames: int = 12, known: bool = False) -> takes.Inventory:
     """A take for every folder that holds videos, wherever it lies; names beginning with t are for testing."""
-    found: dict[str, dict[str, tuple[originals.File, ...]]] = {}
+    files_of_take: dict[str, dict[str, tuple[originals.File, ...]]] = {}
     for file in files:
         name, camera = file.path.split("/")[-2:]
-        found.setdefault(name, {})[camera.removesuffix(".avi")] = (file,)
+        files_of_take.setdefault(name, {})[camera.removesuffix(".avi")] = (file,)
     made = [
         SmallTake(
             split="test" if name.startswith("t") else "train",
@@ -88,7 +88,7 @@ def inventory(files: Sequence[originals.File], frames: int = 12, known: bool = F
             known=known,
             defect="odd" if name == "b" else "",
         )
-        for n, (name, videos_of) in enumerate(sorted(found.items()))
+        for n, (name, videos_of) in enumerate(sorted(files_of_take.items()))
     ]
     missing = tuple(
         takes.Missing(f"{take.name}/{camera}.avi", "made by the test")

@@ -51,7 +51,7 @@ def test_gradients_against_finite_differences(of: int) -> None:
     def value(*arrays: jax.Array) -> jax.Array:
         return jnp.sum(jnp.asarray(weight, jnp.float32) * distances.pairwise(*arrays))
 
-    found = jax.jit(jax.grad(value, argnums=of))(*(jnp.asarray(p, jnp.float32) for p in points))
+    gradient = jax.jit(jax.grad(value, argnums=of))(*(jnp.asarray(p, jnp.float32) for p in points))
     for index in np.ndindex(points[of].shape):
         ends = []
         for sign in (1, -1):
@@ -59,7 +59,7 @@ def test_gradients_against_finite_differences(of: int) -> None:
             moved[of][index] += sign * 1e-5
             difference = moved[0][:, None] - moved[1][None]
             ends.append(np.sum(weight * np.sqrt(np.sum(difference**2, -1))))
-        assert found[index] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-4)
+        assert gradient[index] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-4)
 
 
 def test_identical_points_have_distance_and_gradient_zero() -> None:

@@ -64,10 +64,12 @@ class TestCamera:
     pixels = np.array([[443.3167689867, 421.4837935469], [322.0541910116, 310.3089983083]])
 
     def test_published_vectors(self):
-        found = geometry.to_camera(self.world, self.extrinsics)
-        assert found.dtype == np.float64
-        np.testing.assert_allclose(found, self.camera, atol=1e-7)
-        np.testing.assert_allclose(geometry.project(found, INTRINSICS, DISTORTION), self.pixels, atol=1e-8)
+        in_camera = geometry.to_camera(self.world, self.extrinsics)
+        assert in_camera.dtype == np.float64
+        np.testing.assert_allclose(in_camera, self.camera, atol=1e-7)
+        np.testing.assert_allclose(
+            geometry.project(in_camera, INTRINSICS, DISTORTION), self.pixels, atol=1e-8
+        )
 
     def test_jax_arrays_of_any_batch(self):
         world = jnp.asarray(np.broadcast_to(self.world, (3, 2, 2, 3)), jnp.float32)
@@ -184,16 +186,18 @@ class TestProcrustes:
         pred = pred * rng.uniform(0.3, 3, size=(BATCH, 1, 1)) + 200
         pred, target = pred.astype(np.float32), target.astype(np.float32)
         aligned = target + np.asarray(geometry.procrustes_residual(pred, target))
-        found = geometry.procrustes(pred, target)
+        similarity = geometry.procrustes(pred, target)
         for i in range(BATCH):
             expected, scale, rotation = slow_procrustes(
                 pred[i].astype(np.float64), target[i].astype(np.float64)
             )
             np.testing.assert_allclose(aligned[i], expected, atol=1e-3)
-            np.testing.assert_allclose(found.scale[i], scale, rtol=2e-6)
-            np.testing.assert_allclose(found.rotation[i], rotation, atol=2e-5)
-        moved = np.einsum("nij,nkj->nki", found.rotation, pred) * np.asarray(found.scale)[:, None, None]
-        np.testing.assert_allclose(moved + np.asarray(found.translation)[:, None], aligned, atol=5e-3)
+            np.testing.assert_allclose(similarity.scale[i], scale, rtol=2e-6)
+            np.testing.assert_allclose(similarity.rotation[i], rotation, atol=2e-5)
+        moved = (
+            np.einsum("nij,nkj->nki", similarity.rotation, pred) * np.asarray(similarity.scale)[:, None, None]
+        )
+        np.testing.assert_allclose(moved + np.asarray(similarity.translation)[:, None], aligned, atol=5e-3)
 
     def degenerate(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         pose = ordinary(np.random.default_rng(4), 1)[0]
@@ -234,12 +238,12 @@ class TestProcrustes:
     def test_degenerate_poses_are_no_worse_than_svd(self):
         cases = self.degenerate()
         pred, target = (filled(np.stack([pair[i] for pair in cases.values()])) for i in (0, 1))
-        found = geometry.procrustes(pred, target)
+        similarity = geometry.procrustes(pred, target)
         residual = np.asarray(geometry.procrustes_residual(pred, target))
-        assert is_rotation(found.rotation, 5e-6)
+        assert is_rotation(similarity.rotation, 5e-6)
         within = [i for i, name in enumerate(cases) if name != "largest"]  # its extent is beyond float32
-        assert np.isfinite(np.asarray(found.scale)[within]).all()
-        assert np.isfinite(np.asarray(found.translation)[within]).all()
+        assert np.isfinite(np.asarray(similarity.scale)[within]).all()
+        assert np.isfinite(np.asarray(similarity.translation)[within]).all()
         for i, name in enumerate(cases):
             p, g = pred[i].astype(np.float64), target[i].astype(np.float64)
             size = np.linalg.norm(g - g.mean(0))
@@ -263,12 +267,12 @@ class TestProcrustes:
         target = ordinary(rng, 1)[0] / 1000
         pred = target @ random_rotation(rng).T + rng.normal(size=(17, 3)) * 0.1
         weights = rng.normal(size=(17, 3))
-        found = np.asarray(gradients(filled(pred[None]), filled(target[None]), weights)[0][0])
+        gradient = np.asarray(gradients(filled(pred[None]), filled(target[None]), weights)[0][0])
         for joint, axis in [(0, 0), (5, 1), (16, 2)]:
             step = np.zeros((17, 3))
             step[joint, axis] = 1e-6
             up, down = (np.sum(slow_procrustes(pred + s, target)[0] * weights) for s in (step, -step))
-            assert found[joint, axis] == pytest.approx((up - down) / 2e-6, rel=1e-3, abs=1e-3)
+            assert gradient[joint, axis] == pytest.approx((up - down) / 2e-6, rel=1e-3, abs=1e-3)
 
     def test_shapes(self):
         shape = jax.eval_shape(geometry.procrustes, jnp.zeros((2, 3, 17, 3)), jnp.zeros((2, 3, 17, 3)))

@@ -125,9 +125,9 @@ def loss_and_slope() -> Callable:
 def test_blocks_change_nothing(loss_and_slope: Callable, block: int, temperature: float) -> None:
     embedding, instants = batch(5)
     (whole, expected), of_whole = loss_and_slope(embedding, instants, temperature, block=2048)
-    (blocked, found), of_blocked = loss_and_slope(embedding, instants, temperature, block=block)
+    (blocked, triplets), of_blocked = loss_and_slope(embedding, instants, temperature, block=block)
     assert float(blocked) == pytest.approx(float(whole), rel=1e-6)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), triplets, expected)
     np.testing.assert_allclose(of_blocked, of_whole, atol=1e-6)
 
 
@@ -138,8 +138,8 @@ def test_rows_are_a_share_of_the_candidates() -> None:
     whole = mine(embedding, instants, embedding, instants, **options)
     share = losses.Instants(*(x[3:6] for x in instants))
     part = mine(embedding[3:6], share, embedding, instants, **options)
-    for found, expected in zip(part, whole, strict=True):
-        np.testing.assert_allclose(found, expected[6:12], rtol=1e-5)
+    for actual, expected in zip(part, whole, strict=True):
+        np.testing.assert_allclose(actual, expected[6:12], rtol=1e-5)
 
 
 def test_nothing_to_learn_from_is_zero_of_zero() -> None:
@@ -204,10 +204,10 @@ def test_memory_is_linear_in_the_batch() -> None:
     """Forward and backward, as compiled: four times the anchors take four times the memory, not sixteen."""
 
     def loss(embedding: jax.Array, instants: losses.Instants) -> jax.Array:
-        found = mined(
+        triplets = mined(
             embedding, instants, embedding, instants, min_gap=GAP, across_groups=True, temperature=0.1
         )
-        return losses.triplet(found, 0.5)[0]
+        return losses.triplet(triplets, 0.5)[0]
 
     def temporary(anchors: int) -> int:
         shape, n = jax.ShapeDtypeStruct, anchors // 2

@@ -45,10 +45,10 @@ def tuples(instants: list) -> list:
 @given(INSTANTS, INSTANTS, st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.booleans())
 def test_negative_mask_against_loops(rows: list, columns: list, gap: float, across: bool) -> None:
     expected = mask_by_loops(tuples(rows), tuples(rows), gap, across)
-    found = np.asarray(negative_mask(*arrays(rows), gap, across))
-    np.testing.assert_array_equal(found, expected)
-    assert not np.diag(found).any()
-    np.testing.assert_array_equal(found, found.T)
+    mask = np.asarray(negative_mask(*arrays(rows), gap, across))
+    np.testing.assert_array_equal(mask, expected)
+    assert not np.diag(mask).any()
+    np.testing.assert_array_equal(mask, mask.T)
     both = negative_mask(*arrays(rows), gap, across, columns=arrays(columns))
     np.testing.assert_array_equal(both, mask_by_loops(tuples(rows), tuples(columns), gap, across))
 
@@ -75,12 +75,14 @@ def test_groups_meet_only_when_asked() -> None:
 def soft_by_loops(distances: np.ndarray, mask: np.ndarray, temperature: float) -> np.ndarray:
     out = np.zeros(len(distances))
     for i, (row, allowed) in enumerate(zip(distances.astype(np.float64), mask, strict=True)):
-        found = [d for d, ok in zip(row, allowed, strict=True) if ok]
-        if found and temperature == 0:
-            out[i] = min(found)
-        elif found:
-            out[i] = -temperature * np.log(np.mean(np.exp(-(np.asarray(found) - min(found)) / temperature)))
-            out[i] += min(found)
+        candidates = [d for d, ok in zip(row, allowed, strict=True) if ok]
+        if candidates and temperature == 0:
+            out[i] = min(candidates)
+        elif candidates:
+            out[i] = -temperature * np.log(
+                np.mean(np.exp(-(np.asarray(candidates) - min(candidates)) / temperature))
+            )
+            out[i] += min(candidates)
     return out
 
 
@@ -90,9 +92,9 @@ def test_hardest_against_loops(seed: int, temperature: float) -> None:
     rng = np.random.default_rng(seed)
     distances = rng.uniform(0, 2, (6, 9)).astype(np.float32)
     mask = rng.uniform(size=(6, 9)) < rng.uniform(0, 1)
-    value, index, found = hardest(distances, mask, temperature)
+    value, index, has_negative = hardest(distances, mask, temperature)
     np.testing.assert_allclose(value, soft_by_loops(distances, mask, temperature), rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(found, mask.any(axis=1))
+    np.testing.assert_array_equal(has_negative, mask.any(axis=1))
     for i in range(6):
         allowed = np.flatnonzero(mask[i])
         assert index[i] == (allowed[np.argmin(distances[i, allowed])] if len(allowed) else 0)
@@ -121,8 +123,8 @@ def test_more_copies_of_the_negatives_change_nothing(temperature: float) -> None
 def test_rows_without_negatives_and_ties(temperature: float) -> None:
     distances = jnp.asarray([[0.3, 0.3, 0.3], [0.2, 0.2, 0.9], [0.0, 0.0, 0.0]])
     mask = jnp.asarray([[False, False, False], [False, True, True], [True, True, True]])
-    value, index, found = hardest(distances, mask, temperature)
-    np.testing.assert_array_equal(found, [False, True, True])
+    value, index, has_negative = hardest(distances, mask, temperature)
+    np.testing.assert_array_equal(has_negative, [False, True, True])
     np.testing.assert_array_equal(index, [0, 1, 0])
     assert value[0] == 0.0 and value[2] == pytest.approx(0.0, abs=1e-6)
     slope = slope_of_hardest(distances, mask, temperature)

@@ -28,7 +28,7 @@ def small() -> Iterator[None]:
         yield
 
 
-def found(method: Any) -> Any:
+def gradients_of(method: Any) -> Any:
     def gradient(state: TrainState, batch: Batch) -> Any:
         return jax.value_and_grad(train_step._loss, has_aux=True)(
             state.params, method, state, batch, KEY, None
@@ -38,11 +38,11 @@ def found(method: Any) -> Any:
 
 
 def test_everything_kept_is_float32_and_near_it() -> None:
-    (loss, (statistics, sums, _)), gradients = found(HALF)
+    (loss, (statistics, sums, _)), gradients = gradients_of(HALF)
     kept = leaves({"loss": loss, "statistics": statistics, "sums": sums, "gradients": gradients})
     assert {leaf.dtype for leaf in kept.values()} == {np.dtype(np.float32)}
     assert {leaf.dtype for leaf in leaves(make_state(HALF).params).values()} == {np.dtype(np.float32)}
-    (exact, (_, exact_sums, _)), exact_gradients = found(TINY)
+    (exact, (_, exact_sums, _)), exact_gradients = gradients_of(TINY)
     assert float(loss) == pytest.approx(float(exact), rel=0.05) and float(loss) != float(exact)
     for name, (total, count) in exact_sums.items():
         assert sums[name][1] == count and float(sums[name][0]) == pytest.approx(float(total), rel=0.15), name

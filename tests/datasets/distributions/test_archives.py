@@ -263,12 +263,12 @@ def test_a_damaged_archive_gives_its_files_or_one_sentence(tmp_path: Path, kind:
     for at in range(0, len(data), 5):
         path.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
         try:
-            found = content_of(path)
+            contents = content_of(path)
         except ValueError as error:
             assert str(path) in str(error) and "\n" not in str(error)
             told += 1
         else:  # a plain tar has no sum over contents, a zip none over names
-            assert found == SMALL or kind != "x.tgz"
+            assert contents == SMALL or kind != "x.tgz"
     assert told > len(data) / 5 * (0.1 if kind == "x.tar" else 0.5)
 
 

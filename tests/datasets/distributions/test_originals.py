@@ -116,8 +116,8 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "S1" / "round").symlink_to(tmp_path / "elsewhere")
     (source / "self").symlink_to(source)
     os.mkfifo(source / "pipe")
-    found = {file.path: file.size for file in originals.scan(source)}
-    assert found == {"data/S1/a.mp4": 1, "data/b.mp4": 2, "c.mp4": 3, "d.mp4": 2}
+    sizes = {file.path: file.size for file in originals.scan(source)}
+    assert sizes == {"data/S1/a.mp4": 1, "data/b.mp4": 2, "c.mp4": 3, "d.mp4": 2}
     (source / "lost").symlink_to(tmp_path / "nowhere")
     with refused("source/lost", "link", "nowhere"):
         originals.scan(source)
@@ -305,13 +305,13 @@ def test_checksums_that_differ_are_warnings(tmp_path: Path) -> None:
     ]
     lay(source, {"checksums.txt": "\n".join(lines).encode(), "S9.tgz.MD5": f"{md5(b'y')}  S9.tgz\n".encode()})
     summed: list[int] = []
-    found = originals.checksum_warnings(source, summed.append)
-    assert len(found) == 2 and sum(summed) == 5
-    assert found[0] == (
+    warnings = originals.checksum_warnings(source, summed.append)
+    assert len(warnings) == 2 and sum(summed) == 5
+    assert warnings[0] == (
         f"S9.tgz: its MD5 sum is {md5(b'9')}, not {md5(b'y')} or {md5(b'x')} as S9.tgz.MD5 and checksums.txt would "
         "have it; the download may be damaged (genuine ones are known to differ, too)"
     )
-    assert found[1].startswith(
+    assert warnings[1].startswith(
         f"deep/S5.tgz: its MD5 sum is {md5(b'5')}, not {md5(b'x')} as checksums.txt would"
     )
     assert originals.checksum_warnings(source / "S1.tgz") == ()

@@ -41,16 +41,20 @@ def test_what_is_read_is_what_was_cut(source: Path, tmp_path: Path) -> None:
     take = take_of(source)
     path, decoded = finish(source, tmp_path / "stage")
     assert path == staged.folder_of(take, CUTTING, tmp_path / "stage") and decoded == 2 * 12
-    found, footage = staged.open_staged(path), take.read(locate)
-    assert found.camera == ["left", "right"] and found.box_source == "static" and found.valid.all()
-    assert found.seconds_per_record == footage.seconds_per_record and found.notes[0] == "read a"
+    staged_take, footage = staged.open_staged(path), take.read(locate)
+    assert (
+        staged_take.camera == ["left", "right"]
+        and staged_take.box_source == "static"
+        and staged_take.valid.all()
+    )
+    assert staged_take.seconds_per_record == footage.seconds_per_record and staged_take.notes[0] == "read a"
     for v, view in enumerate(footage.views):
         for name in ("intrinsics", "extrinsics", "distortion"):
-            np.testing.assert_array_equal(found.numbers[name][v], getattr(view, name))
-        np.testing.assert_array_equal(found.numbers["pose"][v], view.pose)
-    np.testing.assert_array_equal(found.numbers["frame"], footage.frame)
-    np.testing.assert_array_equal(found.numbers["time"], footage.time)
-    pictures = list(found.pictures())
+            np.testing.assert_array_equal(staged_take.numbers[name][v], getattr(view, name))
+        np.testing.assert_array_equal(staged_take.numbers["pose"][v], view.pose)
+    np.testing.assert_array_equal(staged_take.numbers["frame"], footage.frame)
+    np.testing.assert_array_equal(staged_take.numbers["time"], footage.time)
+    pictures = list(staged_take.pictures())
     assert len(pictures) == 6
     assert all(records.decode_jpeg(data).shape == (32, 32, 3) for instant in pictures for data in instant)
 
@@ -77,10 +81,10 @@ def test_a_take_that_lost_its_content_is_made_again(source: Path, tmp_path: Path
 
 def test_pictures_that_are_cut_short_are_told(source: Path, tmp_path: Path) -> None:
     path, _ = finish(source, tmp_path / "stage")
-    found = staged.open_staged(path)
+    staged_take = staged.open_staged(path)
     (path / "view1").write_bytes((path / "view1").read_bytes()[:-1])
     with refused("damaged", "remove it"):
-        list(found.pictures())
+        list(staged_take.pictures())
 
 
 def test_the_name_tells_what_decided_the_content(source: Path, tmp_path: Path) -> None:

@@ -193,10 +193,10 @@ WALK = np.stack([80 + 55 * np.sin(2 * np.pi * TIMES / 8), 60 + 3 * np.sin(9 * TI
 @pytest.mark.parametrize("noise", [1.0, 6.0])
 def test_walking_person_is_followed(noise: float) -> None:
     film = videos.scene(TIMES, WALK, noise=noise)
-    found = boxes.find_static(film, TIMES, TIMES, (2.0, 2.0))
-    assert found.method == "silhouette" and found.confidence > 0.6
-    assert covered(found.box / 2, truth(WALK)) > 0.9
-    assert iou(found.box / 2, truth(WALK)).mean() > 0.5
+    person = boxes.find_static(film, TIMES, TIMES, (2.0, 2.0))
+    assert person.method == "silhouette" and person.confidence > 0.6
+    assert covered(person.box / 2, truth(WALK)) > 0.9
+    assert iou(person.box / 2, truth(WALK)).mean() > 0.5
 
 
 def with_bystander(film: np.ndarray, sway: float) -> np.ndarray:
@@ -214,9 +214,9 @@ def with_bystander(film: np.ndarray, sway: float) -> np.ndarray:
 
 def test_bystander_is_left_out() -> None:
     walk = WALK * [0.6, 1.0]  # x from 15 to 81
-    found = boxes.find_static(with_bystander(videos.scene(TIMES, walk), 0.4), TIMES, TIMES)
-    assert covered(found.box, truth(walk)) > 0.9
-    assert found.box[:, 2].max() < 118  # the bystander begins at 125
+    person = boxes.find_static(with_bystander(videos.scene(TIMES, walk), 0.4), TIMES, TIMES)
+    assert covered(person.box, truth(walk)) > 0.9
+    assert person.box[:, 2].max() < 118  # the bystander begins at 125
 
 
 @pytest.mark.parametrize("sway", [0.2, 0.4])
@@ -229,41 +229,41 @@ def test_person_on_the_spot_gets_the_whole_body(sway: float) -> None:
     for n, time in enumerate(TIMES):
         lift = int(20 * (1 + np.sin(4 * time)) / 2)
         film[n, 40 - lift : 48 - lift, 90:108] = 35
-    found = boxes.find_static(film, TIMES, TIMES)
-    assert found.method == "activity"
-    assert covered(found.box, truth(centre, (26, 90))) > 0.85
-    assert (found.box[:, 2] > 105).all()
-    assert (found.box[:, 2:] - found.box[:, :2]).max() < 120
+    person = boxes.find_static(film, TIMES, TIMES)
+    assert person.method == "activity"
+    assert covered(person.box, truth(centre, (26, 90))) > 0.85
+    assert (person.box[:, 2] > 105).all()
+    assert (person.box[:, 2:] - person.box[:, :2]).max() < 120
 
 
 def test_person_on_the_spot_for_long_is_found_block_by_block() -> None:
     times = np.arange(110) / 5  # 22 s
     centre = np.stack([80 + 1.2 * np.sin(3 * times), np.full(110, 60.0)], 1)
-    found = boxes.find_static(videos.scene(times, centre), times, times)
-    assert covered(found.box, truth(centre)) > 0.85
-    assert iou(found.box, truth(centre)).mean() > 0.5
+    person = boxes.find_static(videos.scene(times, centre), times, times)
+    assert covered(person.box, truth(centre)) > 0.85
+    assert iou(person.box, truth(centre)).mean() > 0.5
 
 
 def test_exposure_changes_are_not_a_person() -> None:
     film = videos.scene(TIMES, WALK).astype(float) + 12 * np.sin(TIMES)[:, None, None]
-    found = boxes.find_static(np.clip(film, 0, 255).astype(np.uint8), TIMES, TIMES)
-    assert covered(found.box, truth(WALK)) > 0.9 and iou(found.box, truth(WALK)).mean() > 0.5
+    person = boxes.find_static(np.clip(film, 0, 255).astype(np.uint8), TIMES, TIMES)
+    assert covered(person.box, truth(WALK)) > 0.9 and iou(person.box, truth(WALK)).mean() > 0.5
 
 
 def test_absent_person_is_bridged_and_costs_confidence() -> None:
     away = WALK.copy()
     away[20:40] = [-200, -200]
-    found = boxes.find_static(videos.scene(TIMES, away), TIMES, TIMES)
+    person = boxes.find_static(videos.scene(TIMES, away), TIMES, TIMES)
     whole = boxes.find_static(videos.scene(TIMES, WALK), TIMES, TIMES)
-    assert found.confidence < whole.confidence
-    assert np.isfinite(found.box).all()
+    assert person.confidence < whole.confidence
+    assert np.isfinite(person.box).all()
 
 
 def test_empty_room_gives_the_whole_picture_without_confidence() -> None:
     film = videos.scene(TIMES[:20], np.full((20, 2), -500.0), noise=3.0)
-    found = boxes.find_static(film, TIMES[:20], TIMES[:20], (3.0, 3.0))
-    assert (found.method, found.confidence) == ("frame", 0.0)
-    np.testing.assert_array_equal(found.box, np.tile([0, 0, 480, 360], (20, 1)))
+    person = boxes.find_static(film, TIMES[:20], TIMES[:20], (3.0, 3.0))
+    assert (person.method, person.confidence) == ("frame", 0.0)
+    np.testing.assert_array_equal(person.box, np.tile([0, 0, 480, 360], (20, 1)))
     one = boxes.find_static(film[:1], TIMES[:1], TIMES[:3])
     assert one.method == "frame" and one.box.shape == (3, 4)
 
@@ -293,10 +293,10 @@ def test_real_footage_holds_every_triangulated_marker_in_its_crop(shared: Path) 
         )
         pixels = (seen / seen[..., 2:]) @ np.array(camera["matrix"]).T
         look = videos.survey(clip / f"cam0{number}.mp4")
-        found = boxes.find_static(look.film, look.times[look.film_index], look.times, look.scale)
-        crop = boxes.square(found.box)[: len(marks), None]
+        person = boxes.find_static(look.film, look.times[look.film_index], look.times, look.scale)
+        crop = boxes.square(person.box)[: len(marks), None]
         inside = ((pixels[..., :2] >= crop[..., :2]) & (pixels[..., :2] <= crop[..., 2:])).all(-1)
-        assert inside.mean() > 0.99 and found.confidence > 0.8
+        assert inside.mean() > 0.99 and person.confidence > 0.8
         # The person fills a good part of it.
         tall = pixels[..., 1].max(1) - pixels[..., 1].min(1)
         assert (tall / (crop[:, 0, 3] - crop[:, 0, 1])).mean() > 0.5

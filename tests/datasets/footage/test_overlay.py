@@ -28,8 +28,8 @@ def record(**changes: Any) -> dict[str, Any]:
 
 def test_joints_fall_where_the_camera_puts_them() -> None:
     of = record()
-    found = overlay.crop_joints(of, 0, SIDE)
-    np.testing.assert_allclose(found, (of["pixels"] - 200) / 100 * SIDE, atol=1e-3)
+    joints = overlay.crop_joints(of, 0, SIDE)
+    np.testing.assert_allclose(joints, (of["pixels"] - 200) / 100 * SIDE, atol=1e-3)
     moved = record(box=np.asarray([[190, 200, 240, 250]], np.float32))
     np.testing.assert_allclose(
         overlay.crop_joints(moved, 0, SIDE), (moved["pixels"] - [190, 200]) / 50 * SIDE, atol=1e-3

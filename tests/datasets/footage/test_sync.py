@@ -24,10 +24,10 @@ def seen(
 @pytest.mark.parametrize("true", [0.0, 0.31, -1.27, 2.004])
 @pytest.mark.parametrize(("rate", "gain"), [(50.0, 1.0), (25.0, 7.0), (29.97, 0.3)])
 def test_known_offset_is_found_within_half_a_frame(true: float, rate: float, gain: float) -> None:
-    found = sync.offset(*seen(0.0, 50.0, 16.0), *seen(true, rate, 16.0, seed=1, gain=gain))
-    assert found.seconds == pytest.approx(true, abs=0.5 / rate)
-    assert found.confidence > 0.5
-    assert found.is_clear(1 / rate) == (abs(true) > 0.1)
+    estimated = sync.offset(*seen(0.0, 50.0, 16.0), *seen(true, rate, 16.0, seed=1, gain=gain))
+    assert estimated.seconds == pytest.approx(true, abs=0.5 / rate)
+    assert estimated.confidence > 0.5
+    assert estimated.is_clear(1 / rate) == (abs(true) > 0.1)
 
 
 def test_offset_is_antisymmetric() -> None:
@@ -39,8 +39,8 @@ def test_several_cameras_of_different_rate_and_length() -> None:
     true = [0.0, 0.6, -0.9, 1.4]
     rates, lengths = [50.0, 25.0, 30.0, 60.0], [16.0, 18.0, 15.0, 20.0]
     cameras = [seen(o, r, s, seed=i) for i, (o, r, s) in enumerate(zip(true, rates, lengths, strict=True))]
-    found = sync.offsets([t for t, _ in cameras], [e for _, e in cameras])
-    np.testing.assert_allclose([o.seconds for o in found], true, atol=0.03)
+    offsets = sync.offsets([t for t, _ in cameras], [e for _, e in cameras])
+    np.testing.assert_allclose([o.seconds for o in offsets], true, atol=0.03)
 
 
 def test_camera_that_shares_no_motion_with_the_first_is_placed_by_the_others() -> None:
@@ -48,8 +48,8 @@ def test_camera_that_shares_no_motion_with_the_first_is_placed_by_the_others() -
     times = np.arange(0, 20, 0.04)
     left, right = (np.exp(2 * videos.irregular(times, seed)) for seed in (1, 2))
     late = np.exp(2 * videos.irregular(times + 0.8, 2))
-    found = sync.offsets([times] * 3, [left, left + right, late + 0.01])
-    assert found[2].seconds == pytest.approx(0.8, abs=0.1)
+    offsets = sync.offsets([times] * 3, [left, left + right, late + 0.01])
+    assert offsets[2].seconds == pytest.approx(0.8, abs=0.1)
 
 
 def test_independent_motion_and_periodic_motion_carry_no_confidence() -> None:
@@ -72,8 +72,8 @@ def test_stillness_and_too_few_frames_give_nothing() -> None:
 
 
 def test_sentence_names_camera_direction_and_the_value_to_set() -> None:
-    found = [sync.Offset(0.0, 1.0), sync.Offset(0.5, 0.8), sync.Offset(-0.25, 0.9), sync.Offset(0.4, 0.1)]
-    said = sync.clear_offsets("monday", ["a", "b", "c", "d"], found, [0.0, 0.0, 1.0, 0.0], 0.04)
+    offsets = [sync.Offset(0.0, 1.0), sync.Offset(0.5, 0.8), sync.Offset(-0.25, 0.9), sync.Offset(0.4, 0.1)]
+    said = sync.clear_offsets("monday", ["a", "b", "c", "d"], offsets, [0.0, 0.0, 1.0, 0.0], 0.04)
     assert len(said) == 2
     assert (
         "monday: camera b seems to start 0.500 s later against a" in said[0] and "offset = 0.500" in said[0]
@@ -90,14 +90,14 @@ def test_offset_between_two_videos(tmp_path: Path) -> None:
         times = np.arange(0, 9, 1 / rate)
         where = np.stack([80 + side * 50 * videos.irregular(times + start), np.full(len(times), 60.0)], 1)
         looks.append(video.survey(videos.write(tmp_path / name, videos.scene(times, where), rate)))
-    found = sync.offset(looks[0].times, looks[0].energy, looks[1].times, looks[1].energy)
-    assert found.seconds == pytest.approx(0.44, abs=0.04)
-    assert found.is_clear(1 / 25)
+    offsets = sync.offset(looks[0].times, looks[0].energy, looks[1].times, looks[1].energy)
+    assert offsets.seconds == pytest.approx(0.44, abs=0.04)
+    assert offsets.is_clear(1 / 25)
 
 
 def test_real_cameras_that_agree_are_not_warned_of(shared: Path) -> None:
     clip = shared / "data" / "four_camera_clip"
     looks = [videos.survey(clip / f"cam0{number}.mp4") for number in (1, 2)]
-    found = sync.offsets([look.times for look in looks], [look.energy for look in looks])
-    assert abs(found[1].seconds) < 0.05
-    assert not found[1].is_clear(1 / 60)
+    offsets = sync.offsets([look.times for look in looks], [look.energy for look in looks])
+    assert abs(offsets[1].seconds) < 0.05
+    assert not offsets[1].is_clear(1 / 60)

@@ -214,7 +214,7 @@ def test_a_jpeg_has_the_colours_of_the_picture(colours: str, levels: str) -> Non
         format="yuv420p", dst_colorspace=colours, dst_color_range=levels
     )
     wanted = video.picture(frame)[20::40, 20::40].astype(int)
-    found = simplejpeg.decode_jpeg(video.jpeg(frame, (80, 60), 95))
-    assert found.shape == (60, 80, 3)
+    decoded = simplejpeg.decode_jpeg(video.jpeg(frame, (80, 60), 95))
+    assert decoded.shape == (60, 80, 3)
     # Another matrix, or levels taken for the other kind, are off by 20 and more.
-    np.testing.assert_allclose(found[10::20, 10::20], wanted, atol=8)
+    np.testing.assert_allclose(decoded[10::20, 10::20], wanted, atol=8)

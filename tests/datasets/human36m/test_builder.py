@@ -38,9 +38,9 @@ def test_pictures_numbers_and_poses_belong_together(prepared, split) -> None:
     assert [(row.subject, row.action, row.length) for row in rows] == [
         (subject, *take) for subject in SUBJECTS[split] for take in (("Directions", 6), ("Sitting", 8))
     ]
-    found = prepared.as_data_source(split=split)
-    assert len(found) == 14
-    for example in found:
+    records = prepared.as_data_source(split=split)
+    assert len(records) == 14
+    for example in records:
         shown = example["view_valid"]
         assert shown.tolist() == [split == "train" or example["action"] == b"Sitting", True, True, True]
         for v in np.flatnonzero(shown):

@@ -38,19 +38,19 @@ def test_a_damaged_video_is_used_as_far_as_it_goes(
     )
     (row,) = tuple_builder.sequence_table(builder.info, split)
     assert (row.action, row.length, row.defect) == ("Directions", frames, "")
-    found = list(builder.as_data_source(split=split))
-    shown = np.stack([example["view_valid"] for example in found])
+    records = list(builder.as_data_source(split=split))
+    shown = np.stack([example["view_valid"] for example in records])
     assert shown[:, 1:].all()
     readable = int(shown[:, 0].sum())
     assert readable == 7 if "cut_short" in damage else 1 < readable < frames - 1
     assert shown[:readable, 0].all()
-    for k, example in enumerate(found):
+    for k, example in enumerate(records):
         assert example["frame"] == k
         assert (example["images"][0] == b"") == (k >= readable)
         for v in range(1, 4):
             check_view(example, v)
     # A decoder may patch up the frame in which the hole begins.
-    for example in found[: readable if "cut_short" in damage else readable - 1]:
+    for example in records[: readable if "cut_short" in damage else readable - 1]:
         check_view(example, 0)
 
 
@@ -73,9 +73,9 @@ def test_sizes_of_s7_are_those_of_its_videos(tmp_path: Path, tall: tuple[str, ..
     sizes = re.findall(r"<td>(\[\d+ \d+;.*?)</td>", human36m.metadata_xml(what))
     assert sizes[metadata.SUBJECTS.index("S7")] == "[242 240;242 240;242 240;242 240]"
     builder, split = prepare(tmp_path, subjects=("S7",), takes=((9, 1),), frames=4, tall=tall)
-    found = list(builder.as_data_source(split=split))
-    assert len(found) == 4
-    for example in found:
+    records = list(builder.as_data_source(split=split))
+    assert len(records) == 4
+    for example in records:
         assert example["view_valid"].all()
         for v in range(4):
             check_view(example, v)

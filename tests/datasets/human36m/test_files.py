@@ -62,19 +62,19 @@ def test_loose_files_come_first_and_sizes_that_differ_are_told() -> None:
     loose, packed = "b/S1/Videos/Photo.1.mp4", "a.tgz/S1/Videos/Photo.1.mp4"
     place = Place(Kind.VIDEO, "S1", "Photo", "1")
     for order in ([file(loose), file(packed)], [file(packed), file(loose)]):
-        found = sort_files(order)
-        assert found.places == {place: file(loose)} and not found.warnings
+        files = sort_files(order)
+        assert files.places == {place: file(loose)} and not files.warnings
     for several in (
         [file(packed, 11), file(loose)],
         [file("z/S1/Videos/Photo.1.mp4", 11), file(loose), file(packed)],
     ):
-        found = sort_files(several)
-        assert found.places[place] == file(loose)
-        (warning,) = found.warnings
+        files = sort_files(several)
+        assert files.places[place] == file(loose)
+        (warning,) = files.warnings
         assert warning == f"{loose} (10 bytes) is used; {several[0].path} has 11 bytes: one may be incomplete"
-    found = sort_files([file("a.tgz/metadata.xml"), file("x/metadata.xml"), file("b/metadata.xml", 9)])
-    assert [f.path for f in found.metadata] == ["b/metadata.xml", "x/metadata.xml", "a.tgz/metadata.xml"]
-    assert found.warnings == (
+    files = sort_files([file("a.tgz/metadata.xml"), file("x/metadata.xml"), file("b/metadata.xml", 9)])
+    assert [f.path for f in files.metadata] == ["b/metadata.xml", "x/metadata.xml", "a.tgz/metadata.xml"]
+    assert files.warnings == (
         "b/metadata.xml (9 bytes) is used; x/metadata.xml has 10 bytes: one may be incomplete",
     )
 
@@ -94,8 +94,8 @@ def test_only_what_looks_like_data_and_is_none_is_unexpected() -> None:
         "code-v1.2.zip/H36M/readme.m",
         "checksums.txt",
     ]
-    found = sort_files([file(path) for path in [*unexpected, *unused, "metadata.xml"]])
-    assert found.unexpected == tuple(sorted(unexpected)) and not found.places
+    files = sort_files([file(path) for path in [*unexpected, *unused, "metadata.xml"]])
+    assert files.unexpected == tuple(sorted(unexpected)) and not files.places
 
 
 def test_subjects_without_poses_and_miscellaneous_takes_are_not_used() -> None:

@@ -80,43 +80,43 @@ def test_the_published_camera() -> None:
 )
 def test_the_published_projections(point, seen, pixel) -> None:
     camera = published()
-    found = geometry.to_camera(np.array(point, float), camera.extrinsics)
-    np.testing.assert_allclose(found, seen, rtol=0, atol=1e-8)
+    in_camera = geometry.to_camera(np.array(point, float), camera.extrinsics)
+    np.testing.assert_allclose(in_camera, seen, rtol=0, atol=1e-8)
     np.testing.assert_allclose(
-        geometry.project(found, camera.intrinsics, camera.distortion), pixel, rtol=0, atol=1e-8
+        geometry.project(in_camera, camera.intrinsics, camera.distortion), pixel, rtol=0, atol=1e-8
     )
 
 
 def test_the_published_lenses_belong_to_their_cameras() -> None:
-    found = metadata.parse(with_w0(" ".join(map(str, np.zeros(264))) + LENSES))
+    parsed = metadata.parse(with_w0(" ".join(map(str, np.zeros(264))) + LENSES))
     for name, line in zip(human36m.CAMERAS, np.array(LENSES.split(), float).reshape(4, 9), strict=True):
-        assert found.camera("S8", name).lens == tuple(line)
+        assert parsed.camera("S8", name).lens == tuple(line)
 
 
 def test_every_number_of_w0_has_its_place() -> None:
-    found = metadata.parse(with_w0(" ".join(map(str, range(300)))))
+    parsed = metadata.parse(with_w0(" ".join(map(str, range(300)))))
     for c, name in enumerate(human36m.CAMERAS):
         for s in range(11):
-            camera = found.camera(f"S{s + 1}", name)
+            camera = parsed.camera(f"S{s + 1}", name)
             assert camera.placement == tuple(range((c * 11 + s) * 6, (c * 11 + s) * 6 + 6))
             assert camera.lens == tuple(range(264 + 9 * c, 273 + 9 * c))
 
 
 def test_rotations_are_composed_as_written_out_by_hand() -> None:
-    found = metadata.parse(TEXT.encode())
+    parsed = metadata.parse(TEXT.encode())
     for subject in ("S1", "S11"):
         for c, name in enumerate(human36m.CAMERAS):
-            extrinsics = found.camera(subject, name).extrinsics
+            extrinsics = parsed.camera(subject, name).extrinsics
             np.testing.assert_allclose(extrinsics, human36m_scene.extrinsics(subject, c), rtol=0, atol=1e-9)
             np.testing.assert_allclose(extrinsics[:, :3] @ extrinsics[:, :3].T, np.eye(3), atol=1e-12)
             assert np.linalg.det(extrinsics[:, :3]) > 0
 
 
 def test_names_are_told_by_the_table_and_not_by_their_beginnings() -> None:
-    found = metadata.parse(TEXT.encode())
+    parsed = metadata.parse(TEXT.encode())
 
     def names(subject: str) -> list[tuple[str, int, str]]:
-        return [(found.action_names[s.action], s.subaction, s.prefix) for s in found.sequences[subject]]
+        return [(parsed.action_names[s.action], s.subaction, s.prefix) for s in parsed.sequences[subject]]
 
     assert names("S1") == [
         ("Directions", 2, "Directions"), ("Discussion", 1, "Discussion 1"), ("Phoning", 1, "Phoning 1"),
@@ -134,19 +134,19 @@ def test_names_are_told_by_the_table_and_not_by_their_beginnings() -> None:
 
 
 def test_counts_belong_to_their_takes() -> None:
-    found = metadata.parse(TEXT.encode())
+    parsed = metadata.parse(TEXT.encode())
     for subject in DISTRIBUTION.subjects:
-        for sequence in found.sequences[subject]:
+        for sequence in parsed.sequences[subject]:
             key = sequence.action, sequence.subaction
             assert sequence.poses == DISTRIBUTION.count(*key)
             assert list(sequence.video_frames) == DISTRIBUTION.video_frames(subject, *key)
 
 
 def test_unknown_cameras_and_subjects() -> None:
-    found = metadata.parse(TEXT.encode())
+    parsed = metadata.parse(TEXT.encode())
     for subject, name in (("S12", human36m.CAMERAS[0]), ("S1", "1")):
         with refused(f"'{name}'", f"'{subject}'", "54138969"):
-            found.camera(subject, name)
+            parsed.camera(subject, name)
 
 
 def cells(node: str, k: int) -> list[str]:

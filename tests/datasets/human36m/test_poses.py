@@ -24,9 +24,9 @@ def test_the_17_joints_are_those_of_the_skeleton() -> None:
 def test_poses_are_read_joint_by_joint(tmp_path: Path) -> None:
     pose = np.random.default_rng(0).normal(size=(5, 32, 3)).astype(np.float32)
     human36m.write_cdf(tmp_path / "a 1.cdf", pose)
-    found = read_pose(tmp_path / "a 1.cdf", "S1/a 1.cdf")
-    assert found.dtype == np.float64
-    np.testing.assert_array_equal(found, pose)
+    poses = read_pose(tmp_path / "a 1.cdf", "S1/a 1.cdf")
+    assert poses.dtype == np.float64
+    np.testing.assert_array_equal(poses, pose)
 
 
 def test_what_is_wrong_with_a_pose_file_is_told(tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ def test_what_is_wrong_with_a_pose_file_is_told(tmp_path: Path) -> None:
 def test_boxes_are_those_of_the_filled_rectangles(tmp_path: Path) -> None:
     boxes = np.array([[3, 5, 10, 30], [0, 0, 40, 32], [7, 8, 8, 9], [5, 5, 5, 5]])
     human36m.write_masks(tmp_path / "a.mat", boxes, (40, 32))
-    found = read_mask_boxes(tmp_path / "a.mat", np.array([0, 2, 3, 1]), "a.mat")
-    np.testing.assert_array_equal(found, [[3, 5, 10, 30], [7, 8, 8, 9], [np.nan] * 4, [0, 0, 40, 32]])
+    read = read_mask_boxes(tmp_path / "a.mat", np.array([0, 2, 3, 1]), "a.mat")
+    np.testing.assert_array_equal(read, [[3, 5, 10, 30], [7, 8, 8, 9], [np.nan] * 4, [0, 0, 40, 32]])
     assert read_mask_boxes(tmp_path / "a.mat", np.zeros(0, int), "a.mat").shape == (0, 4)
 
 

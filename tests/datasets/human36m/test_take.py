@@ -64,8 +64,8 @@ def test_poses_and_cameras_fit_what_was_filmed(human36m_source) -> None:
         assert (view.frames, view.short_by, view.pose.dtype) == (14, 0, np.float32)
         assert [path.name for path in view.pictures] == [f"SittingDown 1.{view.camera}.mp4"]
         drawn = human36m_scene.pixels("S9", c, SIZE, world)[footage.frame][:, human36m_scene.JOINTS17]
-        found = geometry.project(view.pose.astype(float), view.intrinsics, view.distortion)
-        np.testing.assert_allclose(found, drawn, rtol=0, atol=1e-3)
+        pixels = geometry.project(view.pose.astype(float), view.intrinsics, view.distortion)
+        np.testing.assert_allclose(pixels, drawn, rtol=0, atol=1e-3)
         back = geometry.from_camera(view.pose.astype(float), view.extrinsics)
         np.testing.assert_allclose(back, world[footage.frame][:, human36m_scene.JOINTS17], rtol=0, atol=2e-3)
 

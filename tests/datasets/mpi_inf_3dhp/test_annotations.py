@@ -48,17 +48,17 @@ def test_sides_and_parents_agree_with_the_skeleton() -> None:
 
 
 def test_training_is_read_by_camera_and_joint(training: Path) -> None:
-    found = annotations.read_training(training, "it", (8, 0, 13), 99)
-    assert found.annot3.shape == (3, 9, 17, 3)  # nine frames: the arrays have twelve rows
+    read = annotations.read_training(training, "it", (8, 0, 13), 99)
+    assert read.annot3.shape == (3, 9, 17, 3)  # nine frames: the arrays have twelve rows
     for v, number in enumerate((8, 0, 13)):
         true = distribution.annotated(WHAT, "S1/Seq1", number, 9)
         for field in true:
             for k, name in enumerate(joints.SKELETON):
                 np.testing.assert_array_equal(
-                    getattr(found, field)[v, :, k], true[field][:, joints.ANNOTATED.index(name)]
+                    getattr(read, field)[v, :, k], true[field][:, joints.ANNOTATED.index(name)]
                 )
-    np.testing.assert_array_equal(found.pose("annot3"), found.annot3)
-    np.testing.assert_array_equal(found.pose("univ_annot3"), found.univ_annot3)
+    np.testing.assert_array_equal(read.pose("annot3"), read.annot3)
+    np.testing.assert_array_equal(read.pose("univ_annot3"), read.univ_annot3)
 
 
 def test_no_more_frames_than_the_videos_have(training: Path, tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ def test_no_more_frames_than_the_videos_have(training: Path, tmp_path: Path) -> 
     whole = annotations.read_training(training, "it", (0,), 99)
     assert whole.left_out == 0
     long = changed(training, tmp_path / "annot.mat", frames=np.arange(12)[:, None])
-    found = annotations.read_training(long, "it", (0,), 9)
-    np.testing.assert_array_equal(found.annot3, whole.annot3)
-    assert found.left_out == 3
+    read = annotations.read_training(long, "it", (0,), 9)
+    np.testing.assert_array_equal(read.annot3, whole.annot3)
+    assert read.left_out == 3
     assert annotations.read_training(long, "it", (0,), 12).annot3.shape == (1, 12, 17, 3)
     # Arrays need hold no more than is read of them.
     assert (
@@ -80,16 +80,16 @@ def test_no_more_frames_than_the_videos_have(training: Path, tmp_path: Path) -> 
 
 
 def test_test_set_is_read_by_joint(test_sequence: Path) -> None:
-    found = annotations.read_test(test_sequence, "it")
+    read = annotations.read_test(test_sequence, "it")
     true = distribution.annotated(WHAT, "TS1", 0, 8)
     for field in true:
         for k, name in enumerate(joints.SKELETON):
             np.testing.assert_array_equal(
-                getattr(found, field)[0, :, k], true[field][:, joints.ANNOTATED.index(name)]
+                getattr(read, field)[0, :, k], true[field][:, joints.ANNOTATED.index(name)]
             )
-    assert found.valid_frame.tolist() == [distribution.counts(frame) for frame in range(8)]
-    assert found.activity[:3] == ["Standing/Walking", "Exercising", "Sitting"]
-    assert found.activity[6:] == ["Miscellaneous", "Standing/Walking"]
+    assert read.valid_frame.tolist() == [distribution.counts(frame) for frame in range(8)]
+    assert read.activity[:3] == ["Standing/Walking", "Exercising", "Sitting"]
+    assert read.activity[6:] == ["Miscellaneous", "Standing/Walking"]
 
 
 def changed(path: Path, target: Path, **fields: Any) -> Path:
@@ -197,10 +197,10 @@ def test_test_set_refusals(
 
 def test_activity_may_be_absent_where_the_frame_does_not_count(test_sequence: Path, tmp_path: Path) -> None:
     activity = np.array([[0.0 if not distribution.counts(k) else 1.0] for k in range(8)])
-    found = annotations.read_test(
+    read = annotations.read_test(
         copied(test_sequence, tmp_path / "a.mat", activity_annotation=activity), "it"
     )
-    assert found.activity[1:3] == ["Standing/Walking", ""]
+    assert read.activity[1:3] == ["Standing/Walking", ""]
 
 
 def test_test_set_cut_short(test_sequence: Path, tmp_path: Path) -> None:

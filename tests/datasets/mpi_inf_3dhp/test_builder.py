@@ -111,8 +111,8 @@ def test_every_view_shows_the_frame_and_the_pose(
             crop, box, pixels = in_crop(record, v)
             assert distribution.drawn_number(crop, box, pixels[JOINTS.index("Spine")]) == record["frame"]
             for joint in distribution.MARKERS:
-                found = distribution.marker(crop, box, joint)
-                assert np.abs(found - pixels[JOINTS.index(joint)]).max() < 0.5, (joint, v, k)
+                marked = distribution.marker(crop, box, joint)
+                assert np.abs(marked - pixels[JOINTS.index(joint)]).max() < 0.5, (joint, v, k)
 
 
 def test_an_annotation_without_a_picture_is_left_out(prepared: Path) -> None:

@@ -30,15 +30,15 @@ def whole(cameras: int = 14) -> list[File]:
 
 
 def test_complete_distribution() -> None:
-    found = take_inventory(whole(), CHEST)
-    assert not found.missing and not found.unexpected and not found.warnings
-    assert [take.name for take in found.takes[:3]] == ["S1 Seq1", "S1 Seq2", "S2 Seq1"]
-    assert [take.split for take in found.takes] == ["train"] * 12 + ["retrieval"] * 4 + ["test"] * 6
-    assert [take.group for take in found.takes] == [*range(16), *range(101, 107)]
-    assert len({take.name for take in found.takes}) == 22
-    assert found.counts["S1", "camera 7"] == (2, 2) and found.counts["TS6", "images"] == (1, 1)
-    assert len(found.counts) == 8 * 7 + 6 * 2
-    by_name = {take.name: take for take in found.takes}
+    inventory = take_inventory(whole(), CHEST)
+    assert not inventory.missing and not inventory.unexpected and not inventory.warnings
+    assert [take.name for take in inventory.takes[:3]] == ["S1 Seq1", "S1 Seq2", "S2 Seq1"]
+    assert [take.split for take in inventory.takes] == ["train"] * 12 + ["retrieval"] * 4 + ["test"] * 6
+    assert [take.group for take in inventory.takes] == [*range(16), *range(101, 107)]
+    assert len({take.name for take in inventory.takes}) == 22
+    assert inventory.counts["S1", "camera 7"] == (2, 2) and inventory.counts["TS6", "images"] == (1, 1)
+    assert len(inventory.counts) == 8 * 7 + 6 * 2
+    by_name = {take.name: take for take in inventory.takes}
     # 500 frames by the annotation's size: every second at 25, every fifth at 50 frames per second.
     assert [by_name[name].kept_frames for name in ("S1 Seq1", "S1 Seq2", "TS1")] == [250, 100, 4]
     assert by_name["S1 Seq1"].source_frames == 2500
@@ -51,9 +51,9 @@ def test_complete_distribution() -> None:
 
 def test_subjects_of_the_splits_are_disjoint() -> None:
     for subjects in (("S7", "S8"), ("S1",), (), SUBJECTS):
-        found = take_inventory(whole(), dataclasses.replace(CHEST, retrieval_subjects=subjects))
+        inventory = take_inventory(whole(), dataclasses.replace(CHEST, retrieval_subjects=subjects))
         by_split = {
-            split: {take.subject for take in found.takes if take.split == split}
+            split: {take.subject for take in inventory.takes if take.split == split}
             for split in ("train", "retrieval", "test")
         }
         assert by_split["retrieval"] == set(subjects)
@@ -69,8 +69,8 @@ def test_what_is_missing_is_named() -> None:
         "t/TS2/ann",
     )
     files = [f for f in whole() if not f.path.startswith((*gone, "t/TS3/image", "S5/Seq2"))]
-    found = take_inventory(files, CHEST)
-    names = [missing.name for missing in found.missing]
+    inventory = take_inventory(files, CHEST)
+    names = [missing.name for missing in inventory.missing]
     assert names[:3] == ["S2/Seq1/annot.mat", "S3/Seq2/camera.calibration", "S4/Seq1/video_7.avi"]
     assert names[3:10] == [
         "S5/Seq2/annot.mat",
@@ -78,12 +78,12 @@ def test_what_is_missing_is_named() -> None:
         *(f"S5/Seq2/video_{k}.avi" for k in CHEST.cameras),
     ]
     assert names[10:] == ["TS2/annot_data.mat", "TS3/images"]
-    names = [take.name for take in found.takes]
+    names = [take.name for take in inventory.takes]
     assert not {"S2 Seq1", "S3 Seq2", "S5 Seq2", "TS2", "TS3"} & set(names)
     assert len(names) == 22 - 5
-    partial = next(take for take in found.takes if take.name == "S4 Seq1")
+    partial = next(take for take in inventory.takes if take.name == "S4 Seq1")
     assert set(partial.files) == {"annotation", "calibration", "0", "2", "4", "8"}
-    assert found.counts["S4", "camera 7"] == (1, 2) and found.counts["TS3", "images"] == (0, 1)
+    assert inventory.counts["S4", "camera 7"] == (1, 2) and inventory.counts["TS3", "images"] == (0, 1)
 
 
 def test_hints_are_few() -> None:
@@ -113,26 +113,27 @@ def test_no_picture_no_take() -> None:
 
 
 def test_cameras_outside_the_set_are_neither_missing_nor_unexpected() -> None:
-    found = take_inventory(whole(11), CHEST)
-    assert not found.missing and not found.unexpected
+    inventory = take_inventory(whole(11), CHEST)
+    assert not inventory.missing and not inventory.unexpected
     missing = take_inventory(whole(11), dataclasses.replace(CHEST, cameras=tuple(range(14)))).missing
     assert len(missing) == 16 * 3
     assert missing[0].name == "S1/Seq1/video_11.avi" and "ceiling_cameras.zip" in missing[0].hint
 
 
 def test_defects_are_told_where_they_concern() -> None:
-    found = take_inventory(whole(), CHEST)
-    assert [sentence.split()[0] for sentence in found.defects] == [
+    inventory = take_inventory(whole(), CHEST)
+    assert [sentence.split()[0] for sentence in inventory.defects] == [
         "S3/Seq1", "S4/Seq2", "S6/Seq2", "TS3", "TS4", "TS6", "any",
     ]  # fmt: skip
-    assert found.defects[-1].startswith("any sequence may hold a few frames of a flash, ")
-    assert all("(source: " in sentence for sentence in found.defects)
-    assert [take.name for take in found.takes if take.defect] == ["S4 Seq2", "TS6"]
+    assert inventory.defects[-1].startswith("any sequence may hold a few frames of a flash, ")
+    assert all("(source: " in sentence for sentence in inventory.defects)
+    assert [take.name for take in inventory.takes if take.defect] == ["S4 Seq2", "TS6"]
     measured = take_inventory(whole(), dataclasses.replace(CHEST, annotation="annot3"))
     assert [take.name for take in measured.takes if take.defect] == ["S4 Seq2"]
     assert len(measured.defects) == 6
     assert (
-        take_inventory([f for f in whole() if f.path.startswith("S1/")], CHEST).defects == found.defects[-1:]
+        take_inventory([f for f in whole() if f.path.startswith("S1/")], CHEST).defects
+        == inventory.defects[-1:]
     )
     assert not take_inventory([], CHEST).defects
 
@@ -149,19 +150,19 @@ def test_written_distributions_are_found(tmp_path: Path, layout: str) -> None:
         cameras=(0, 2, 3, 4, 7, 8, 13),
     )
     distribution.write(tmp_path, what)
-    found = take_inventory(originals.scan(tmp_path), CHEST)
-    assert [(take.name, take.split) for take in found.takes] == [
+    inventory = take_inventory(originals.scan(tmp_path), CHEST)
+    assert [(take.name, take.split) for take in inventory.takes] == [
         ("S1 Seq1", "train"),
         ("S8 Seq2", "retrieval"),
         ("TS5", "test"),
     ]
-    assert not found.unexpected and not found.warnings
+    assert not inventory.unexpected and not inventory.warnings
     assert not [
-        missing for missing in found.missing if missing.name.startswith(("S1/Seq1", "S8/Seq2", "TS5"))
+        missing for missing in inventory.missing if missing.name.startswith(("S1/Seq1", "S8/Seq2", "TS5"))
     ]
     count = 3 if layout == "pictures" else 1
-    assert len(found.takes[0].files["7"]) == count
-    assert (found.takes[0].archived != frozenset()) == (layout == "zipped")
+    assert len(inventory.takes[0].files["7"]) == count
+    assert (inventory.takes[0].archived != frozenset()) == (layout == "zipped")
 
 
 def test_steps_keep_the_multiples_of_ten() -> None:

@@ -67,16 +67,16 @@ def check(record: dict[str, Any]) -> None:
 
 
 def test_the_last_annotation_of_s3_is_left_out(measured: Builder) -> None:
-    found = records(measured, "train", "S3")
-    assert [record["frame"] for record in found] == list(range(19))
-    assert all(record["view_valid"].all() for record in found)
-    check(found[-1])
+    stored = records(measured, "train", "S3")
+    assert [record["frame"] for record in stored] == list(range(19))
+    assert all(record["view_valid"].all() for record in stored)
+    check(stored[-1])
 
 
 def test_left_and_right_of_s4_are_put_right_and_the_take_is_whole(measured: Builder) -> None:
-    found = records(measured, "train", "S4")
-    assert len(found) == 20
-    for record in found[4:16]:
+    stored = records(measured, "train", "S4")
+    assert len(stored) == 20
+    for record in stored[4:16]:
         check(record)
     assert {row.subject: row.defect for row in opened(measured, "train").table} == {
         "S3": "",
@@ -86,19 +86,19 @@ def test_left_and_right_of_s4_are_put_right_and_the_take_is_whole(measured: Buil
 
 
 def test_the_short_camera_of_s6_is_invalid_from_its_end(measured: Builder) -> None:
-    found = records(measured, "train", "S6")
-    shown = np.stack([record["view_valid"] for record in found])
+    stored = records(measured, "train", "S6")
+    shown = np.stack([record["view_valid"] for record in stored])
     assert shown.tolist() == [[True, k < 8, True, True, True] for k in range(20)]
     for k in (0, 7, 8, 19):
-        check(found[k])
+        check(stored[k])
 
 
 @pytest.mark.parametrize("subject", ["TS3", "TS4", "TS6"])
 def test_pictures_beyond_the_annotations_are_left_out(measured: Builder, subject: str) -> None:
-    found = records(measured, "test", subject)
-    assert [record["frame"] for record in found] == list(range(12))
-    check(found[0])
-    check(found[-1])
+    stored = records(measured, "test", subject)
+    assert [record["frame"] for record in stored] == list(range(12))
+    check(stored[0])
+    check(stored[-1])
     assert not any(row.defect for row in opened(measured, "test").table)
 
 
@@ -126,9 +126,9 @@ def test_annotations_beyond_the_videos_do_not_stop_it(
         prepare(tmp_path / "without", what, "annot3")
     monkeypatch.setitem(multi_view.FRAMES, "S1/Seq1", 15)
     builder = prepare(tmp_path / "with", what, "annot3")
-    found = records(builder, "train", "S1")
-    assert [record["frame"] for record in found] == list(range(15))
-    assert all(record["view_valid"].all() for record in found)
+    stored = records(builder, "train", "S1")
+    assert [record["frame"] for record in stored] == list(range(15))
+    assert all(record["view_valid"].all() for record in stored)
     (take,) = builder.inventory.takes
     assert take.read(lambda file: Path(file.source) / file.path).notes == (
         "S1/Seq1/annot.mat: 20 frames are annotated, but the videos have 15; the last 5 are left out",

@@ -62,15 +62,15 @@ def read(folder: Path, name: str, **options: object) -> takes.Footage:
 
 @pytest.mark.parametrize(("name", "step", "rate"), [("S1 Seq1", 2, 25.0), ("S1 Seq2", 5, 50.0)])
 def test_training_is_what_was_written(good: Path, name: str, step: int, rate: float) -> None:
-    found = read(good, name)
+    footage = read(good, name)
     place = name.replace(" ", "/")
     frames = np.arange(0, 21, step)
-    np.testing.assert_array_equal(found.frame, frames)
-    np.testing.assert_allclose(found.time, frames / rate)
-    assert found.seconds_per_record == step / rate and found.frame_rate == rate and not found.notes
-    assert found.extra == {"valid_frame": [True] * len(frames), "activity": [""] * len(frames)}
-    assert [view.camera for view in found.views] == ["0", "2", "4"]
-    for view in found.views:
+    np.testing.assert_array_equal(footage.frame, frames)
+    np.testing.assert_allclose(footage.time, frames / rate)
+    assert footage.seconds_per_record == step / rate and footage.frame_rate == rate and not footage.notes
+    assert footage.extra == {"valid_frame": [True] * len(frames), "activity": [""] * len(frames)}
+    assert [view.camera for view in footage.views] == ["0", "2", "4"]
+    for view in footage.views:
         true = distribution.annotated(WHAT, place, int(view.camera), 21)
         np.testing.assert_array_equal(view.pose, true["annot3"][frames][:, FROM_ANNOTATED])
         projected = geometry.project(view.pose, view.intrinsics, view.distortion)
@@ -84,9 +84,9 @@ def test_training_is_what_was_written(good: Path, name: str, step: int, rate: fl
 
 
 def test_native_keeps_every_frame(good: Path) -> None:
-    found = read(good, "S1 Seq2", native=True)
-    np.testing.assert_array_equal(found.frame, np.arange(21))
-    assert found.seconds_per_record == pytest.approx(0.02)
+    footage = read(good, "S1 Seq2", native=True)
+    np.testing.assert_array_equal(footage.frame, np.arange(21))
+    assert footage.seconds_per_record == pytest.approx(0.02)
 
 
 def test_annotation_is_the_one_that_was_chosen(good: Path) -> None:
@@ -126,16 +126,16 @@ def test_boxes_of_people_who_are_not_seen() -> None:
 def test_a_missing_video_leaves_its_view_empty(good: Path) -> None:
     take = take_of(good, "S1 Seq1")
     files = {role: several for role, several in take.files.items() if role != "2"}
-    found = dataclasses.replace(take, files=files).read(locate)
-    assert [len(view.pictures) for view in found.views] == [1, 0, 1]
-    assert np.isfinite(found.views[1].intrinsics).all()
+    footage = dataclasses.replace(take, files=files).read(locate)
+    assert [len(view.pictures) for view in footage.views] == [1, 0, 1]
+    assert np.isfinite(footage.views[1].intrinsics).all()
 
 
 def test_test_sequences(good: Path) -> None:
     for name in ("TS1", "TS5"):
         for annotation in ("annot3", "univ_annot3"):
-            found = read(good, name, annotation=annotation)
-            seen, *padding = found.views
+            footage = read(good, name, annotation=annotation)
+            seen, *padding = footage.views
             true = distribution.annotated(WHAT, name, 0, 12)
             np.testing.assert_array_equal(seen.pose, true[annotation][:, FROM_ANNOTATED])
             np.testing.assert_allclose(seen.intrinsics, distribution.camera(WHAT, name, 0)[0], atol=1e-4)
@@ -144,10 +144,10 @@ def test_test_sequences(good: Path) -> None:
             assert seen.camera == "0" and seen.box_source == "joints" and seen.box is not None
             assert [(view.camera, view.pictures) for view in padding] == [("", ())] * 2
             assert all(np.isnan(view.pose).all() and np.isnan(view.intrinsics).all() for view in padding)
-            np.testing.assert_array_equal(found.frame, np.arange(12))
-            assert found.frame_rate == 25 and found.seconds_per_record == 1 / 25
-            assert found.extra["valid_frame"] == [distribution.counts(frame) for frame in range(12)]
-            assert found.extra["activity"][3] == "Reaching/Crouching"
+            np.testing.assert_array_equal(footage.frame, np.arange(12))
+            assert footage.frame_rate == 25 and footage.seconds_per_record == 1 / 25
+            assert footage.extra["valid_frame"] == [distribution.counts(frame) for frame in range(12)]
+            assert footage.extra["activity"][3] == "Reaching/Crouching"
             assert read(good, name, boxes="auto").views[0].box is None
 
 
@@ -177,25 +177,25 @@ def miniature(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("annotation", ["annot3", "univ_annot3"])
 def test_left_and_right_are_put_right(defective: Path, miniature: None, annotation: str) -> None:
-    found = read(defective, "S4 Seq2", annotation=annotation, native=True)
-    for view in found.views:
+    footage = read(defective, "S4 Seq2", annotation=annotation, native=True)
+    for view in footage.views:
         true = distribution.annotated(DEFECTIVE, "S4/Seq2", int(view.camera), 20)[annotation]
         np.testing.assert_array_equal(view.pose, true[:, FROM_ANNOTATED])
-    assert len(found.notes) == 1
-    assert "were exchanged in frames 6 to 13 and are put right" in found.notes[0]
-    assert found.defect == ""  # nothing is wrong with it any more
+    assert len(footage.notes) == 1
+    assert "were exchanged in frames 6 to 13 and are put right" in footage.notes[0]
+    assert footage.defect == ""  # nothing is wrong with it any more
 
 
 def test_left_and_right_stay_where_nothing_shows(defective: Path) -> None:
     """The published stretch lies beyond the miniature's end."""
-    found = read(defective, "S4 Seq2", native=True)
+    footage = read(defective, "S4 Seq2", native=True)
     true = distribution.annotated(DEFECTIVE, "S4/Seq2", 0, 20)["annot3"][:, FROM_ANNOTATED]
-    np.testing.assert_array_equal(found.views[0].pose[5], true[5])
-    assert np.abs(found.views[0].pose[6] - true[6]).max() > 50
-    assert found.defect == (
+    np.testing.assert_array_equal(footage.views[0].pose[5], true[5])
+    assert np.abs(footage.views[0].pose[6] - true[6]).max() > 50
+    assert footage.defect == (
         "left and right are said to be exchanged in frames 3759 to 5852; not confirmed by the annotation, left as it is"
     )
-    assert found.notes == (f"S4/Seq2: {found.defect}",)
+    assert footage.notes == (f"S4/Seq2: {footage.defect}",)
 
 
 def test_short_videos_are_allowed_for(defective: Path) -> None:
@@ -203,9 +203,9 @@ def test_short_videos_are_allowed_for(defective: Path) -> None:
     assert [view.short_by for view in read(defective, "S6 Seq2").views] == [0, 20, 0]
     assert read(defective, "S3 Seq1").defect is None
     for name, pictures in (("TS3", 13), ("TS4", 14), ("TS6", 12)):
-        found = read(defective, name)
-        assert len(found.views[0].pictures) == pictures and found.views[0].frames == 12
-        assert found.notes == () and found.defect is None
+        footage = read(defective, name)
+        assert len(footage.views[0].pictures) == pictures and footage.views[0].frames == 12
+        assert footage.notes == () and footage.defect is None
 
 
 @pytest.mark.parametrize(
@@ -265,11 +265,11 @@ def written(folder: Path, **changes: object) -> Path:
 
 
 def test_the_videos_rate_wins(tmp_path: Path) -> None:
-    found = read(written(tmp_path, fast=("S1/Seq1",)), "S1 Seq1")
-    assert found.frame_rate == 50 and found.seconds_per_record == 0.1
-    np.testing.assert_array_equal(found.frame, [0, 5, 10])
-    assert len(found.notes) == 1
-    assert "the videos have 50 frames per second where 25 were expected" in found.notes[0]
+    footage = read(written(tmp_path, fast=("S1/Seq1",)), "S1 Seq1")
+    assert footage.frame_rate == 50 and footage.seconds_per_record == 0.1
+    np.testing.assert_array_equal(footage.frame, [0, 5, 10])
+    assert len(footage.notes) == 1
+    assert "the videos have 50 frames per second where 25 were expected" in footage.notes[0]
 
 
 def test_cameras_of_different_rates_are_refused(tmp_path: Path) -> None:
@@ -280,9 +280,9 @@ def test_cameras_of_different_rates_are_refused(tmp_path: Path) -> None:
 
 
 def test_pictures_have_no_rate(tmp_path: Path) -> None:
-    found = read(written(tmp_path, layout="pictures"), "S1 Seq1")
-    assert found.frame_rate == 25 and not found.notes
-    assert [path.name for path in found.views[2].pictures] == [f"img_{k:06d}.jpg" for k in range(1, 12)]
+    footage = read(written(tmp_path, layout="pictures"), "S1 Seq1")
+    assert footage.frame_rate == 25 and not footage.notes
+    assert [path.name for path in footage.views[2].pictures] == [f"img_{k:06d}.jpg" for k in range(1, 12)]
 
 
 def test_resized_pictures_are_refused(tmp_path: Path) -> None:

@@ -148,11 +148,11 @@ def test_labels_are_linear_between_and_absent_outside(tmp_path: Path) -> None:
     pose = np.stack([POSE, POSE + 7])
     pose[0, 2] = np.nan
     np.savez(tmp_path / "l.npz", pose=pose, time=TIME)
-    found = manifest.load_labels(tmp_path / "l.npz", 2).at(np.array([-0.01, 0.0, 0.05, 0.1, 0.15, 0.3, 0.31]))
-    assert found.shape == (2, 7, 17, 3) and found.dtype == np.float32
-    np.testing.assert_allclose(found[1, 1:6, 0, 0], [7, 57, 107, 157, 307], rtol=1e-6)
-    assert np.isnan(found[:, [0, 6]]).all() and np.isnan(found[0, 4]).all()
-    np.testing.assert_allclose(found[0, [3, 5], 0, 0], [100, 300], rtol=1e-6)  # beside a NaN, not in it
+    poses = manifest.load_labels(tmp_path / "l.npz", 2).at(np.array([-0.01, 0.0, 0.05, 0.1, 0.15, 0.3, 0.31]))
+    assert poses.shape == (2, 7, 17, 3) and poses.dtype == np.float32
+    np.testing.assert_allclose(poses[1, 1:6, 0, 0], [7, 57, 107, 157, 307], rtol=1e-6)
+    assert np.isnan(poses[:, [0, 6]]).all() and np.isnan(poses[0, 4]).all()
+    np.testing.assert_allclose(poses[0, [3, 5], 0, 0], [100, 300], rtol=1e-6)  # beside a NaN, not in it
 
 
 @pytest.mark.parametrize(

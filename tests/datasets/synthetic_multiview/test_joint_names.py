@@ -77,7 +77,7 @@ EXPECTED = {"Thorax": "Neck", "Head": "Head"} | {
 }
 
 
-def found(joints: tuple[Joint, ...], own: dict[str, str] | None = None) -> dict[str, str]:
+def names_by_role(joints: tuple[Joint, ...], own: dict[str, str] | None = None) -> dict[str, str]:
     return {role: joints[i].name for role, i in joint_names.find_roles(joints, own or {}).joint.items()}
 
 
@@ -95,7 +95,7 @@ def test_families(family: str) -> None:
     names = FAMILIES[family]
     joints = bvh_files.renamed(JOINTS, names)
     roles = joint_names.find_roles(joints, {})
-    assert found(joints) == {role: names[ours] for role, ours in EXPECTED.items()}
+    assert names_by_role(joints) == {role: names[ours] for role, ours in EXPECTED.items()}
     assert set(roles.joint) | {"Spine"} == set(joint_names.ROLES)
     assert [joints[i].name for i in roles.back] == [names["Spine"], names["Spine1"]]
     assert roles.body == tuple(range(len(joints)))
@@ -107,7 +107,7 @@ def test_what_looks_like_a_role_and_is_none() -> None:
               ("LHipJoint", "Hips"), ("HeadTop_End", "Head"), ("LeftLegRoll", "LeftLeg")]  # fmt: skip
     joints = put(JOINTS, *decoys)
     end = Joint("LeftHand", len(JOINTS) - 1, (0.0, 1.0, 0.0), ())
-    assert found((*joints, end)) == EXPECTED
+    assert names_by_role((*joints, end)) == EXPECTED
 
 
 def test_the_body_is_without_props_and_what_it_hangs_on() -> None:
@@ -123,7 +123,7 @@ def test_a_map_comes_first(tmp_path: Path) -> None:
     own = joint_names.read_map(file)
     assert own == {"LWrist": "Left Grip", "Spine": "Spine1"}
     joints = put(JOINTS, ("Left Grip", "LeftForeArm"))
-    assert found(joints, own) == EXPECTED | {"LWrist": "Left Grip"}
+    assert names_by_role(joints, own) == EXPECTED | {"LWrist": "Left Grip"}
     assert [joints[i].name for i in joint_names.find_roles(joints, own).back] == ["Spine1"]
 
 
@@ -132,7 +132,7 @@ def test_a_skeleton_of_unknown_names_is_mapped_by_hand() -> None:
     with refused("no joint for Thorax, Head, RHip, RKnee", "j0, j1"):
         joint_names.find_roles(joints, {})
     own = {role: f"j{list(PLAIN).index(name)}" for role, name in EXPECTED.items()}
-    assert found(joints, own) == own
+    assert names_by_role(joints, own) == own
 
 
 @pytest.mark.parametrize(

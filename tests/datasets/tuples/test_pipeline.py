@@ -216,16 +216,16 @@ def test_the_picture_size_survives_a_damaged_first_record(split: Split) -> None:
 def test_views_for_evaluation(split: Split) -> None:
     dealt_with: list[int] = []
     chosen = np.arange(0, split.records, 5)
-    found = list(pipeline.iterate_views(split, 10, chosen, done=dealt_with.append))
+    batches = list(pipeline.iterate_views(split, 10, chosen, done=dealt_with.append))
     assert sum(dealt_with) == len(chosen)
-    assert all(len(views.images) == 8 for views in found[:-1]), "whole records of four views"
-    record = np.concatenate([views.record for views in found])
-    camera = np.concatenate([views.camera for views in found])
+    assert all(len(views.images) == 8 for views in batches[:-1]), "whole records of four views"
+    record = np.concatenate([views.record for views in batches])
+    camera = np.concatenate([views.camera for views in batches])
     expected = [(r, v) for r in range(0, split.records, 5) for v in range(4)]
     assert list(zip(record, camera, strict=True)) == expected
     third = split.source[10]
-    np.testing.assert_array_equal(found[1].pose[1], third["pose"][1])
-    np.testing.assert_array_equal(found[1].images[1], tuple_builder.decode_jpeg(third["images"][1]))
+    np.testing.assert_array_equal(batches[1].pose[1], third["pose"][1])
+    np.testing.assert_array_equal(batches[1].images[1], tuple_builder.decode_jpeg(third["images"][1]))
     hidden = altered(split, {0: {"view_valid": np.asarray([False, True, True, False])}})
     assert list(next(pipeline.iterate_views(hidden, 8)).camera) == [1, 2, 0, 1, 2, 3]
 
@@ -235,16 +235,16 @@ def test_views_that_are_left_out_are_not_decoded(split: Split) -> None:
     junk = [b"not a picture"] * 4
     changes = {i: {"valid_frame": i % 8 == 3} | ({} if i % 8 == 3 else {"images": junk}) for i in range(48)}
     dealt_with: list[int] = []
-    found = list(pipeline.iterate_views(altered(split, changes), 8, np.arange(48), done=dealt_with.append))
-    assert [views.record.tolist() for views in found] == [
+    batches = list(pipeline.iterate_views(altered(split, changes), 8, np.arange(48), done=dealt_with.append))
+    assert [views.record.tolist() for views in batches] == [
         [3] * 4 + [11] * 4,
         [19] * 4 + [27] * 4,
         [35] * 4 + [43] * 4,
     ]
     assert sum(dealt_with) == 48
     one = {i: {"images": [split[i]["images"][0], b"", split[i]["images"][2], b""]} for i in range(6)}
-    found = list(pipeline.iterate_views(altered(split, one), 4, np.arange(6), ("camera2", "camera0")))
-    assert [views.camera.tolist() for views in found] == [[0, 2] * 2] * 3
+    batches = list(pipeline.iterate_views(altered(split, one), 4, np.arange(6), ("camera2", "camera0")))
+    assert [views.camera.tolist() for views in batches] == [[0, 2] * 2] * 3
     assert list(pipeline.iterate_views(altered(split, changes), 8, np.arange(3))) == []
 
 
@@ -268,9 +268,9 @@ def test_a_name_is_enough_where_one_configuration_is_prepared(tmp_path: Path, pr
 
 def test_what_is_not_prepared_is_answered_with_the_command(tmp_path: Path, prepared_tiny: Path) -> None:
     command = f"python -m launch.prepare --dataset={DATASET} --data_dir={tmp_path}"
-    with refused("not prepared") as found:
+    with refused("not prepared") as caught:
         pipeline.open_split(tmp_path, DATASET, "train")
-    assert str(found.value).endswith(command)
+    assert str(caught.value).endswith(command)
     with refused("'nobody'", "train"):
         pipeline.open_split(prepared_tiny, DATASET, "nobody")
 
@@ -279,9 +279,9 @@ def test_smaller_pictures(prepared_tiny: Path, split: Split) -> None:
     small = pipeline.open_split(prepared_tiny, DATASET, "train", image_size=16)
     assert (small.image_size, small.stored_size) == (16, 64)
     record = small[0]
-    found = small.picture(record, 0).astype(float)
+    pixels = small.picture(record, 0).astype(float)
     means = tuple_builder.decode_jpeg(record["images"][0]).reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
-    assert np.abs(found - means).mean() < 2.0
+    assert np.abs(pixels - means).mean() < 2.0
     with refused("--image_size=65", "64 px"):
         pipeline.open_split(prepared_tiny, DATASET, "train", image_size=65)
 
@@ -350,5 +350,5 @@ def test_planning_and_decoding_load_no_tfds() -> None:
         "import sys, datasets.tuples.pipeline, datasets.tuples.sampling; "
         "print(sorted({'tensorflow', 'tensorflow_datasets', 'array_record'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    program = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert program.stdout.strip() == "[]"

@@ -212,30 +212,30 @@ def test_labelled_records_are_spread_evenly() -> None:
     assert records("S1:0.2,S2") == sorted(tenth + list(range(50, 90)))
     # Half a subject whose second sequence has no poses: only the first counts.
     partly = (*TABLE[:1], dataclasses.replace(TABLE[1], has_pose=False), *TABLE[2:])
-    found = sampling.labelled_records(partly, sampling.parse_labelled("S1", partly))
-    assert set(found) == {*range(20), *range(165, 180)}
+    labelled = sampling.labelled_records(partly, sampling.parse_labelled("S1", partly))
+    assert set(labelled) == {*range(20), *range(165, 180)}
 
 
 def stretches(text: str, seed: int = 0, table: tuple[SequenceRow, ...] = TABLE) -> dict[int, list[int]]:
     """Chosen records by the first record of their sequence."""
     labels = sampling.parse_labelled(text, table)
-    found: dict[int, list[int]] = {}
+    by_sequence: dict[int, list[int]] = {}
     for record in sampling.labelled_records(table, labels, "chunk", seed):
-        found.setdefault(row_of(table, int(record)).first, []).append(int(record))
-    return found
+        by_sequence.setdefault(row_of(table, int(record)).first, []).append(int(record))
+    return by_sequence
 
 
 @settings(max_examples=30, deadline=None)
 @given(SEEDS, st.floats(0.001, 1.0))
 def test_a_chunk_is_one_stretch_of_every_sequence(seed: int, share: float) -> None:
-    found = stretches(f"S1:{share!r},S2:{share!r}", seed)
+    by_sequence = stretches(f"S1:{share!r},S2:{share!r}", seed)
     rows = [row for row in TABLE if row.subject in ("S1", "S2")]
-    assert set(found) == {row.first for row in rows}
+    assert set(by_sequence) == {row.first for row in rows}
     for row in rows:
-        of_row = found[row.first]
+        of_row = by_sequence[row.first]
         assert of_row == list(range(of_row[0], of_row[0] + max(1, round(share * row.length))))
         assert row.first <= of_row[0] and of_row[-1] < row.first + row.length
-    assert found == stretches(f"S1:{share!r},S2:{share!r}", seed)
+    assert by_sequence == stretches(f"S1:{share!r},S2:{share!r}", seed)
 
 
 def test_chunks_lie_anywhere_and_the_smaller_in_the_larger() -> None:

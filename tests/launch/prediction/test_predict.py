@@ -95,11 +95,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def content_of(page: Path) -> dict[str, Any]:
-    found = re.search(
+    match = re.search(
         r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.S
     )
-    assert found is not None
-    return dict(json.loads(found.group(1)))
+    assert match is not None
+    return dict(json.loads(match.group(1)))
 
 
 def test_what_is_written(written: Path) -> None:
@@ -108,31 +108,33 @@ def test_what_is_written(written: Path) -> None:
         "predictions.npz", "viewer.html",
     ]  # fmt: skip
     with np.load(written / "predictions.npz", allow_pickle=False) as archive:
-        found = {name: archive[name] for name in archive.files}
+        arrays = {name: archive[name] for name in archive.files}
     readme = (written / "README.txt").read_text("utf-8")
-    for name in (*found, "file", "time_s", "views", "spread_mm"):
+    for name in (*arrays, "file", "time_s", "views", "spread_mm"):
         assert re.search(rf"\b{name}\b", readme), f"{name} is not explained"
-    assert found["joint_names"].tolist() == list(skeleton.JOINTS)
-    assert found["camera_names"].tolist() == ["left", "right <script>"]
-    assert found["frame"].tolist() == [*range(24), *range(24)]
-    assert found["camera"].tolist() == [0] * 24 + [1] * 24
-    np.testing.assert_allclose(found["time"], [*TIMES, *TIMES], atol=1e-6)
-    turned = np.einsum("nij,nkj->nki", found["rotation"], found["canonical"])
-    np.testing.assert_allclose(found["in_camera"], turned, atol=0.05)
-    np.testing.assert_allclose(np.linalg.norm(found["embedding"], axis=1), 1, atol=1e-5)
+    assert arrays["joint_names"].tolist() == list(skeleton.JOINTS)
+    assert arrays["camera_names"].tolist() == ["left", "right <script>"]
+    assert arrays["frame"].tolist() == [*range(24), *range(24)]
+    assert arrays["camera"].tolist() == [0] * 24 + [1] * 24
+    np.testing.assert_allclose(arrays["time"], [*TIMES, *TIMES], atol=1e-6)
+    turned = np.einsum("nij,nkj->nki", arrays["rotation"], arrays["canonical"])
+    np.testing.assert_allclose(arrays["in_camera"], turned, atol=0.05)
+    np.testing.assert_allclose(np.linalg.norm(arrays["embedding"], axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(
-        boxes.square(boxes.around_joints(found["overlay"]), 0.1), found["square"], atol=1e-6
+        boxes.square(boxes.around_joints(arrays["overlay"]), 0.1), arrays["square"], atol=1e-6
     )
     rows = rows_of(written / "predictions.csv")
     assert len(rows) == 48 and rows[30]["camera"] == "right <script>" and rows[30]["frame"] == "6"
     assert float(rows[30]["time_s"]) == pytest.approx(0.24) and rows[0]["file"] == "left.mp4"
-    assert float(rows[30]["in_camera_LWrist_y_mm"]) == pytest.approx(found["in_camera"][30, 13, 1], abs=0.051)
-    assert float(rows[3]["canonical_Head_z_mm"]) == pytest.approx(found["canonical"][3, 10, 2], abs=0.051)
+    assert float(rows[30]["in_camera_LWrist_y_mm"]) == pytest.approx(
+        arrays["in_camera"][30, 13, 1], abs=0.051
+    )
+    assert float(rows[3]["canonical_Head_z_mm"]) == pytest.approx(arrays["canonical"][3, 10, 2], abs=0.051)
     instants = rows_of(written / "instants.csv")
     assert len(instants) == 24 and {row["views"] for row in instants} == {"2"}
-    pair = found["canonical"][found["instant_view"][5]]
-    np.testing.assert_allclose(found["instant_canonical"][5], pair.mean(axis=0), atol=0.01)
-    assert found["instant_view"][5].tolist() == [5, 29]
+    pair = arrays["canonical"][arrays["instant_view"][5]]
+    np.testing.assert_allclose(arrays["instant_canonical"][5], pair.mean(axis=0), atol=0.01)
+    assert arrays["instant_view"][5].tolist() == [5, 29]
     spread = np.linalg.norm(pair[0] - pair[1], axis=-1).mean() / 2
     assert float(instants[5]["spread_mm"]) == pytest.approx(spread, abs=0.06) and spread > 0
 
@@ -160,15 +162,15 @@ def test_the_page_holds_what_was_predicted(written: Path) -> None:
     content = content_of(written / "viewer.html")
     assert content["cameras"] == ["left", "right <script>"] and len(content["instants"]) == 24
     with np.load(written / "predictions.npz") as archive:
-        found = {name: archive[name] for name in archive.files}
+        arrays = {name: archive[name] for name in archive.files}
     view = content["instants"][7]["views"][1]
-    np.testing.assert_allclose(view["inCamera"], found["in_camera"][31].ravel(), atol=0.51)
-    np.testing.assert_allclose(view["joints"], found["overlay"][31].ravel(), atol=0.06)
+    np.testing.assert_allclose(view["inCamera"], arrays["in_camera"][31].ravel(), atol=0.51)
+    np.testing.assert_allclose(view["joints"], arrays["overlay"][31].ravel(), atol=0.06)
     assert (view["width"], view["height"], view["label"]) == (160, 120, "frame 7")
     np.testing.assert_allclose(
-        content["instants"][7]["canonical"], found["instant_canonical"][7].ravel(), atol=0.51
+        content["instants"][7]["canonical"], arrays["instant_canonical"][7].ravel(), atol=0.51
     )
-    assert content["instants"][7]["spread"] == round(float(found["instant_spread"][7]))
+    assert content["instants"][7]["spread"] == round(float(arrays["instant_spread"][7]))
     assert content["milliseconds"] == 40
     text = (written / "viewer.html").read_text("utf-8")
     assert "The skeleton over a picture is placed and scaled by" in text
@@ -273,9 +275,9 @@ def test_a_run_is_loaded_in_a_line(run: Path, opened: predict_model.Opened) -> N
     assert model.image_size == opened.model.image_size == steps.SIZE
     assert model.state.network == opened.model.state.network
     pictures = np.random.default_rng(0).integers(0, 256, (2, model.image_size, model.image_size, 3), np.uint8)
-    found, wanted = model(pictures), opened.model(pictures)
-    np.testing.assert_array_equal(found.in_camera, wanted.in_camera)
-    np.testing.assert_array_equal(found.embedding, wanted.embedding)
+    actual, wanted = model(pictures), opened.model(pictures)
+    np.testing.assert_array_equal(actual.in_camera, wanted.in_camera)
+    np.testing.assert_array_equal(actual.embedding, wanted.embedding)
     assert 0 < predict_model.latency(model, repeats=2) < 10
     with refused("step 77"):
         mcss_jax.load(run, step=77)

@@ -60,22 +60,24 @@ def test_the_tables_say_what_the_arrays_say(tmp_path: Path) -> None:
         (names[1], f"{names[1]}.mp4", "7", "0.0000"),
     ]
     with np.load(tmp_path / PREDICTIONS) as archive:
-        for i, found in enumerate(rows):
+        for i, row_of_view in enumerate(rows):
             for kind in ("canonical", "in_camera"):
-                np.testing.assert_allclose(numbers(found, kind, "_mm"), archive[kind][i].ravel(), atol=0.051)
-            np.testing.assert_allclose(numbers(found, "embedding"), archive["embedding"][i], atol=6e-7)
-            square = [float(found[side]) for side in ("x0", "y0", "x1", "y1")]
+                np.testing.assert_allclose(
+                    numbers(row_of_view, kind, "_mm"), archive[kind][i].ravel(), atol=0.051
+                )
+            np.testing.assert_allclose(numbers(row_of_view, "embedding"), archive["embedding"][i], atol=6e-7)
+            square = [float(row_of_view[side]) for side in ("x0", "y0", "x1", "y1")]
             np.testing.assert_allclose(square, archive["square"][i], atol=0.0051)
         assert float(rows[4]["in_camera_LWrist_y_mm"]) == pytest.approx(
             archive["in_camera"][4, skeleton.JOINTS.index("LWrist"), 1], abs=0.051
         )
-    found = rows_of(tmp_path / "instants.csv")
-    assert [(r["time_s"], r["views"], r["spread_mm"]) for r in found] == [
+    instant_rows = rows_of(tmp_path / "instants.csv")
+    assert [(r["time_s"], r["views"], r["spread_mm"]) for r in instant_rows] == [
         ("0.0000", "2", "12.3"), ("0.0400", "1", ""),
     ]  # fmt: skip
-    for one, pose, embedding in zip(found, *fused, strict=True):
-        np.testing.assert_allclose(numbers(one, "canonical", "_mm"), pose.ravel(), atol=0.051)
-        np.testing.assert_allclose(numbers(one, "embedding"), embedding, atol=6e-7)
+    for row, pose, embedding in zip(instant_rows, *fused, strict=True):
+        np.testing.assert_allclose(numbers(row, "canonical", "_mm"), pose.ravel(), atol=0.051)
+        np.testing.assert_allclose(numbers(row, "embedding"), embedding, atol=6e-7)
     pictures = Camera("folder", tuple(Path(f"{n}.png") for n in "abc"), "whole", frames=3)
     predict_files.save(tmp_path, [pictures], [views(3, 0)], None, "about")
     assert [(r["file"], r["time_s"]) for r in rows_of(tmp_path / TABLE)] == [

@@ -27,8 +27,8 @@ def read(
     notes: list[str] = []
     counted: list[int] = []
     interval = every / (camera.rate or 1)
-    found = list(frames.frames(camera, margin, every, interval, notes, counted.append, folder))
-    return found, notes, sum(counted)
+    selected = list(frames.frames(camera, margin, every, interval, notes, counted.append, folder))
+    return selected, notes, sum(counted)
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +46,15 @@ def test_the_walker_is_found(walk: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(video, "decoded", counted)
     camera = dataclasses.replace(open_scene(walk).cameras[0], offset=4.0)
-    found, notes, counted_frames = read(camera, tmp_path, every=2)
+    selected, notes, counted_frames = read(camera, tmp_path, every=2)
     assert (
         decodings == [walk, walk]
         and notes == []
         and counted_frames == 2 * 50 == frames.decodings(camera) * 50
     )
-    assert [frame.index for frame in found] == list(range(0, 50, 2))
-    np.testing.assert_allclose([frame.time for frame in found], 4 + TIMES[::2], atol=1e-6)
-    squares = np.stack([frame.square for frame in found])
+    assert [frame.index for frame in selected] == list(range(0, 50, 2))
+    np.testing.assert_allclose([frame.time for frame in selected], 4 + TIMES[::2], atol=1e-6)
+    squares = np.stack([frame.square for frame in selected])
     np.testing.assert_allclose((squares[:, 0] + squares[:, 2]) / 2, WALK[::2, 0], atol=12)
     side = squares[:, 2] - squares[:, 0]
     assert (side > 64 * 1.2 - 4).all() and (side < 64 * 1.2 + 24).all()
@@ -63,8 +63,8 @@ def test_the_walker_is_found(walk: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_who_does_not_move_is_not_found(tmp_path: Path) -> None:
     path = videos.write(tmp_path / "still.mp4", np.full((20, 48, 64), 90, np.uint8))
-    found, notes, _ = read(open_scene(path).cameras[0], tmp_path)
-    assert len(found) == 20 and all(np.isnan(frame.square).all() for frame in found)
+    selected, notes, _ = read(open_scene(path).cameras[0], tmp_path)
+    assert len(selected) == 20 and all(np.isnan(frame.square).all() for frame in selected)
     assert len(notes) == 1 and "still.mp4: nothing moves, so the person cannot be found" in notes[0]
 
 
@@ -77,24 +77,24 @@ def test_a_doubtful_person_is_a_note(walk: Path, tmp_path: Path, monkeypatch: py
 def test_boxes_are_interpolated_for_a_second(walk: Path, tmp_path: Path) -> None:
     track = boxes.Track(np.array([5, 10]), np.array([[0, 0, 20, 40], [10, 0, 30, 40]], float))
     camera = dataclasses.replace(open_scene(walk).cameras[0], boxes=track)
-    found, notes, counted = read(camera, tmp_path, margin=0.25)
+    selected, notes, counted = read(camera, tmp_path, margin=0.25)
     assert notes == [] and counted == 50
-    np.testing.assert_allclose(found[7].square, [14 - 30, 20 - 30, 14 + 30, 20 + 30])
-    assert np.isfinite(found[35].square).all() and np.isnan(found[36].square).all()
+    np.testing.assert_allclose(selected[7].square, [14 - 30, 20 - 30, 14 + 30, 20 + 30])
+    assert np.isfinite(selected[35].square).all() and np.isnan(selected[36].square).all()
 
 
 def test_the_whole_picture_as_it_is_shown(tmp_path: Path) -> None:
     film = np.full((3, 48, 64), 20, np.uint8)
     path = videos.write(tmp_path / "a.mp4", film, rotation=90)
-    found, _, _ = read(open_scene(path, "whole").cameras[0], tmp_path)
-    assert found[0].picture.size == (48, 64) and found[0].picture.small(100).shape == (64, 48, 3)
-    np.testing.assert_array_equal(found[0].square, [24 - 32, 0, 24 + 32, 64])
+    selected, _, _ = read(open_scene(path, "whole").cameras[0], tmp_path)
+    assert selected[0].picture.size == (48, 64) and selected[0].picture.small(100).shape == (64, 48, 3)
+    np.testing.assert_array_equal(selected[0].square, [24 - 32, 0, 24 + 32, 64])
 
 
 def test_a_person_in_a_turned_video_is_found_where_it_is_shown(tmp_path: Path) -> None:
     path = videos.write(tmp_path / "a.mp4", videos.scene(TIMES, WALK), rotation=90)
-    found, _, _ = read(open_scene(path).cameras[0], tmp_path)
-    middle = np.stack([(f.square[:2] + f.square[2:]) / 2 for f in found])
+    selected, _, _ = read(open_scene(path).cameras[0], tmp_path)
+    middle = np.stack([(f.square[:2] + f.square[2:]) / 2 for f in selected])
     # Shown 120 wide and 160 high: what went to the right goes up.
     np.testing.assert_allclose(middle[:, 0], 60, atol=8)
     np.testing.assert_allclose(middle[:, 1], 160 - WALK[:, 0], atol=14)
@@ -105,11 +105,11 @@ def test_what_could_be_read_of_a_truncated_video(walk: Path, tmp_path: Path, giv
     path = tmp_path / "cut.mp4"
     videos.write(path, videos.scene(TIMES, WALK), container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    found, notes, _ = read(open_scene(path, given).cameras[0], tmp_path)
-    assert 20 < len(found) < 45
+    selected, notes, _ = read(open_scene(path, given).cameras[0], tmp_path)
+    assert 20 < len(selected) < 45
     assert (
         "truncated" in notes[0]
-        and f"What could be read is predicted: up to frame {found[-1].index}." in notes[0]
+        and f"What could be read is predicted: up to frame {selected[-1].index}." in notes[0]
     )
 
 
@@ -118,8 +118,8 @@ def test_a_video_of_which_nothing_can_be_read(walk: Path, tmp_path: Path) -> Non
     (tmp_path / "gone.mp4").write_bytes(b"")
     for given in ("whole", "static"):
         gone = dataclasses.replace(camera, files=(tmp_path / "gone.mp4",), boxes=given)
-        found, notes, _ = read(gone, tmp_path)
-        assert found == [] and len(notes) == 1 and "the file is empty" in notes[0]
+        selected, notes, _ = read(gone, tmp_path)
+        assert selected == [] and len(notes) == 1 and "the file is empty" in notes[0]
 
 
 def test_damaged_frames_are_left_out(walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +132,10 @@ def test_damaged_frames_are_left_out(walk: Path, tmp_path: Path, monkeypatch: py
         return iter([(i, t, Damaged() if i in (3, 4, 7) else frame) for i, t, frame in real])
 
     monkeypatch.setattr(video, "decoded", some)
-    found, notes, counted = read(open_scene(walk, "whole").cameras[0], tmp_path)
-    assert [frame.index for frame in found] == [i for i in range(50) if i not in (3, 4, 7)] and counted == 50
+    selected, notes, counted = read(open_scene(walk, "whole").cameras[0], tmp_path)
+    assert [frame.index for frame in selected] == [
+        i for i in range(50) if i not in (3, 4, 7)
+    ] and counted == 50
     assert notes[0].endswith("walk.mp4: damaged frames are left out: 3 to 4, 7")
 
 
@@ -146,21 +148,21 @@ def test_pictures(tmp_path: Path) -> None:
     Image.fromarray(tall).save(tmp_path / "b.png")
     (tmp_path / "c.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
     (tmp_path / "d.png").write_text("hello")
-    found, notes, counted = read(open_scene(tmp_path).cameras[0], tmp_path)
-    assert counted == 4 and [frame.index for frame in found] == [0, 1]
-    assert found[0].picture.size == (40, 20) and found[0].picture.small(40)[10, 38].min() > 200
-    np.testing.assert_array_equal(found[0].square, [0, -10, 40, 30])
-    assert np.isnan(found[0].time)
+    selected, notes, counted = read(open_scene(tmp_path).cameras[0], tmp_path)
+    assert counted == 4 and [frame.index for frame in selected] == [0, 1]
+    assert selected[0].picture.size == (40, 20) and selected[0].picture.small(40)[10, 38].min() > 200
+    np.testing.assert_array_equal(selected[0].square, [0, -10, 40, 30])
+    assert np.isnan(selected[0].time)
     assert [note.split(" (")[0] for note in notes] == [
         f"{tmp_path / name} is not a readable picture" for name in ("c.jpg", "d.png")
     ]
     csv = tmp_path / "mine.csv"
     csv.write_text("file,frame,x0,y0,x1,y1\nb.png,0,5,10,15,30\n")
-    found, _, _ = read(open_scene(tmp_path, str(csv)).cameras[0], tmp_path, margin=0.0)
-    assert np.isnan(found[0].square).all()
-    np.testing.assert_array_equal(found[1].square, [0, 10, 20, 30])
-    found, notes, counted = read(open_scene(tmp_path).cameras[0], tmp_path, every=3)
-    assert [frame.index for frame in found] == [0] and len(notes) == 1 and counted == 4
+    selected, _, _ = read(open_scene(tmp_path, str(csv)).cameras[0], tmp_path, margin=0.0)
+    assert np.isnan(selected[0].square).all()
+    np.testing.assert_array_equal(selected[1].square, [0, 10, 20, 30])
+    selected, notes, counted = read(open_scene(tmp_path).cameras[0], tmp_path, every=3)
+    assert [frame.index for frame in selected] == [0] and len(notes) == 1 and counted == 4
 
 
 @pytest.mark.parametrize(
@@ -172,11 +174,11 @@ def test_pictures(tmp_path: Path) -> None:
 def test_boxes_that_can_be_nobodys(walk: Path, tmp_path: Path, box: tuple[float, ...]) -> None:
     """Beside the picture of 160 x 120, with less than 2 px of it, or far larger; the last four pass."""
     track = boxes.Track(np.array([3]), np.array([box], float))
-    found, notes, _ = read(
+    selected, notes, _ = read(
         dataclasses.replace(open_scene(walk).cameras[0], boxes=track), tmp_path, margin=0.0, every=10
     )
     is_somebody = box[3] in (2, 32, 129) or box[2] == 1280
-    assert [np.isfinite(frame.square).all() for frame in found] == [is_somebody] * 3 + [False] * 2
+    assert [np.isfinite(frame.square).all() for frame in selected] == [is_somebody] * 3 + [False] * 2
     if is_somebody:
         assert notes == []
         return
@@ -234,15 +236,15 @@ def nearest_of_all(times: np.ndarray, interval: float, rate: float) -> list[int]
 
     A frame is given once, to its own instant: the earlier one on a tie.
     """
-    found, numbers = [], np.arange(-1000, 1000)
+    nearest, numbers = [], np.arange(-1000, 1000)
     first, last = times[0] - 0.5 / rate, times[-1] + 0.5 / rate
     for instant in numbers:
         at = instant * interval
         if first - 1e-6 <= at <= last + 1e-6:
             index = int(np.argmin(np.round(np.abs(times - at), 6)))
             if numbers[np.argmin(np.round(np.abs(times[index] - numbers * interval), 6))] == instant:
-                found.append(index)
-    return found
+                nearest.append(index)
+    return nearest
 
 
 @pytest.mark.parametrize("every", [2, 3, 4, 7])
@@ -256,9 +258,9 @@ def test_one_camera_of_constant_rate_gives_every_nth_frame(every: int) -> None:
 @pytest.mark.parametrize("rate", [25.0, 30.0, 50.0])
 def test_frames_at_instants_against_a_search(offset: float, rate: float) -> None:
     times = offset + np.arange(60) / rate
-    found = at_instants(times, 0.16, rate)
-    assert found == nearest_of_all(times, 0.16, rate) and len(found) > 5
-    away = times[found] / 0.16
+    chosen = at_instants(times, 0.16, rate)
+    assert chosen == nearest_of_all(times, 0.16, rate) and len(chosen) > 5
+    away = times[chosen] / 0.16
     assert np.abs(away - np.round(away)).max() * 0.16 <= 0.5 / rate + 1e-6
 
 
@@ -286,17 +288,17 @@ def test_views_of_a_moment_belong_together(
     walk: Path, tmp_path: Path, offset: float, given: list[int]
 ) -> None:
     camera = dataclasses.replace(open_scene(walk, "whole").cameras[0], offset=offset)
-    found, notes, counted = read(camera, tmp_path, every=5)
-    assert [frame.index for frame in found][:3] == given and notes == [] and counted == 50
+    selected, notes, counted = read(camera, tmp_path, every=5)
+    assert [frame.index for frame in selected][:3] == given and notes == [] and counted == 50
     assert len(read(camera, tmp_path)[0]) == 50
-    times = np.array([frame.time for frame in found]) / 0.2
+    times = np.array([frame.time for frame in selected]) / 0.2
     assert np.abs(times - np.round(times)).max() <= 0.1 + 1e-6
 
 
 def test_a_video_in_which_no_instant_lies(walk: Path, tmp_path: Path) -> None:
     camera = dataclasses.replace(open_scene(walk, "whole").cameras[0], offset=0.5)
-    found, notes, _ = read(camera, tmp_path, every=1000)
-    assert found == [] and len(notes) == 1
+    selected, notes, _ = read(camera, tmp_path, every=1000)
+    assert selected == [] and len(notes) == 1
     assert "no multiple of 40 s of the scene's clock lies in it; give a smaller --every" in notes[0]
 
 
@@ -305,8 +307,8 @@ def test_why_a_camera_gives_nothing_is_said_beside_what_the_finder_says(
 ) -> None:
     monkeypatch.setattr(frames.static_camera, "UNSURE", 1.1)
     camera = dataclasses.replace(open_scene(walk).cameras[0], offset=0.5)
-    found, notes, _ = read(camera, tmp_path, every=1000)
-    assert found == [] and len(notes) == 2
+    selected, notes, _ = read(camera, tmp_path, every=1000)
+    assert selected == [] and len(notes) == 2
     assert "was not found for sure" in notes[0] and "no multiple of 40 s of the scene's clock" in notes[1]
 
 
@@ -315,6 +317,6 @@ def test_given_boxes_of_a_long_track() -> None:
     frame = np.sort(rng.choice(400, 12, replace=False))
     track = boxes.Track(frame, np.cumsum(rng.uniform(1, 9, (12, 4)), axis=1))
     filled = boxes.interpolate(frame / 25.0, track.box, np.arange(420) / 25.0, limit=1.0)
-    found = np.stack([frames.given_square(track, 25.0, 0.1, n, (9, 9)) for n in range(420)])
-    np.testing.assert_allclose(found, boxes.square(filled, 0.1))
-    assert np.isnan(found).any() and np.isfinite(found).any()
+    squares = np.stack([frames.given_square(track, 25.0, 0.1, n, (9, 9)) for n in range(420)])
+    np.testing.assert_allclose(squares, boxes.square(filled, 0.1))
+    assert np.isnan(squares).any() and np.isfinite(squares).any()

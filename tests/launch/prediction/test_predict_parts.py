@@ -46,8 +46,8 @@ def test_the_box_about_the_placed_skeleton_is_the_persons() -> None:
     pose = poses(np.random.default_rng(1), 5)
     square = np.array([[10.0 * i, 20, 10 * i + 60, 80] for i in range(5)])
     joints = overlay.place(pose, square, 0.25)
-    found = boxes.square(boxes.around_joints(joints), 0.25)
-    np.testing.assert_allclose(found, square, atol=1e-9)
+    squares = boxes.square(boxes.around_joints(joints), 0.25)
+    np.testing.assert_allclose(squares, square, atol=1e-9)
     # One scale for both axes, nothing turned.
     flat = pose[..., :2].astype(float)
     for of_pose, of_joints in zip(flat, joints, strict=True):
@@ -74,10 +74,10 @@ def test_a_film_is_what_was_drawn(tmp_path: Path) -> None:
         for picture in (grey, drawn, np.full((32, 32, 3), 200, np.uint8)):
             film.add(picture)
     assert video.probe(path).frame_rate == 12.5
-    found = [picture for _, picture in video.frames(path)]
-    assert [picture.shape for picture in found] == [(64, 48, 3)] * 3
-    assert abs(found[0].mean() - 90) < 3 and abs(found[2].mean() - 200) < 3
-    assert np.abs(found[1][30, 20].astype(int) - 90).max() > 60
+    pictures = [picture for _, picture in video.frames(path)]
+    assert [picture.shape for picture in pictures] == [(64, 48, 3)] * 3
+    assert abs(pictures[0].mean() - 90) < 3 and abs(pictures[2].mean() - 200) < 3
+    assert np.abs(pictures[1][30, 20].astype(int) - 90).max() > 60
 
 
 # -------- what the page shows
@@ -186,7 +186,7 @@ def test_batches_and_frames_without_anybody() -> None:
     notes: list[str] = []
     spy, small = Spy(), Thumbnails(1 / 25, 8)
     camera = Camera("left", (Path("left.mp4"),), "whole", rate=25)
-    found = camera_views.predict(
+    views = camera_views.predict(
         spy,
         camera,
         iter(frames),
@@ -195,23 +195,23 @@ def test_batches_and_frames_without_anybody() -> None:
         notes=notes,
         thumbnails=small,  # type: ignore[arg-type]
     )
-    assert found is not None and found.index.tolist() == [0, 1, 4, 5, 6, 7, 8]
+    assert views is not None and views.index.tolist() == [0, 1, 4, 5, 6, 7, 8]
     assert spy.sizes == [2, 4, 4]  # the last is padded: one program less
-    np.testing.assert_allclose(found.out.embedding[:, 0], found.index, atol=0.01)
-    assert found.size.tolist() == [[16, 12]] * 7 and found.joints.shape == (7, 17, 2)
+    np.testing.assert_allclose(views.out.embedding[:, 0], views.index, atol=0.01)
+    assert views.size.tolist() == [[16, 12]] * 7 and views.joints.shape == (7, 17, 2)
     assert notes == ["left: nobody was found in frames 2 to 3, 9, which the tables leave out"]
-    assert sorted(index for index, _ in small.kept.values()) == found.index.tolist()
+    assert sorted(index for index, _ in small.kept.values()) == views.index.tolist()
 
 
 def test_nobody_at_all(tmp_path: Path) -> None:
     notes: list[str] = []
     camera = Camera("all", (Path("a.png"), Path("b.png")), "whole", frames=2)
     with overlay.film(tmp_path / "a.mp4", 25) as film:
-        found = camera_views.predict(
+        views = camera_views.predict(
             Spy(), camera, iter([frame(i, square=NOBODY) for i in range(2)]), margin=0.1, batch=4, notes=notes,
             thumbnails=Thumbnails(1, 8), film=film,  # type: ignore[arg-type]
         )  # fmt: skip
-    assert found is None
+    assert views is None
     assert notes == ["all: nobody was found in a.png to b.png, which the tables leave out"]
     assert len(list(video.frames(tmp_path / "a.mp4"))) == 2
 
@@ -243,5 +243,5 @@ def test_spans(marked: list[int], words: str) -> None:
 
 
 def test_counted() -> None:
-    found = [predict_notes.counted(count, "view") for count in (0, 1, 2, 1234)]
-    assert found == ["0 views", "1 view", "2 views", "1,234 views"]
+    texts = [predict_notes.counted(count, "view") for count in (0, 1, 2, 1234)]
+    assert texts == ["0 views", "1 view", "2 views", "1,234 views"]

@@ -74,9 +74,9 @@ def test_a_frame_gives_what_its_picture_gives(tmp_path: Path, rotation: int) -> 
     np.testing.assert_array_equal(ours.crop(square, 24), wanted.crop(square, 24))
     apart = np.abs(ours.small(64).astype(int) - wanted.small(64))  # colours meet at other edges
     assert np.median(apart) <= 2 and apart.mean() < 5
-    found, right = (simplejpeg.decode_jpeg(picture.jpeg(64, 95)).astype(int) for picture in (ours, wanted))
-    assert found.shape == right.shape == ((64, 48, 3) if rotation else (48, 64, 3))
-    apart = np.abs(found - right)
+    decoded, right = (simplejpeg.decode_jpeg(picture.jpeg(64, 95)).astype(int) for picture in (ours, wanted))
+    assert decoded.shape == right.shape == ((64, 48, 3) if rotation else (48, 64, 3))
+    apart = np.abs(decoded - right)
     assert np.median(apart) <= 3 and apart.mean() < 5
 
 
@@ -85,24 +85,24 @@ def test_a_frame_gives_what_its_picture_gives(tmp_path: Path, rotation: int) -> 
 )
 def test_other_pixels(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
     path = written(tmp_path / name, codec, pixels, [(96, 128)])
-    found = list(frames_of(path))
-    assert len(found) == 2 and found[0].picture.frame.format.name not in video.PLANAR
+    cut = list(frames_of(path))
+    assert len(cut) == 2 and cut[0].picture.frame.format.name not in video.PLANAR
     about = enclosing_square(128, 96)
     wanted = crop_resize(blocks(), about, 32).astype(int)
-    assert np.abs(found[1].picture.crop(found[1].square, 32) - wanted).mean() < 8
-    assert np.abs(found[1].picture.small(640).astype(int) - blocks()).mean() < 8
-    jpeg = simplejpeg.decode_jpeg(found[1].picture.jpeg(640, 95)).astype(int)
+    assert np.abs(cut[1].picture.crop(cut[1].square, 32) - wanted).mean() < 8
+    assert np.abs(cut[1].picture.small(640).astype(int) - blocks()).mean() < 8
+    jpeg = simplejpeg.decode_jpeg(cut[1].picture.jpeg(640, 95)).astype(int)
     assert np.abs(jpeg - blocks()).mean() < 8
 
 
 @pytest.mark.parametrize("given", ["whole", "static"])
 def test_a_video_whose_size_changes(tmp_path: Path, given: str) -> None:
     path = written(tmp_path / "a.ts", "libx264", "yuv420p", [(96, 128), (48, 64)])
-    found = list(frames_of(path, given))
-    assert [frame.picture.size for frame in found] == [(128, 96)] * 2 + [(64, 48)] * 2
+    cut = list(frames_of(path, given))
+    assert [frame.picture.size for frame in cut] == [(128, 96)] * 2 + [(64, 48)] * 2
     if given == "whole":
         wanted = crop_resize(blocks(), enclosing_square(128, 96), 32).astype(int)
-        for frame in found:
+        for frame in cut:
             assert np.abs(frame.picture.crop(frame.square, 32) - wanted).mean() < 8
 
 

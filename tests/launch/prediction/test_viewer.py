@@ -48,9 +48,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def content_of(page: Path) -> dict[str, Any]:
-    found = re.search(r'type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.S)
-    assert found is not None
-    return dict(json.loads(found.group(1)))
+    match = re.search(r'type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.S)
+    assert match is not None
+    return dict(json.loads(match.group(1)))
 
 
 def test_a_camera_without_a_picture_is_not_one_without_a_person(page: Path) -> None:

@@ -66,9 +66,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch, name: str, trouble: str) -> None:
     whole = small.inventory
 
     def inventory(files: Sequence[originals.File], **options: Any) -> takes.Inventory:
-        found = whole(files, **options)
-        bad = [dataclasses.replace(t, trouble=trouble if t.name == name else "") for t in found.takes]  # type: ignore[call-arg]
-        return dataclasses.replace(found, takes=tuple(bad))
+        stock = whole(files, **options)
+        bad = [dataclasses.replace(t, trouble=trouble if t.name == name else "") for t in stock.takes]  # type: ignore[call-arg]
+        return dataclasses.replace(stock, takes=tuple(bad))
 
     monkeypatch.setattr(small, "inventory", inventory)
 
@@ -208,12 +208,12 @@ def test_a_set_that_another_process_installed_meanwhile_is_taken(
     looked = distribution_job.Distribution.inventory
 
     def slow(self: distribution_job.Distribution, data_dir: Path) -> Any:
-        found = looked(self, data_dir)
+        looked_through = looked(self, data_dir)
         with monkeypatch.context() as patch:
             patch.setattr(distribution_job.Distribution, "inventory", looked)
             assert prepare.prepare(of(source, data_dir)).fresh
         monkeypatch.setattr(stage_takes, "run", None)
-        return found
+        return looked_through
 
     monkeypatch.setattr(distribution_job.Distribution, "inventory", slow)
     assert not prepare.prepare(of(source, tmp_path / "data")).fresh
@@ -274,9 +274,9 @@ def test_a_split_without_a_picture_is_named(
     whole = small.inventory
 
     def without(files: Sequence[originals.File], **options: Any) -> takes.Inventory:
-        found = whole(files, **options)
-        blind = dataclasses.replace(found.takes[0], split="test", name="blind", files={})
-        return dataclasses.replace(found, takes=(*found.takes, blind), missing=())
+        stock = whole(files, **options)
+        blind = dataclasses.replace(stock.takes[0], split="test", name="blind", files={})
+        return dataclasses.replace(stock, takes=(*stock.takes, blind), missing=())
 
     monkeypatch.setattr(small, "inventory", without)
     with refused("split test", "blind"):
@@ -307,7 +307,7 @@ def test_a_home_folder_is_found(
     [
         ({"dataset": "small/many"}, ("'many'", "small/few")),
         ({"source": ""}, ("--source", "Make it with")),
-        ({"source": ("no/where",)}, ("no/where",)),
+        ({"source": "no/where"}, ("no/where",)),
         ({"workers": -1}, ("--workers=-1", "at least 0")),
         ({"crop_size": 8}, ("size is 8", "16")),
     ],

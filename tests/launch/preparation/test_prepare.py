@@ -85,8 +85,8 @@ def of(data_dir: Path, **options: object) -> Prepare:
 
 
 def files(folder: Path) -> dict[str, int]:
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != locks.NAME)
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found}
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != locks.NAME)
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
 
 
 def names(folder: Path) -> list[str]:

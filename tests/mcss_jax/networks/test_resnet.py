@@ -32,8 +32,8 @@ def test_parameters_and_shapes_are_torchvisions(depth: int, parameters: int, fea
     shapes = {"/".join(path): leaf.shape for path, leaf in flax.traverse_util.flatten_dict(params).items()}
     assert shapes["conv1/kernel"] == (7, 7, 3, 64)
     assert shapes["layer4_0/downsample_conv/kernel"] == (1, 1, features // 2, features)
-    found = jax.eval_shape(network.apply, variables, images)
-    assert [x.shape for x in found] == [(1, features), (1, 128)]
+    out_shapes = jax.eval_shape(network.apply, variables, images)
+    assert [x.shape for x in out_shapes] == [(1, features), (1, 128)]
     _, maps = jax.eval_shape(partial(network.apply, capture_intermediates=True), variables, images)
     sizes = [maps["intermediates"][f"layer{i}_0"]["__call__"][0].shape[1] for i in (1, 2, 3, 4)]
     assert sizes == [56, 28, 14, 7]
@@ -62,15 +62,15 @@ def test_the_stem_is_torchvisions() -> None:
     rng = np.random.default_rng(0)
     x, kernel = (rng.normal(size=s).astype(np.float32) for s in ((11, 13, 3), (7, 7, 3, 4)))
     expected = convolve_by_loops(x, kernel, 2, 3)
-    found = convolution.convolve(jnp.asarray(x)[None], jnp.asarray(kernel), 2)
-    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
+    convolved = convolution.convolve(jnp.asarray(x)[None], jnp.asarray(kernel), 2)
+    np.testing.assert_allclose(convolved[0], expected, rtol=1e-4, atol=1e-4)
     rows, columns = (n // 2 + n % 2 for n in expected.shape[:2])
     pooled = np.full((rows, columns, 4), -np.inf)
     for p in range(rows):
         for q in range(columns):
             window = expected[max(0, 2 * p - 1) : 2 * p + 2, max(0, 2 * q - 1) : 2 * q + 2]
             pooled[p, q] = window.max(axis=(0, 1))
-    np.testing.assert_allclose(convolution.max_pool_3x3_stride_2(found)[0], pooled, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(convolution.max_pool_3x3_stride_2(convolved)[0], pooled, rtol=1e-4, atol=1e-4)
 
 
 def lax_convolution(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -93,11 +93,11 @@ def test_convolution_is_laxs(kernel_size: int, stride: int) -> None:
         outputs = [convolve(x, kernel, stride) for x in inputs]
         return sum(jnp.sum(jnp.sin(y)) for y in outputs), outputs
 
-    found, expected = (
+    actual, expected = (
         jax.jit(jax.value_and_grad(partial(everything, f), argnums=(0, 1), has_aux=True))(inputs, kernel)
         for f in (convolution.convolve, lax_convolution)
     )
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3), found, expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3), actual, expected)
 
 
 def test_max_pooling_is_laxs() -> None:
@@ -118,11 +118,11 @@ def test_max_pooling_is_laxs() -> None:
         outputs = [pool(x) for x in inputs]
         return sum(jnp.sum(jnp.sin(y)) for y in outputs), outputs
 
-    found, expected = (
+    actual, expected = (
         jax.jit(jax.value_and_grad(partial(everything, f), has_aux=True))(inputs)
         for f in (convolution.max_pool_3x3_stride_2, reference)
     )
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), found, expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), actual, expected)
 
 
 def test_max_pooling_shares_the_gradient_of_ties_and_loses_none() -> None:
@@ -132,9 +132,9 @@ def test_max_pooling_shares_the_gradient_of_ties_and_loses_none() -> None:
 
 def test_patches_become_channels() -> None:
     x = np.arange(2 * 4 * 8 * 3, dtype=np.float32).reshape(2, 4, 8, 3)
-    found = convolution.space_to_depth(jnp.asarray(x), 4)
-    assert found.shape == (2, 1, 2, 48)
-    np.testing.assert_array_equal(found[1, 0, 1].reshape(4, 4, 3), x[1, :, 4:])
+    patches = convolution.space_to_depth(jnp.asarray(x), 4)
+    assert patches.shape == (2, 1, 2, 48)
+    np.testing.assert_array_equal(patches[1, 0, 1].reshape(4, 4, 3), x[1, :, 4:])
     with refused("6 x 8", "4 x 4"):
         convolution.space_to_depth(jnp.zeros((1, 6, 8, 3)), 4)
 

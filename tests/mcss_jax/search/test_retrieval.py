@@ -21,8 +21,8 @@ def slow_nearest(queries, gallery, k, allowed=None):
         squares = ((gallery.astype(np.float64) - q) ** 2).sum(1)
         order = [j for j in np.argsort(squares, kind="stable") if allowed is None or allowed[i, j]][:k]
         rows.append([(int(j), float(np.sqrt(squares[j]))) for j in order] + [(-1, np.inf)] * (k - len(order)))
-    found = np.array(rows)
-    return found[..., 0].astype(np.int32), found[..., 1]
+    neighbours = np.array(rows)
+    return neighbours[..., 0].astype(np.int32), neighbours[..., 1]
 
 
 def embeddings(seed, n, dim=16):
@@ -102,8 +102,8 @@ class TestNearest:
                 and (instant or not (same and gap < rule.min_gap - 1e-3))
                 and (rule.subjects == "any" or (rule.subjects == "same") == (q.subject[i] == g.subject[j]))
             )
-        found = retrieval.nearest(queries, gallery, 6, allowed=rule, query_keys=q, gallery_keys=g)
-        np.testing.assert_array_equal(found[0], slow_nearest(queries, gallery, 6, allowed)[0])
+        neighbours = retrieval.nearest(queries, gallery, 6, allowed=rule, query_keys=q, gallery_keys=g)
+        np.testing.assert_array_equal(neighbours[0], slow_nearest(queries, gallery, 6, allowed)[0])
 
     def test_fewer_allowed_than_k(self):
         queries, gallery = embeddings(9, 3), embeddings(10, 6)
@@ -182,23 +182,23 @@ def pairs():
 class TestOracleAndChance:
     def test_oracle_is_the_true_minimum(self, pairs, small_blocks):
         queries, gallery, errors = pairs
-        indices, found = retrieval.oracle(queries, gallery, 5)
+        indices, actual = retrieval.oracle(queries, gallery, 5)
         np.testing.assert_array_equal(indices, np.argsort(errors, axis=1)[:, :5])
-        np.testing.assert_allclose(found, np.sort(errors, axis=1)[:, :5], atol=2e-3)
+        np.testing.assert_allclose(actual, np.sort(errors, axis=1)[:, :5], atol=2e-3)
         assert retrieval.mean_pa_mpjpe_at_k(queries, gallery, indices) == pytest.approx(
-            found.mean(), abs=2e-3
+            actual.mean(), abs=2e-3
         )
 
     def test_oracle_with_a_rule_and_too_few(self, pairs, small_blocks):
         queries, gallery, errors = pairs
         q, g = np.arange(20), np.arange(70) % 35
-        indices, found = retrieval.oracle(
+        indices, actual = retrieval.oracle(
             queries, gallery, 3, allowed=_same_number, query_keys=q, gallery_keys=g
         )
         for i in range(20):
             expected = sorted([i, i + 35], key=lambda j, i=i: errors[i, j])
             assert list(indices[i]) == [*expected, -1]
-        assert np.isinf(found[:, 2]).all()
+        assert np.isinf(actual[:, 2]).all()
 
     @pytest.mark.parametrize("broken", [3, 40])
     def test_degenerate_gallery_poses(self, pairs, broken):
@@ -207,12 +207,12 @@ class TestOracleAndChance:
         gallery[:broken] = gallery[0, 0]
         gallery[1] = np.arange(17.0)[:, None] * [1, 2, 3]
         gallery[2] = queries[0] * [-1, 1, 1]
-        best, found = pose_pairs.oracle(queries, gallery, 70)
+        best, actual = pose_pairs.oracle(queries, gallery, 70)
         expected = metrics.pa_mpjpe(
             np.broadcast_to(gallery, (20, *gallery.shape)), np.repeat(queries[:, None], 70, 1)
         )
         errors = np.empty((20, 70))
-        np.put_along_axis(errors, np.asarray(best), np.asarray(found), axis=1)
+        np.put_along_axis(errors, np.asarray(best), np.asarray(actual), axis=1)
         np.testing.assert_allclose(errors, expected, atol=2e-3)
 
     def test_oracle_ties_and_empty(self, pairs, small_blocks):
@@ -233,23 +233,23 @@ class TestOracleAndChance:
         np.testing.assert_array_equal(candidates.entries, allowed.sum(1))
         np.testing.assert_array_equal(candidates.matches, (allowed & match).sum(1))
         np.testing.assert_allclose(candidates.total, np.where(allowed, errors, 0).sum(1), rtol=1e-5)
-        found = retrieval.chance(candidates, (1, 3, 100))
+        figures = retrieval.chance(candidates, (1, 3, 100))
         for i in range(20):
             entries = np.flatnonzero(allowed[i])
             for k in (1, 3):
                 draws = itertools.combinations(entries, k)
                 hits = np.mean([match[i, list(draw)].any() for draw in draws])
-                assert found[f"hit@{k}"][i] == pytest.approx(hits, abs=1e-9)
-                assert found[f"pa_mpjpe@{k}"][i] == pytest.approx(errors[i, entries].mean(), abs=2e-3)
-            assert found["hit@100"][i] == match[i, entries].any()  # all are drawn
-        assert 0 < found["hit@1"].mean() < found["hit@3"].mean() < 1
+                assert figures[f"hit@{k}"][i] == pytest.approx(hits, abs=1e-9)
+                assert figures[f"pa_mpjpe@{k}"][i] == pytest.approx(errors[i, entries].mean(), abs=2e-3)
+            assert figures["hit@100"][i] == match[i, entries].any()  # all are drawn
+        assert 0 < figures["hit@1"].mean() < figures["hit@3"].mean() < 1
 
     def test_chance_of_queries_that_may_retrieve_nothing(self, pairs, small_blocks):
         queries, gallery, _ = pairs
         some = {"allowed": _same_number, "query_keys": np.arange(20) % 2, "gallery_keys": np.ones(70, int)}
         *_, candidates = retrieval.oracle_and_candidates(queries, gallery, 2, **some)
-        found = retrieval.chance(candidates, (1, 2))
-        for values in found.values():
+        figures = retrieval.chance(candidates, (1, 2))
+        for values in figures.values():
             assert np.isnan(values[::2]).all() and not np.isnan(values[1::2]).any()
         *_, nothing = retrieval.oracle_and_candidates(queries, gallery[:0], 1)
         assert np.isnan(retrieval.chance(nothing, (1,))["hit@1"]).all()
@@ -314,11 +314,11 @@ class TestScores:
         indices = np.random.default_rng(4).integers(0, 70, size=(20, 6)).astype(np.int32)
         indices[4, 2:] = -1
         indices[5] = -1
-        found = retrieval.retrieved_errors(queries, gallery, indices)
+        actual = retrieval.retrieved_errors(queries, gallery, indices)
         expected = np.where(indices >= 0, errors[np.arange(20)[:, None], indices], np.nan)
-        np.testing.assert_allclose(found, expected, atol=2e-3)
+        np.testing.assert_allclose(actual, expected, atol=2e-3)
         scale = retrieval.pose_scale(queries)
-        figures = retrieval.figures_at_k(found, scale, (1, 4, 6))
+        figures = retrieval.figures_at_k(actual, scale, (1, 4, 6))
         for k in (1, 4, 6):
             for i in range(20):
                 row = [e for e in expected[i, :k] if not np.isnan(e)]
@@ -330,12 +330,12 @@ class TestScores:
         assert 0 < np.nanmean(figures["hit@1"]) < np.nanmean(figures["hit@6"])
 
     def test_temporal_alignment_error(self):
-        found = retrieval.temporal_alignment_error(
+        differences = retrieval.temporal_alignment_error(
             np.array([0.0, 1.0, 2.0, 3.0]),
             np.array([0.5, 1.0, 9.0]),
             np.array([[0, 2], [1, 0], [2, 2], [-1, 0]]),
         )
-        assert found == {"median": 0.5, "mean": 2.5}
+        assert differences == {"median": 0.5, "mean": 2.5}
 
     def test_refusals(self, pairs):
         queries, gallery, _ = pairs

@@ -96,16 +96,16 @@ def test_every_kind_of_leaf_comes_back(tmp_path):
     with Checkpoints(tmp_path / "with space") as checkpoints:
         assert checkpoints.latest() is None
         checkpoints.save(7, state, POSITION)
-    found = restore(tmp_path / "with space", make_state(0))
-    assert_same(found.state, state)
-    assert found.state.name == "resnet"
-    assert (found.position, found.step) == (POSITION, 7)
+    restored = restore(tmp_path / "with space", make_state(0))
+    assert_same(restored.state, state)
+    assert restored.state.name == "resnet"
+    assert (restored.position, restored.step) == (POSITION, 7)
     # the same from shapes alone, without a state
     shapes = jax.eval_shape(small)
     save_all(tmp_path / "shapes", [1])
     assert_same(restore(tmp_path / "shapes", shapes).state, small(1))
     # the key continues as the saved one would have
-    np.testing.assert_array_equal(jax.random.normal(found.state.key[0]), jax.random.normal(state.key[0]))
+    np.testing.assert_array_equal(jax.random.normal(restored.state.key[0]), jax.random.normal(state.key[0]))
 
 
 def test_numpy_scalars_and_floats_keep_their_type(tmp_path):
@@ -124,10 +124,10 @@ def test_donation_and_change_right_after_saving_do_no_harm(tmp_path):
         host += 1
         for _ in range(5):
             state["device"] = increase(state["device"])
-    found = restore(tmp_path, state).state
-    np.testing.assert_array_equal(found["device"], np.arange(100_000.0))
-    np.testing.assert_array_equal(found["host"], np.zeros(100_000))
-    increase(jax.device_put(found["device"]))  # what was restored may be donated as well
+    restored = restore(tmp_path, state).state
+    np.testing.assert_array_equal(restored["device"], np.arange(100_000.0))
+    np.testing.assert_array_equal(restored["host"], np.zeros(100_000))
+    increase(jax.device_put(restored["device"]))  # what was restored may be donated as well
 
 
 @pytest.mark.parametrize(("written_on", "read_on"), [(1, 4), (4, 1), (4, 2)])
@@ -140,10 +140,12 @@ def test_another_number_of_devices(tmp_path, written_on, read_on):
 
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, on(written_on, 5), {})
-    found = restore(tmp_path, on(read_on, 0)).state
-    assert found["w"].sharding == replicated(read_on)
-    np.testing.assert_array_equal(found["w"], np.arange(6.0) + 5)
-    np.testing.assert_array_equal(jax.random.key_data(found["key"]), jax.random.key_data(jax.random.key(5)))
+    restored = restore(tmp_path, on(read_on, 0)).state
+    assert restored["w"].sharding == replicated(read_on)
+    np.testing.assert_array_equal(restored["w"], np.arange(6.0) + 5)
+    np.testing.assert_array_equal(
+        jax.random.key_data(restored["key"]), jax.random.key_data(jax.random.key(5))
+    )
 
 
 def test_a_sharded_array_is_stored_whole(tmp_path):
@@ -243,9 +245,9 @@ def test_damage_means_the_checkpoint_before_it(tmp_path, damage):
     save_all(tmp_path, [1, 2, 3])
     damage(tmp_path / "3")
     with pytest.warns(UserWarning, match=r"damaged checkpoints; going back to step 2. Damaged: step 3: \w+"):
-        found = restore(tmp_path, small())
-    assert_same(found.state, small(2))
-    assert found.position == {"step": 2}
+        restored = restore(tmp_path, small())
+    assert_same(restored.state, small(2))
+    assert restored.position == {"step": 2}
     with refused("no checkpoint that is whole", "step 3"):
         restore(tmp_path, small(), step=3)
 

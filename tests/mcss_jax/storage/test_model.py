@@ -34,8 +34,8 @@ def test_it_says_what_the_network_says(tiny: model.Model) -> None:
     np.testing.assert_allclose(out.embedding, wanted.embedding, atol=1e-6)
     np.testing.assert_allclose(out.canonical, wanted.canonical, atol=1e-3)
     np.testing.assert_allclose(out.rotation, wanted.rotation, atol=1e-6)
-    for canonical, rotation, found in zip(out.canonical, out.rotation, out.in_camera, strict=True):
-        np.testing.assert_allclose(found, [rotation @ joint for joint in canonical], atol=1e-2)
+    for canonical, rotation, in_camera in zip(out.canonical, out.rotation, out.in_camera, strict=True):
+        np.testing.assert_allclose(in_camera, [rotation @ joint for joint in canonical], atol=1e-2)
 
 
 def test_counts_share_programs(tiny: model.Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_the_optimiser_is_left_behind(tiny: model.Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "found"),
+    ("images", "kind"),
     [
         (np.zeros((2, 32, 32, 3), np.float32), "float32[32, 32, 3]"),
         (np.zeros((2, 3, 32, 32), np.uint8), "uint8[3, 32, 32]"),
@@ -92,7 +92,7 @@ def test_the_optimiser_is_left_behind(tiny: model.Model) -> None:
         ([np.zeros((0, 5, 3), np.uint8)], "uint8[0, 5, 3]"),
     ],
 )
-def test_other_things_are_refused(tiny: model.Model, images: np.ndarray, found: str) -> None:
+def test_other_things_are_refused(tiny: model.Model, images: np.ndarray, kind: str) -> None:
     with refused(kind, "uint8[height, width, 3]"):
         tiny(images)
 

@@ -35,17 +35,17 @@ def state() -> TrainState:
 
 def large_batch(params: Any, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
     """The whole batch at once, but for the network, which sees every group of rows by itself."""
-    found = []
+    branches = []
     for k in range(PARTS):
         rows = jax.tree.map(lambda x, k=k: x[k::PARTS], batch)
-        found.append(train_step.forward(TINY, params, state, rows, KEY, None))
+        branches.append(train_step.forward(TINY, params, state, rows, KEY, None))
 
     def together(*groups: jax.Array) -> jax.Array:
         return jnp.stack(groups, axis=1).reshape(-1, *groups[0].shape[1:])
 
-    outputs = jax.tree.map(together, *(outputs for outputs, _ in found))
-    crops = jax.tree.map(together, *(crops for _, (_, crops) in found))
-    statistics = jax.tree.map(lambda *x: sum(x) / PARTS, *(stats for _, (stats, _) in found))
+    outputs = jax.tree.map(together, *(outputs for outputs, _ in branches))
+    crops = jax.tree.map(together, *(crops for _, (_, crops) in branches))
+    statistics = jax.tree.map(lambda *x: sum(x) / PARTS, *(stats for _, (stats, _) in branches))
     loss, (sums, mined) = train_step.objective(TINY, outputs, crops, state, batch, None)
     return loss, (statistics, sums, mined)
 
@@ -59,8 +59,8 @@ def at_once(state: TrainState, batch: Batch) -> Any:
     return gradient(state.params, TINY, state, batch, KEY, None)
 
 
-def assert_equal(found: Any, wanted: Any) -> None:
-    (loss, (statistics, sums, mined)), gradients = found
+def assert_equal(actual: Any, wanted: Any) -> None:
+    (loss, (statistics, sums, mined)), gradients = actual
     (wanted_loss, (wanted_statistics, wanted_sums, wanted_mined)), wanted_gradients = wanted
     np.testing.assert_array_equal(mined, wanted_mined)
     np.testing.assert_allclose(loss, wanted_loss, rtol=1e-5)
@@ -94,7 +94,7 @@ def test_the_large_batch_with_the_same_groups(state: TrainState, program: Any, a
     assert all(np.abs(leaf).max() > 0 for leaf in leaves(wanted[1]).values()), (
         "every parameter has a gradient"
     )
-    parts, whole = (found.memory_analysis().temp_size_in_bytes for found in (program, large))
+    parts, whole = (executable.memory_analysis().temp_size_in_bytes for executable in (program, large))
     assert parts < 0.75 * whole, "the activations of one part of two are held at a time"
 
 
@@ -108,9 +108,9 @@ def test_frozen_statistics_give_the_large_batch_itself(
 
     batch_normalised = accumulated[0][0]
     monkeypatch.setattr(nn, "BatchNorm", frozen)
-    found = jax.jit(lambda s, b: in_parts(s, b, 4))(state, BATCH)
-    assert_equal(found, jax.jit(at_once)(state, BATCH))
-    assert abs(float(found[0][0] - batch_normalised)) > 1e-2
+    actual = jax.jit(lambda s, b: in_parts(s, b, 4))(state, BATCH)
+    assert_equal(actual, jax.jit(at_once)(state, BATCH))
+    assert abs(float(actual[0][0] - batch_normalised)) > 1e-2
 
 
 def test_two_replicas_find_what_one_does(state: TrainState, accumulated: Any) -> None:
@@ -130,15 +130,15 @@ def test_two_replicas_find_what_one_does(state: TrainState, accumulated: Any) ->
         out_axes=(None, None),
         devices=jax.local_devices()[:2],
     )
-    found_state, found = mapped(state, parallel.split(BATCH, 2), KEY)
-    assert found.keys() == wanted.keys()
+    actual_state, actual = mapped(state, parallel.split(BATCH, 2), KEY)
+    assert actual.keys() == wanted.keys()
     for name in wanted:
-        np.testing.assert_allclose(found[name], wanted[name], rtol=5e-4, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(actual[name], wanted[name], rtol=5e-4, atol=1e-4, err_msg=name)
     for part in ("collections", "opt_state"):
-        a, b = leaves(getattr(found_state, part)), leaves(getattr(wanted_state, part))
+        a, b = leaves(getattr(actual_state, part)), leaves(getattr(wanted_state, part))
         for name in b:
             np.testing.assert_allclose(a[name], b[name], rtol=5e-3, atol=2e-4, err_msg=name)
-    assert int(found_state.step) == 1
+    assert int(actual_state.step) == 1
 
 
 def test_one_part_is_the_plain_step(state: TrainState, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,18 +101,18 @@ def runs(state: TrainState) -> dict[str, Ran]:
     return {kind: run(parallel.mapped_step(TINY, kind), state) for kind in KINDS}
 
 
-def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], updates: int) -> None:
+def assert_same(actual: dict[str, np.ndarray], wanted: dict[str, np.ndarray], updates: int) -> None:
     """Loss, metrics, gradients (Adam's first moment is one), BatchNorm statistics and parameters.
 
     AdamW divides a gradient by its size, so where one is nearly zero its rounding shows in the parameters: they
     are compared with a tolerance of a part of one update, moments with that of float32.
     """
-    assert found.keys() == wanted.keys() and len(wanted) > 60
+    assert actual.keys() == wanted.keys() and len(wanted) > 60
     tolerances = {"batch_stats": 2e-4, "opt_state": 2e-4, "params": 3e-4, "": 1e-4}
     for name in wanted:
         kind = next(part for part in tolerances if part in name)
         np.testing.assert_allclose(
-            found[name],
+            actual[name],
             wanted[name],
             rtol=5e-3,
             atol=tolerances[kind] * (1 if updates == 1 else 4),
@@ -164,12 +164,12 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.nd
     command = [sys.executable, "-c", EIGHT, str(file)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, dict[str, np.ndarray]] = {}
+    leaves_by_run: dict[str, dict[str, np.ndarray]] = {}
     with np.load(file) as stored:
         for name in stored:
             run_of, updates, leaf = name.split(" ", 2)
-            found.setdefault(f"{run_of} {updates}", {})[leaf] = stored[name]
-    return found
+            leaves_by_run.setdefault(f"{run_of} {updates}", {})[leaf] = stored[name]
+    return leaves_by_run
 
 
 @pytest.mark.processes
@@ -200,10 +200,10 @@ def test_gradients_of_the_first_update(one: Ran, runs: dict[str, Ran]) -> None:
     assert len(moments) > 20
     largest = max(np.abs(wanted[name]).max() for name in moments)
     for kind, ran in runs.items():
-        found = leaves(ran.after[1][0].opt_state)
+        actual = leaves(ran.after[1][0].opt_state)
         for name in moments:
             np.testing.assert_allclose(
-                found[name], wanted[name], atol=1e-4 * largest, err_msg=f"{kind} {name}"
+                actual[name], wanted[name], atol=1e-4 * largest, err_msg=f"{kind} {name}"
             )
 
 
@@ -220,8 +220,8 @@ def test_mined_indices_are_the_same(one: Ran, runs: dict[str, Ran]) -> None:
     for updates in (1, UPDATES):
         expected = on_one(one.after[updates][0], batch)
         assert len(np.unique(expected)) > 3
-        found = on_four(runs["pmap"].after[updates][0], parallel.split(batch, 4))
-        np.testing.assert_array_equal(np.asarray(found).reshape(-1), expected)
+        columns = on_four(runs["pmap"].after[updates][0], parallel.split(batch, 4))
+        np.testing.assert_array_equal(np.asarray(columns).reshape(-1), expected)
         for kind, ran in runs.items():
             np.testing.assert_array_equal(on_one(ran.after[updates][0], batch), expected, err_msg=kind)
 
@@ -295,9 +295,9 @@ def test_what_a_process_has_becomes_its_part() -> None:
     for given in (rows, jax.device_put(rows, jax.local_devices()[1])):
         for spec in (jax.P(), jax.P(parallel.AXIS)):
             sharding = jax.NamedSharding(mesh, spec)
-            found = parallel.global_array(given, sharding)
-            assert found.sharding == sharding and found.shape == rows.shape
-            for shard in found.addressable_shards:
+            spread = parallel.global_array(given, sharding)
+            assert spread.sharding == sharding and spread.shape == rows.shape
+            for shard in spread.addressable_shards:
                 np.testing.assert_array_equal(shard.data, rows[shard.index])
     scalar = parallel.global_array(np.int32(3), jax.NamedSharding(mesh, jax.P()))
     assert scalar.shape == () and int(scalar) == 3
@@ -324,6 +324,6 @@ def test_embedding_any_number_of_pictures(state: TrainState) -> None:
     part = embed(state, images[:5])
     one = jax.jit(train_step.embed_step)(state, images)
     assert part.embedding.shape == (5, 8)
-    for found, padded, expected in zip(whole, part, one, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+    for actual, padded, expected in zip(whole, part, one, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(padded, expected[:5], rtol=1e-4, atol=1e-3)

@@ -87,9 +87,9 @@ def test_unlabelled_poses_never_move_a_parameter(state: TrainState, step: Callab
     """They are logged, nothing else: NaN, garbage and the truth train the same network."""
     clean, report = step(state, make_batch(), KEY)
     for garbage in (np.nan, 1e6, np.inf, 0.0):
-        poisoned, found = step(state, changed(make_batch(), "unlabelled", slice(None), pose=garbage), KEY)
+        poisoned, actual = step(state, changed(make_batch(), "unlabelled", slice(None), pose=garbage), KEY)
         assert_same(clean, poisoned)
-        assert {n for n in report if found[n] != report[n]} <= {"mined_pose_distance"}
+        assert {n for n in report if actual[n] != report[n]} <= {"mined_pose_distance"}
     assert np.isnan(
         float(step(state, changed(make_batch(), "unlabelled", slice(None), pose=np.nan), KEY)[1]["mined_pose_distance"])
     )  # fmt: skip
@@ -107,9 +107,9 @@ def test_damaged_rows_contribute_nothing(
     state: TrainState, step: Callable, part: str, row: int, values: dict
 ) -> None:
     clean, report = step(state, make_batch(), KEY)
-    dirty, found = step(state, changed(make_batch(), part, row, **values), KEY)
+    dirty, actual = step(state, changed(make_batch(), part, row, **values), KEY)
     assert_same(clean, dirty)
-    assert_same(report, found)
+    assert_same(report, actual)
 
 
 def test_rows_without_a_valid_one_leave_the_loss_defined(state: TrainState, step: Callable) -> None:
@@ -156,8 +156,8 @@ def test_targets_follow_the_crop_and_the_mirror() -> None:
         if flipped[i]:
             expected = expected[list(skeleton.MIRROR)] * (-1, 1, 1)
         expected = expected if data.valid[i] else 0 * expected
-        found = np.asarray(canonical[i]) @ np.asarray(rotation[i]).T
-        np.testing.assert_allclose(found, expected, atol=2e-2)
+        turned = np.asarray(canonical[i]) @ np.asarray(rotation[i]).T
+        np.testing.assert_allclose(turned, expected, atol=2e-2)
 
 
 def test_pose_statistics() -> None:
@@ -188,5 +188,5 @@ def test_embed_step_uses_the_running_statistics(state: TrainState) -> None:
     # Standardisation is undone: deviations from the mean pose grow with the scale.
     mean, scale = state.statistics
     wide = embed(dataclasses.replace(state, statistics=PoseStatistics(mean, 2 * scale)), images)
-    deviation, wider = (np.asarray(found.canonical) - mean for found in (together, wide))
+    deviation, wider = (np.asarray(prediction.canonical) - mean for prediction in (together, wide))
     np.testing.assert_allclose(wider, 2 * deviation, rtol=1e-3, atol=1e-2)
