@@ -47,8 +47,8 @@ def joint_boxes(joints: Float[np.ndarray, "n 17 2"], size: tuple[int, int]) -> F
     """
     box = boxes.around_joints(joints)
     low, high = box[:, :2], box[:, 2:]
-    seen = ((high > low) & (high > 0) & (low < np.array(size))).all(axis=-1, keepdims=True)
-    return np.where(seen, box, np.nan)
+    in_picture = ((high > low) & (high > 0) & (low < np.array(size))).all(axis=-1, keepdims=True)
+    return np.where(in_picture, box, np.nan)
 
 
 def picture_size(path: Path, what: str) -> tuple[int, int]:

@@ -50,12 +50,12 @@ class MultiViewTake(Take):
     options: Options
 
     def read(self, locate: Locate) -> Footage:
-        options, known = self.options, defects.of_take(self.place, self.options.annotation)
+        options, take_defects = self.options, defects.of_take(self.place, self.options.annotation)
         (annotation,), (calibration,) = self.files["annotation"], self.files["calibration"]
         cameras = self._cameras(locate(calibration).read_bytes(), calibration.path)
         annotations = read_training(locate(annotation), annotation.path, options.cameras, FRAMES[self.place])
         alignment.check_cameras(cameras, annotations.annot2, annotations.annot3, self.place)
-        pose, notes, defect = self._pose(annotations, known)
+        pose, notes, defect = self._pose(annotations, take_defects)
         if annotations.left_out:
             notes.append(
                 f"{annotation.path}: {pose.shape[1] + annotations.left_out} frames are annotated, but the videos have "
@@ -64,7 +64,7 @@ class MultiViewTake(Take):
 
         pictures = {k: tuple(map(locate, self.files.get(str(k), ()))) for k in options.cameras}
         length = pose.shape[1]
-        short = {k: defects.short_by(known, k, length) for k in options.cameras}
+        short = {k: defects.short_by(take_defects, k, length) for k in options.cameras}
         rate = self._rate(
             {k: paths[0] for k, paths in pictures.items() if paths and short[k] < length}, cameras, notes
         )
@@ -115,14 +115,14 @@ class MultiViewTake(Take):
         return published
 
     def _pose(
-        self, annotations: Annotations, known: tuple[defects.Defect, ...]
+        self, annotations: Annotations, take_defects: tuple[defects.Defect, ...]
     ) -> tuple[Float[np.ndarray, "v f 17 3"], list[str], str | None]:
         """The chosen annotation, with left and right put right where it shows that they were exchanged.
 
         Also notes on that, and `Footage.defect`: what is still wrong then.
         """
         pose = annotations.pose(self.options.annotation)
-        reported = next((d.exchanged for d in known if d.exchanged is not None), None)
+        reported = next((d.exchanged for d in take_defects if d.exchanged is not None), None)
         if reported is None:
             return pose, [], None
         stretch = defects.exchanged_stretch(pose[0], reported)

@@ -51,13 +51,13 @@ class SessionReport:
             + (", 3D labels" if self.labels is not None else "")
         ]
         for report in self.cameras:
-            info, given = report.info, report.camera.offset
+            info, applied = report.info, report.camera.offset
             lines.append(
                 f"  {report.camera.name}: {info.codec} {info.width}x{info.height}, {info.frame_rate:g} fps, "
                 f"{len(report.times)} frames; boxes {report.box_method} ({report.box_confidence:.2f}); "
                 "estimated offset "
                 f"{report.offset.seconds:+.3f} s (confidence {report.offset.confidence:.2f})"
-                + (f", beyond the given {given:+.3f} s" if given else "")
+                + (f", beyond the given {applied:+.3f} s" if applied else "")
             )
         return "\n".join(lines)
 

@@ -260,13 +260,13 @@ def _session(path: Path, entry: Any) -> Session:
     )
 
 
-def _keys(path: Path, where: str, entry: Any, known: tuple[str, ...], needed: tuple[str, ...]) -> None:
+def _keys(path: Path, where: str, entry: Any, accepted: tuple[str, ...], needed: tuple[str, ...]) -> None:
     if not isinstance(entry, dict):
         raise UserError(f"{path}: {where} is {entry!r}; a table was expected.")
-    if not set(needed) <= set(entry) <= set(known):
+    if not set(needed) <= set(entry) <= set(accepted):
         raise UserError(
             f"{path}: {where} has the keys {', '.join(entry)}; {', '.join(needed)} must be there, "
-            f"and known are {', '.join(known)}."
+            f"and known are {', '.join(accepted)}."
         )
 
 

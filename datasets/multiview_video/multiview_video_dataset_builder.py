@@ -198,8 +198,8 @@ class Builder(TupleBuilder):
     def _crops(self, report: SessionReport, v: int) -> Iterator[bytes]:
         """JPEG of the person at every tick, `b""` where the view is invalid; one pass over the file."""
         camera = report.cameras[v]
-        wanted = report.frame[v][report.valid[v]]
-        needed = frozenset(wanted.tolist())
+        frames = report.frame[v][report.valid[v]]
+        needed = frozenset(frames.tolist())
         shown = {int(report.frame[v, k]) for k in _shown(report)}
         kept = self._thumbnails.setdefault((report.session.name, v), {})
         stream = video.frames(camera.camera.file, keep=lambda i, _: i in needed)
@@ -229,9 +229,9 @@ def _shown(report: SessionReport) -> Int[np.ndarray, " c"]:
     return np.unique(np.linspace(0, len(report.ticks) - 1, SHEET_INSTANTS).round().astype(int))
 
 
-def _read_thumbnails(file: Path, wanted: set[int]) -> dict[int, UInt8[np.ndarray, "_ _ 3"]]:
-    stream = video.frames(file, keep=lambda index, _: index in wanted)
-    return {n: _thumbnail(picture) for n, (_, picture) in zip(sorted(wanted), stream, strict=True)}
+def _read_thumbnails(file: Path, frames: set[int]) -> dict[int, UInt8[np.ndarray, "_ _ 3"]]:
+    stream = video.frames(file, keep=lambda index, _: index in frames)
+    return {n: _thumbnail(picture) for n, (_, picture) in zip(sorted(frames), stream, strict=True)}
 
 
 def _thumbnail(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "a b 3"]:

@@ -108,8 +108,8 @@ def _list(joints: tuple[Joint, ...]) -> str:
     return f"its joints are {', '.join(joint.name for joint in joints if joint.channels)}"
 
 
-def _where(keys: list[tuple[str, str]], wanted: tuple[str, str]) -> list[int]:
-    return [i for i, key in enumerate(keys) if key == wanted]
+def _where(keys: list[tuple[str, str]], searched: tuple[str, str]) -> list[int]:
+    return [i for i, key in enumerate(keys) if key == searched]
 
 
 def _keys(joints: tuple[Joint, ...]) -> list[tuple[str, str]]:
@@ -134,9 +134,9 @@ def _key(words: list[str]) -> tuple[str, str]:
         return _SIDES[sides[0]], "".join(words)
     name = "".join(words)
     # Written in one word: lfemur, leftarm.
-    for said, side in _SIDES.items():
-        if any(name == said + key for keys in _SIDED.values() for key in keys):
-            return side, name.removeprefix(said)
+    for prefix, side in _SIDES.items():
+        if any(name == prefix + key for keys in _SIDED.values() for key in keys):
+            return side, name.removeprefix(prefix)
     return "", name
 
 
@@ -148,10 +148,10 @@ def _ancestors(joints: tuple[Joint, ...], joint: int) -> list[int]:
     return line
 
 
-def _meeting(joints: tuple[Joint, ...], one: int, other: int) -> int:
+def _meeting(joints: tuple[Joint, ...], first: int, second: int) -> int:
     """The lowest joint that is above both."""
-    above = _ancestors(joints, other)
-    return next(joint for joint in _ancestors(joints, one) if joint in above)
+    above = _ancestors(joints, second)
+    return next(joint for joint in _ancestors(joints, first) if joint in above)
 
 
 def _between(joints: tuple[Joint, ...], hips: int, thorax: int) -> tuple[int, ...]:

@@ -341,14 +341,14 @@ def _paint(
     backdrop, far = _background(scene.parts, room, camera, x, y)
     depth, share, part = nearest_solid(scene.solids, x, y)
     person_cover = _cover(scene, body, person, room, camera, x, y, depth, share, part)
-    seen = depth < far
-    cover = jax.tree.map(lambda ours, theirs: jnp.where(seen, ours, theirs), person_cover, backdrop)
+    is_person = depth < far
+    cover = jax.tree.map(lambda ours, theirs: jnp.where(is_person, ours, theirs), person_cover, backdrop)
     # Without the barrier, XLA works out the light anew for every colour channel.
     material, weight, light, glow = jax.lax.optimization_barrier(cover)
     pair = jnp.take(scene.palette, material, axis=1, mode="clip")
     colour = pair[:3] + (pair[3:] - pair[:3]) * weight[None, :]
     colour = (colour * light[None, :] + glow[None, :]) * room.brightness
-    return jnp.clip(colour, 0.0, 1.0), jnp.where(seen, part, BACKGROUND)
+    return jnp.clip(colour, 0.0, 1.0), jnp.where(is_person, part, BACKGROUND)
 
 
 def _band_rows(size: int, samples: int, tile: int) -> int:

@@ -239,10 +239,12 @@ def _pictures(
 ) -> jax.Array:
     """Pictures [i, v, size, size, 3] of i poses in v cameras; the intrinsics [i, v, 3, 3] are the crops'."""
 
-    def one(body: anatomy.Body, rotation: jax.Array, translation: jax.Array, crop: jax.Array) -> jax.Array:
+    def picture(
+        body: anatomy.Body, rotation: jax.Array, translation: jax.Array, crop: jax.Array
+    ) -> jax.Array:
         return render(body, person, room, scene.Camera(rotation, translation, crop), size, samples)[0]
 
-    per_view = jax.vmap(one, in_axes=(None, 0, 0, 0))
+    per_view = jax.vmap(picture, in_axes=(None, 0, 0, 0))
     return jax.vmap(per_view, in_axes=(0, None, None, 0))(
         body, camera.rotation, camera.translation, camera.intrinsics
     )

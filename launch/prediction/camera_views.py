@@ -70,7 +70,7 @@ def predict(
     Frames without anybody are named in `notes`; `film` shows all of them.
     """
     parts: list[Views] = []
-    seen: list[tuple[int, bool]] = []  # every frame, and whether nobody is in it
+    emptiness: list[tuple[int, bool]] = []  # every frame, and whether nobody is in it
     nobody: list[float] = []
     cutter = partial(_cut, model.image_size, thumbnails, film is not None)
     made = ahead((partial(cutter, frame) for frame in frames), depth=2 * THREADS, threads=THREADS)
@@ -78,7 +78,7 @@ def predict(
     for cuts in ahead(itertools.repeat(partial(next, batches, None)), depth=2):
         if cuts is None:
             break
-        seen += [(cut.index, cut.crop is None) for cut in cuts]
+        emptiness += [(cut.index, cut.crop is None) for cut in cuts]
         nobody += [cut.time for cut in cuts if cut.crop is None]
         present = [cut for cut in cuts if cut.crop is not None]
         if present:
@@ -91,9 +91,9 @@ def predict(
                 film.add(drawn(cut.shown, cut.size, joints.get(cut.index)))
     if nobody:
         if camera.is_video:
-            where = f"{'frame' if len(nobody) == 1 else 'frames'} {spans(seen)}"
+            where = f"{'frame' if len(nobody) == 1 else 'frames'} {spans(emptiness)}"
         else:
-            where = spans((camera.files[index].name, is_empty) for index, is_empty in seen)
+            where = spans((camera.files[index].name, is_empty) for index, is_empty in emptiness)
         notes.append(f"{camera.name}: nobody was found in {where}, which the tables leave out")
     return dataclasses.replace(_joined(parts), nobody=np.array(nobody)) if parts else None
 
@@ -134,8 +134,8 @@ def _views(model: Model, cuts: list[_Cut], margin: float, size: int) -> Views:
 
 
 def _joined(parts: list[Views]) -> Views:
-    def column(of: Callable[[Views], np.ndarray]) -> np.ndarray:
-        return np.concatenate([of(part) for part in parts])
+    def column(field: Callable[[Views], np.ndarray]) -> np.ndarray:
+        return np.concatenate([field(part) for part in parts])
 
     return Views(
         index=column(lambda v: v.index),

@@ -59,9 +59,9 @@ instants.csv: the same, one row an instant. Its columns: time_s, views (how many
 
 def check_place(output: Path, source: Path, cameras: Sequence[Camera], has_films: bool) -> None:
     """Raises UserError for an output among what is predicted: results could take the place of recordings."""
-    place, given = output.resolve(), [file for camera in cameras for file in camera.files]
+    place, inputs = output.resolve(), [file for camera in cameras for file in camera.files]
     # A link lies in one folder, and what it names in another.
-    folders = {folder for file in given for folder in (file.parent.resolve(), file.resolve().parent)}
+    folders = {folder for file in inputs for folder in (file.parent.resolve(), file.resolve().parent)}
     folders.add(source.resolve() if source.is_dir() else source.resolve().parent)
     if any(folder.is_relative_to(place) for folder in folders):
         raise UserError(f"--output={output} holds what is predicted; name a folder of its own")
@@ -209,8 +209,8 @@ def _save_instants(path: Path, instants: Instants) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(",".join(["time_s", "views", "spread_mm", *pose, *embedding]) + "\n")
         for time, count, spread, row in zip(instants.time, counts, instants.spread, rows, strict=True):
-            said = f"{spread:.1f}" if np.isfinite(spread) else ""
-            file.write(f"{time:.4f},{count},{said},{numbers % tuple(row.tolist())}\n")
+            cell = f"{spread:.1f}" if np.isfinite(spread) else ""
+            file.write(f"{time:.4f},{count},{cell},{numbers % tuple(row.tolist())}\n")
 
 
 def _cell(text: str) -> str:

@@ -60,13 +60,13 @@ def prepare(config: Prepare) -> Prepared:
         job.tidy(data_dir)
         progress.say(f"{job.dataset} is prepared already; --overwrite would prepare it again")
     else:
-        with _full_disk_in_words(data_dir), job.beforehand(data_dir) as wanted:
-            if wanted:
+        with _full_disk_in_words(data_dir), job.beforehand(data_dir) as is_needed:
+            if is_needed:
                 with staging(data_dir) as staged:
                     _build(job, staged, data_dir)
                     install(staged / job.dataset / job.version, path, staged)
         info = sets.open_builder(path).info
-        prepared = Prepared(job.dataset, path, tuple_builder.fingerprint(info), fresh=wanted)
+        prepared = Prepared(job.dataset, path, tuple_builder.fingerprint(info), fresh=is_needed)
     _describe(prepared, data_dir)
     return prepared
 
@@ -160,8 +160,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _names(noun: str, names: list[str], most: int = 8) -> str:
-    shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _names(noun: str, names: list[str], limit: int = 8) -> str:
+    shown = ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
     return f"{_count(len(names), noun)} ({shown})"
 
 

@@ -106,13 +106,13 @@ class Prepare:
     overwrite: bool = option(False, "Prepare again what is prepared already.", "Run")
 
 
-def differing(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """How a prepared set's stored specification differs from what is asked for, in words."""
-    asked = json.loads(json.dumps(asked))
+def differing(stored: dict[str, Any], requested: dict[str, Any]) -> list[str]:
+    """How a prepared set's stored specification differs from the requested one, in words."""
+    requested = json.loads(json.dumps(requested))
     return [
         f"{key} differs"
         if isinstance(value, dict) or key not in stored
         else f"{key} {stored[key]!r}, now {value!r}"
-        for key, value in asked.items()
+        for key, value in requested.items()
         if stored.get(key) != value
     ]

@@ -63,15 +63,15 @@ def devices_each(present: Mapping[int, int], count: int = 0) -> int:
 
     Raises UserError when some process has fewer than `count`, or, for 0, when they have different numbers.
     """
-    poorest, richest = (choose(present, key=present.__getitem__) for choose in (min, max))
-    fewest, most = present[poorest], present[richest]
+    smallest, largest = (choose(present, key=present.__getitem__) for choose in (min, max))
+    fewest, most = present[smallest], present[largest]
     if not 0 <= count <= fewest:
-        available = f"there are {fewest} here" if len(present) == 1 else f"process {poorest} has {fewest}"
+        available = f"there are {fewest} here" if len(present) == 1 else f"process {smallest} has {fewest}"
         all_of_them = ", or 0 for all" if fewest == most else ""
         raise UserError(f"{count} devices were asked for, but {available}; choose 1 to {fewest}{all_of_them}")
     if not count and fewest != most:
         raise UserError(
-            f"processes have different numbers of devices (process {poorest}: {fewest}, process {richest}: {most}); "
+            f"processes have different numbers of devices (process {smallest}: {fewest}, process {largest}: {most}); "
             f"use as many of each, --devices={fewest} at most"
         )
     return count or fewest
