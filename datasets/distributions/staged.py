@@ -87,7 +87,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def with_archive_names(text: str, take: Take, locate: Locate) -> str:
-    """What was said of an unpacked file, said of the archive's member that the user knows."""
+    """The text with names of unpacked files replaced by those of the archives' members, which the user knows."""
     for file in take.archived:
         with contextlib.suppress(UserError):  # it was not unpacked
             path = locate(file)

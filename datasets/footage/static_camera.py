@@ -91,7 +91,7 @@ def find_static(
     if method == "silhouette":
         boxes = _steady(centres, boxes)
     placed = np.stack([np.interp(times, centres, side) for side in boxes.T], axis=1)
-    # One film pixel more on every side: thresholding eats the soft rim of the silhouette.
+    # One film pixel more on every side: thresholding removes the soft rim of the silhouette.
     placed = np.clip(placed + [-1, -1, 1, 1], 0, [width, height, width, height])
     return PersonBoxes(placed * [*scale, *scale], round(confidence, 4), method)
 

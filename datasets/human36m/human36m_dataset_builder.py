@@ -13,7 +13,7 @@ from datasets.human36m.catalogue import SPLITS, take_inventory
 
 @dataclasses.dataclass
 class Config(tfds.core.BuilderConfig):
-    """Every how manieth frame is kept; in the test split multiples of 64 are kept too."""
+    """Every `step`-th frame is kept; in the test split multiples of 64 are kept too."""
 
     step: int = 1
 

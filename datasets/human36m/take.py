@@ -62,7 +62,7 @@ class Human36mTake(Take):
     Attributes:
       cameras: of this subject, in the order of `metadata.xml`.
       poses: how many there should be, by `metadata.xml`.
-      step: every how manieth frame is kept.
+      step: every `step`-th frame is kept.
       boxes: where person boxes come from.
       unreadable: cameras whose video is known to be damaged in most downloads.
     """

@@ -75,7 +75,7 @@ def scan(
     joint_map: dict[str, str] | None = None,
     on_file: Callable[[], object] = lambda: None,
 ) -> Archive:
-    """Finds and reads every BVH file below `folder`, so that what is wrong with one is said before anything is made.
+    """Finds and reads every BVH file below `folder`, so that a broken one is reported before anything is made.
 
     `on_file` is called after each. Raises UserError when there is none, and for the first
     that cannot be used.

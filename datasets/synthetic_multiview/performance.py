@@ -66,7 +66,7 @@ def captured(archive: motion_files.Archive, split: str, seed: int) -> list[Act]:
 def _play(
     archive: motion_files.Archive, file: motion_files.MotionFile, number: int, seed: int, person: Person
 ) -> Performance:
-    # Files of one capture often face one way; a rig's cameras must not be told by it.
+    # Files of one capture often face one way; that must not tell a rig's cameras apart.
     heading = 360 * float(_exact(motion.motion_draws(seed, number))[1])
     excerpt = motion_files.read(archive, file, heading)
     return Performance(retarget.body(excerpt.moves, person), excerpt.frames)

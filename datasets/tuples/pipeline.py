@@ -335,7 +335,7 @@ def iterate_views(
 
     Args:
       records: indices of the wanted records, in the order of the views; all by default.
-      done: told of every record that was dealt with, left out or not (progress).
+      done: called with the number of records dealt with, left out or not (progress).
 
     Raises UserError at a damaged record: an evaluation that silently left some out would not be comparable.
     """

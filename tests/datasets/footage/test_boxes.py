@@ -45,7 +45,7 @@ def test_rows_of_zero_confidence_are_absent_and_the_larger_box_of_a_frame_wins(t
     np.testing.assert_array_equal(track.box, [[0, 0, 6, 6]])
 
 
-def test_of_several_people_the_largest_is_taken_aloud(tmp_path: Path) -> None:
+def test_of_several_people_the_largest_is_taken_with_a_warning(tmp_path: Path) -> None:
     path = given_file(tmp_path, "1,7,0,0,5,5\n1,8,0,0,50,50\n2,7,0,0,5,5\n")
     with pytest.warns(UserWarning, match=r"2 people are listed; id 8 is taken"):
         track = boxes.read_csv(path)[""]

@@ -41,7 +41,7 @@ def test_native_rate_is_the_slowest_camera(tmp_path: Path) -> None:
     np.testing.assert_array_equal(report.frame[1], 2 * np.arange(30))
 
 
-def test_too_fast_a_clock_is_slowed_aloud(tmp_path: Path) -> None:
+def test_too_fast_a_clock_is_slowed_with_a_warning(tmp_path: Path) -> None:
     source = session(tmp_path / "s", ("a.mp4", 25, 0, 1.2), ("b.mp4", 25, 0, 1.2))
     with pytest.warns(
         UserWarning, match="60 tuples per second were asked for, but a has 25 frames per second"

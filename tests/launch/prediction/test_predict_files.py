@@ -197,14 +197,14 @@ def test_real_cameras(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         opened = predict_model.Opened(model.of_state(steps.make_state(), steps.SIZE), "nobody trained it")
         monkeypatch.setattr(predict_model, "open_model", lambda workdir, step: opened)
         predict.predict(Predict(source=str(tmp_path), output=str(tmp_path / "out"), every=10, batch=16))
-    with np.load(tmp_path / "out" / PREDICTIONS) as found:
-        assert found["camera_names"].tolist() == ["cam02", "cam04"]
-        assert found["camera"].tolist() == [0] * 10 + [1] * 10
-        assert found["frame"].tolist() == [*range(0, 100, 10)] * 2
-        np.testing.assert_allclose(found["instant_time"], np.arange(10) / 6, atol=0.01)
-        assert (found["instant_view"] == np.arange(20).reshape(2, 10).T).all()
+    with np.load(tmp_path / "out" / PREDICTIONS) as arrays:
+        assert arrays["camera_names"].tolist() == ["cam02", "cam04"]
+        assert arrays["camera"].tolist() == [0] * 10 + [1] * 10
+        assert arrays["frame"].tolist() == [*range(0, 100, 10)] * 2
+        np.testing.assert_allclose(arrays["instant_time"], np.arange(10) / 6, atol=0.01)
+        assert (arrays["instant_view"] == np.arange(20).reshape(2, 10).T).all()
         # Upright in upright pictures, 1080 and 1088 by 1920: the square is the person's height, and a margin.
-        height = found["square"][:, 3] - found["square"][:, 1]
+        height = arrays["square"][:, 3] - arrays["square"][:, 1]
         assert (height > 600).all() and (height < 2400).all()
-        assert np.isfinite(found["in_camera"]).all()
+        assert np.isfinite(arrays["in_camera"]).all()
     assert len(rows_of(tmp_path / "out" / "instants.csv")) == 10
