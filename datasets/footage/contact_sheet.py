@@ -56,7 +56,7 @@ def records_sheet(splits: Sequence[pipeline.Split], rows: int = 12, tile: int = 
         UserError: a stored picture that cannot be decoded.
     """
     pictures, labels, names, drawn = [], [], [], False
-    for split, sequence, index in _spread(splits, rows):
+    for split, sequence, index in spread_records(splits, rows):
         record, row = split[index], split.table[sequence]
         joints = [overlay.crop_joints(record, view, tile) for view in range(split.views)]
         drawn |= any(of_view is not None for of_view in joints)
@@ -91,7 +91,7 @@ def save(sheet: Image.Image, path: str | Path) -> Path:
     return path
 
 
-def _spread(splits: Sequence[pipeline.Split], count: int) -> list[tuple[pipeline.Split, int, int]]:
+def spread_records(splits: Sequence[pipeline.Split], count: int) -> list[tuple[pipeline.Split, int, int]]:
     """(split, sequence, record) of `count` records at most, in stored order.
 
     Sequences are taken one by one, the next always of the people and actions seen least so far; when there

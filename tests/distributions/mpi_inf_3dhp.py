@@ -322,8 +322,8 @@ def _write_pictures(
 ) -> None:
     if what.layout == "pictures":
         (folder / f"video_{number}").mkdir()
-        for frame, one in enumerate(pictures):
-            _write_jpeg(folder / f"video_{number}" / f"img_{frame + 1:06d}.jpg", one)
+        for frame, picture in enumerate(pictures):
+            _write_jpeg(folder / f"video_{number}" / f"img_{frame + 1:06d}.jpg", picture)
         return
     video = videos.write(folder / f"video_{number}.avi", np.stack(pictures), rate=what.rate(take))
     if what.layout == "zipped":
@@ -333,5 +333,7 @@ def _write_pictures(
         video.unlink()
 
 
-def _write_jpeg(path: Path, one: np.ndarray) -> None:
-    path.write_bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(one), quality=95, colorsubsampling="444"))
+def _write_jpeg(path: Path, picture: np.ndarray) -> None:
+    path.write_bytes(
+        simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=95, colorsubsampling="444")
+    )

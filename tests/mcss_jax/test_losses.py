@@ -112,9 +112,9 @@ def test_a_line_of_embeddings() -> None:
 
 @pytest.fixture(scope="module")
 def loss_and_slope() -> Callable:
-    def loss(x: jax.Array, of: losses.Instants, temperature: float, block: int) -> tuple[jax.Array, Any]:
+    def loss(x: jax.Array, anchors: losses.Instants, temperature: float, block: int) -> tuple[jax.Array, Any]:
         options = {"min_gap": GAP, "across_groups": True, "temperature": temperature}
-        triplets = mined(x, of, x, of, **options, block=block)
+        triplets = mined(x, anchors, x, anchors, **options, block=block)
         return losses.triplet(triplets, 0.5)[0], triplets
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnames="block")
@@ -149,12 +149,12 @@ def test_nothing_to_learn_from_is_zero_of_zero() -> None:
 
     @jax.jit
     @partial(jax.value_and_grad, has_aux=True)
-    def loss(x: jax.Array, of: losses.Instants) -> tuple[jax.Array, jax.Array]:
+    def loss(x: jax.Array, anchors: losses.Instants) -> tuple[jax.Array, jax.Array]:
         options = {"min_gap": GAP, "across_groups": True, "temperature": 0.1}
-        return losses.triplet(mined(x, of, x, of, **options), 0.3)
+        return losses.triplet(mined(x, anchors, x, anchors, **options), 0.3)
 
-    for x, of in ((embedding, nobody), (embedding[:1], alone)):
-        (value, count), slope = loss(x, of)
+    for x, anchors in ((embedding, nobody), (embedding[:1], alone)):
+        (value, count), slope = loss(x, anchors)
         assert (float(value), float(count)) == (0.0, 0.0)
         assert not np.asarray(slope).any()
 

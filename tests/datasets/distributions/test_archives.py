@@ -259,17 +259,17 @@ def test_an_archive_cut_anywhere_is_told(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_archive_gives_its_files_or_one_sentence(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / kind, SMALL)
-    data, told = path.read_bytes(), 0
+    data, refusals = path.read_bytes(), 0
     for at in range(0, len(data), 5):
         path.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
         try:
             contents = content_of(path)
         except ValueError as error:
             assert str(path) in str(error) and "\n" not in str(error)
-            told += 1
+            refusals += 1
         else:  # a plain tar has no sum over contents, a zip none over names
             assert contents == SMALL or kind != "x.tgz"
-    assert told > len(data) / 5 * (0.1 if kind == "x.tar" else 0.5)
+    assert refusals > len(data) / 5 * (0.1 if kind == "x.tar" else 0.5)
 
 
 def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:

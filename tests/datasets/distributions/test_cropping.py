@@ -49,12 +49,12 @@ def view(*pictures: Path, box: np.ndarray | None = BOX[FRAME], **options: int) -
 
 
 def cut(
-    of: takes.View, tmp_path: Path, size: int = 32, frame: np.ndarray = FRAME
+    cropped_view: takes.View, tmp_path: Path, size: int = 32, frame: np.ndarray = FRAME
 ) -> tuple[cropping.Crops, list[bytes], int]:
     """The crops, the files written one after another, and how many frames were decoded."""
     decoded: list[int] = []
     with (tmp_path / "out").open("wb") as out:
-        crops = cropping.cut(of, frame, float(small.RATE), size, 0.1, out, decoded.append)
+        crops = cropping.cut(cropped_view, frame, float(small.RATE), size, 0.1, out, decoded.append)
     data, files, at = (tmp_path / "out").read_bytes(), [], 0
     for length in crops.length:
         files.append(data[at : at + length])
@@ -83,8 +83,8 @@ def test_a_person_out_of_sight_gives_no_picture(folder: Path, tmp_path: Path) ->
 def test_decoding_ends_with_the_last_pose(folder: Path, tmp_path: Path) -> None:
     """Videos may be longer, by a thousand frames."""
     frame = np.array([0, 9])
-    of = view(folder / "whole.avi", frames=10, box=BOX[frame])
-    _, files, decoded = cut(of, tmp_path, frame=frame)
+    cropped_view = view(folder / "whole.avi", frames=10, box=BOX[frame])
+    _, files, decoded = cut(cropped_view, tmp_path, frame=frame)
     assert decoded == 10 and all(files)
 
 
@@ -119,10 +119,10 @@ def test_a_missing_view_gives_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("box", [None, BOX[FRAME]])
 def test_too_short(folder: Path, tmp_path: Path, box: np.ndarray | None) -> None:
-    of = view(folder / "short.avi", box=box)
+    cropped_view = view(folder / "short.avi", box=box)
     with refused("short.avi", "20 frames", "40 poses", "download it again"):
-        cut(of, tmp_path)
-    crops, files, _ = cut(dataclasses.replace(of, short_by=20), tmp_path)
+        cut(cropped_view, tmp_path)
+    crops, files, _ = cut(dataclasses.replace(cropped_view, short_by=20), tmp_path)
     assert [bool(data) for data in files] == [k < 20 for k in FRAME]
     np.testing.assert_array_equal(np.isfinite(crops.box).all(1), FRAME < 20)
     assert crops.notes[-1].startswith("short.avi: 20 of 40 frames could be read, which is a known defect")
@@ -133,10 +133,10 @@ def test_too_short(folder: Path, tmp_path: Path, box: np.ndarray | None) -> None
 
 @pytest.mark.parametrize("box", [None, BOX[FRAME]])
 def test_unreadable(folder: Path, tmp_path: Path, box: np.ndarray | None) -> None:
-    of = view(folder / "empty.avi", box=box)
+    cropped_view = view(folder / "empty.avi", box=box)
     with refused("empty.avi", "empty"):
-        cut(of, tmp_path)
-    crops, files, _ = cut(dataclasses.replace(of, short_by=FRAMES), tmp_path)
+        cut(cropped_view, tmp_path)
+    crops, files, _ = cut(dataclasses.replace(cropped_view, short_by=FRAMES), tmp_path)
     assert not any(files) and crops.notes[0].startswith("empty.avi: 0 of 40 frames could be read")
 
 
@@ -158,10 +158,12 @@ def test_a_reduced_picture_is_cropped_where_the_box_is(tmp_path: Path) -> None:
     picture = np.full((side, side, 3), 60, np.uint8)
     picture[900:, :] = 220
     (tmp_path / "0.jpg").write_bytes(records.encode_jpeg(picture, quality=95))
-    of = view(tmp_path / "0.jpg", tmp_path / "0.jpg", box=np.array([[0.0, 0, side, side]]), frames=1)
+    cropped_view = view(
+        tmp_path / "0.jpg", tmp_path / "0.jpg", box=np.array([[0.0, 0, side, side]]), frames=1
+    )
     out = tmp_path / "made"
     out.mkdir()
-    _, files, _ = cut(of, out, size=100, frame=frame)
+    _, files, _ = cut(cropped_view, out, size=100, frame=frame)
     rows = records.decode_jpeg(files[0])[:, 40:60].mean((1, 2))
     k = int(np.argmax(rows > 140))
     edge = k - 0.5 + (140 - rows[k - 1]) / (rows[k] - rows[k - 1])
@@ -176,9 +178,9 @@ def test_what_a_decoder_makes_of_damage_is_left_out(folder: Path, tmp_path: Path
     decoded = list(video.decoded(tmp_path / "hole.avi"))
     damaged = {index for index, _, picture in decoded if picture.is_corrupt}
     assert damaged, "this file shows what it is about"
-    of = view(tmp_path / "hole.avi", box=np.tile(BOX[:1], (len(decoded), 1)), frames=len(decoded))
+    cropped_view = view(tmp_path / "hole.avi", box=np.tile(BOX[:1], (len(decoded), 1)), frames=len(decoded))
     out = tmp_path / "made"
     out.mkdir()
-    crops, files, _ = cut(of, out, frame=np.arange(len(decoded)))
+    crops, files, _ = cut(cropped_view, out, frame=np.arange(len(decoded)))
     assert {k for k, data in enumerate(files) if not data} == damaged
     assert any(f"{len(damaged)} frames are damaged" in note for note in crops.notes)

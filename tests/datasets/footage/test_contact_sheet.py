@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from datasets.footage import overlay
-from datasets.footage.contact_sheet import BOX, _spread, contact_sheet, records_sheet, save
+from datasets.footage.contact_sheet import BOX, contact_sheet, records_sheet, save, spread_records
 from datasets.tuples import pipeline, tuple_builder
 from tests.refusals import refused
 
@@ -84,14 +84,16 @@ def split(name: str, *sequences: tuple[str, str], length: int = 6) -> pipeline.S
 def test_records_are_spread_over_people_and_actions() -> None:
     train = split("train", *[(f"S{s}", a) for s in (1, 2) for a in ("walk", "sit", "kick")])
     test = split("test", ("S7", "walk"), ("S7", "sit"), ("S7", "kick"))
-    shown = [(part.table[n].subject, part.table[n].action, k) for part, n, k in _spread([train, test], 3)]
+    shown = [
+        (part.table[n].subject, part.table[n].action, k) for part, n, k in spread_records([train, test], 3)
+    ]
     # Everybody once, every action once, each in the middle of its sequence.
     assert {subject for subject, _, _ in shown} == {"S1", "S2", "S7"}
     assert {action for _, action, _ in shown} == {"walk", "sit", "kick"}
     assert [k % 6 for _, _, k in shown] == [3, 3, 3]
-    (only,) = {n for _, n, _ in _spread([split("train", ("S1", "walk"))], 4)}
+    (only,) = {n for _, n, _ in spread_records([split("train", ("S1", "walk"))], 4)}
     assert only == 0
-    assert [k for *_, k in _spread([split("train", ("S1", "walk"))], 3)] == [1, 3, 5]
+    assert [k for *_, k in spread_records([split("train", ("S1", "walk"))], 3)] == [1, 3, 5]
 
 
 def test_records_sheet_draws_every_valid_view() -> None:

@@ -17,19 +17,19 @@ def record(**changes: Any) -> dict[str, Any]:
     joint = np.arange(17)
     pixels = np.stack([210 + 18 * (joint % 5), 220 + 16 * (joint // 5)], -1).astype(float)
     pose = np.concatenate([(pixels - 250) / 1000 * 2000, np.full((17, 1), 2000.0)], -1)
-    given = {
+    defaults = {
         "pose": pose[None].astype(np.float32),
         "intrinsics": np.asarray([[[1000.0, 0, 250], [0, 1000, 250], [0, 0, 1]]]),
         "distortion": np.zeros((1, 5)),
         "box": np.asarray([[200, 200, 300, 300]], np.float32),
     }
-    return given | changes | {"pixels": pixels}
+    return defaults | changes | {"pixels": pixels}
 
 
 def test_joints_fall_where_the_camera_puts_them() -> None:
-    of = record()
-    joints = overlay.crop_joints(of, 0, SIDE)
-    np.testing.assert_allclose(joints, (of["pixels"] - 200) / 100 * SIDE, atol=1e-3)
+    shown_record = record()
+    joints = overlay.crop_joints(shown_record, 0, SIDE)
+    np.testing.assert_allclose(joints, (shown_record["pixels"] - 200) / 100 * SIDE, atol=1e-3)
     moved = record(box=np.asarray([[190, 200, 240, 250]], np.float32))
     np.testing.assert_allclose(
         overlay.crop_joints(moved, 0, SIDE), (moved["pixels"] - [190, 200]) / 50 * SIDE, atol=1e-3
@@ -38,10 +38,10 @@ def test_joints_fall_where_the_camera_puts_them() -> None:
 
 def test_distortion_moves_them() -> None:
     """k1 alone: by hand, x (1 + k1 r2)."""
-    of = record(distortion=np.asarray([[0.5, 0, 0, 0, 0]]))
-    x = (of["pixels"] - 250) / 1000
+    shown_record = record(distortion=np.asarray([[0.5, 0, 0, 0, 0]]))
+    x = (shown_record["pixels"] - 250) / 1000
     bent = 250 + 1000 * x * (1 + 0.5 * (x**2).sum(-1, keepdims=True))
-    np.testing.assert_allclose(overlay.crop_joints(of, 0, 100), bent - 200, atol=1e-3)
+    np.testing.assert_allclose(overlay.crop_joints(shown_record, 0, 100), bent - 200, atol=1e-3)
 
 
 def behind() -> np.ndarray:

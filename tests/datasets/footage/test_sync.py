@@ -73,12 +73,13 @@ def test_stillness_and_too_few_frames_give_nothing() -> None:
 
 def test_sentence_names_camera_direction_and_the_value_to_set() -> None:
     offsets = [sync.Offset(0.0, 1.0), sync.Offset(0.5, 0.8), sync.Offset(-0.25, 0.9), sync.Offset(0.4, 0.1)]
-    said = sync.clear_offsets("monday", ["a", "b", "c", "d"], offsets, [0.0, 0.0, 1.0, 0.0], 0.04)
-    assert len(said) == 2
+    warnings = sync.clear_offsets("monday", ["a", "b", "c", "d"], offsets, [0.0, 0.0, 1.0, 0.0], 0.04)
+    assert len(warnings) == 2
     assert (
-        "monday: camera b seems to start 0.500 s later against a" in said[0] and "offset = 0.500" in said[0]
+        "monday: camera b seems to start 0.500 s later against a" in warnings[0]
+        and "offset = 0.500" in warnings[0]
     )
-    assert "camera c seems to start 0.250 s earlier" in said[1] and "offset = 0.750" in said[1]
+    assert "camera c seems to start 0.250 s earlier" in warnings[1] and "offset = 0.750" in warnings[1]
 
 
 def test_offset_between_two_videos(tmp_path: Path) -> None:

@@ -146,8 +146,8 @@ def test_cameras_that_do_not_fit_are_told(changed) -> None:
     with_centre(3.0)
     with refused("camera 55011271", "Sitting 1.55011271.cdf") as e:
         read(changed, "S5 9.1 Sitting 1")
-    told = float(re.search(r"up to ([\d.]+) mm", str(e.value)).group(1))
-    assert 1.5 < told < 3.1 and str(e.value).startswith("S5 9.1 Sitting 1, camera 55011271")
+    distance = float(re.search(r"up to ([\d.]+) mm", str(e.value)).group(1))
+    assert 1.5 < distance < 3.1 and str(e.value).startswith("S5 9.1 Sitting 1, camera 55011271")
     read(changed, "S1 9.1 Sitting 1")
     shutil.rmtree(changed / "S5/MyPoseFeatures/D3_Positions_mono")  # nothing to hold them against
     read(changed, "S5 9.1 Sitting 1")

@@ -52,8 +52,8 @@ def test_specification_names_what_decides_the_poses() -> None:
     assert builder.specification == {
         "boxes": "auto", "size": 256, "margin": 0.1, "annotation": "univ_annot3", "retrieval_subjects": ["S2", "S8"],
     }  # fmt: skip
-    told = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
-    assert "annot.mat" in told and "mpi_inf_3dhp_test_set.zip" in told
+    instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    assert "annot.mat" in instructions and "mpi_inf_3dhp_test_set.zip" in instructions
 
 
 @pytest.mark.parametrize(

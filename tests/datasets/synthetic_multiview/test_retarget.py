@@ -68,9 +68,9 @@ def test_directions_are_the_files_and_lengths_the_persons(person: anatomy.Person
     np.testing.assert_allclose(body.joints[:, 0], 0.5 * (body.joints[:, 1] + body.joints[:, 4]), atol=1e-9)
 
 
-def offsets(**of: tuple[float, float, float]) -> tuple[bvh.Joint, ...]:
+def offsets(**changed: tuple[float, float, float]) -> tuple[bvh.Joint, ...]:
     """The skeleton with some joints elsewhere."""
-    return tuple(joint._replace(offset=of.get(joint.name, joint.offset)) for joint in JOINTS)
+    return tuple(joint._replace(offset=changed.get(joint.name, joint.offset)) for joint in JOINTS)
 
 
 @pytest.mark.parametrize(

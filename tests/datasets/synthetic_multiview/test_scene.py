@@ -17,7 +17,7 @@ def project(points: np.ndarray, camera: scene.Camera) -> np.ndarray:
     return image[:, :2] / image[:, 2:]
 
 
-def one(rig: scene.Camera, view: int) -> scene.Camera:
+def single(rig: scene.Camera, view: int) -> scene.Camera:
     return scene.Camera(*(field[view] for field in rig))
 
 
@@ -25,7 +25,7 @@ def test_cameras_stand_around_the_room_upright_and_look_at_its_middle():
     for number in range(10):
         rig = rig_of(number)
         for view in range(4):
-            rotation, translation, _ = camera = one(rig, view)
+            rotation, translation, _ = camera = single(rig, view)
             np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
             assert np.linalg.det(rotation) > 0
             eye = -rotation.T @ translation
@@ -43,7 +43,7 @@ def test_cameras_stand_around_the_room_upright_and_look_at_its_middle():
 
 
 def test_box_touches_the_outline_of_a_sphere():
-    camera = one(rig_of(0), 1)
+    camera = single(rig_of(0), 1)
     centre, radius = np.array([[200.0, -400, 700]]), np.array([150.0])
     directions = np.random.default_rng(0).normal(size=(20000, 3))
     surface = centre + radius * directions / np.linalg.norm(directions, axis=1, keepdims=True)
@@ -58,7 +58,7 @@ def test_box_touches_the_outline_of_a_sphere():
 
 
 def test_crop_intrinsics_project_into_the_crop():
-    camera = one(rig_of(2), 3)
+    camera = single(rig_of(2), 3)
     points, box = np.array([[100.0, 50, 900], [-300, 200, 1500]]), np.array([310.5, 122.25, 690.5, 502.25])
     crop = camera._replace(intrinsics=scene.crop_intrinsics(camera.intrinsics, box, 64, np))
     np.testing.assert_allclose(
@@ -82,8 +82,8 @@ def test_numpy_and_jax_agree():
     for field in exact._fields:
         np.testing.assert_allclose(getattr(ours, field), getattr(exact, field), atol=0.01, rtol=1e-5)
     points, radii = np.random.default_rng(0).uniform(-900, 900, (9, 3)), np.full(9, 60.0)
-    theirs = scene.crop_box(points, radii, one(exact, 0), 0.1, np)
+    theirs = scene.crop_box(points, radii, single(exact, 0), 0.1, np)
     box = scene.crop_box(
-        jnp.asarray(points, jnp.float32), jnp.asarray(radii, jnp.float32), one(ours, 0), 0.1, jnp
+        jnp.asarray(points, jnp.float32), jnp.asarray(radii, jnp.float32), single(ours, 0), 0.1, jnp
     )
     np.testing.assert_allclose(box, theirs, atol=0.05)

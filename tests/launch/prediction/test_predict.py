@@ -325,7 +325,7 @@ def test_without_a_run_the_model_of_the_demo(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predict_model, "MADE", run)
-    about = predict_model.open_model("").around_joints
+    about = predict_model.open_model("").about
     assert about.startswith("the demo's small model") and "MODEL.md), step 3" in about
     monkeypatch.setattr(predict_model, "MADE", tmp_path)
     with refused("--workdir", "`bash launch/demo.sh`"):

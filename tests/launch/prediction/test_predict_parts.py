@@ -221,15 +221,15 @@ def test_nobody_at_all(tmp_path: Path) -> None:
 
 def test_the_note_of_empty_frames_is_short() -> None:
     """Neighbours are the frames looked at, whatever lies between; and ten runs are enough."""
-    said: list[str] = []
+    messages: list[str] = []
     camera = Camera("left", (Path("left.mp4"),), "whole", rate=25)
     for numbers, empty in ((range(0, 900, 9), range(9, 27)), (range(400), range(0, 400, 2)), ([0, 4], [0])):
         frames = [frame(i, i / 25, NOBODY if i in empty else None) for i in numbers]
         camera_views.predict(
-            Spy(), camera, iter(frames), margin=0.1, batch=400, notes=said,
+            Spy(), camera, iter(frames), margin=0.1, batch=400, notes=messages,
             thumbnails=Thumbnails(1, 8),  # type: ignore[arg-type]
         )  # fmt: skip
-    assert said == [
+    assert messages == [
         f"left: nobody was found in {frames}, which the tables leave out"
         for frames in ("frames 9 to 18", "frames 0, 2, 4, 6, 8, 10, 12, 14, 16, 18 and 190 more", "frame 0")
     ]

@@ -67,9 +67,9 @@ def test_a_camera_without_a_picture_is_not_one_without_a_person(page: Path) -> N
 
 
 def kept(stride: int, *numbers: int) -> Thumbnails:
-    of = Thumbnails(1, 8)
-    of.stride, of.kept = stride, {n: (n, b"picture") for n in numbers}
-    return of
+    small = Thumbnails(1, 8)
+    small.stride, small.kept = stride, {n: (n, b"picture") for n in numbers}
+    return small
 
 
 def test_something_is_always_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,9 +83,9 @@ def test_something_is_always_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_picture_is_kept_of_somebody_who_is_hardly_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """In no n-th instant of a long video; and where all that were kept are odd when every other one must go."""
 
-    def offer(of: Thumbnails, *numbers: int) -> None:
+    def offer(small: Thumbnails, *numbers: int) -> None:
         for n in numbers:
-            of.offer(Frame(n, float(n), np.zeros(4), Opened(np.zeros((8, 8, 3), np.uint8))))
+            small.offer(Frame(n, float(n), np.zeros(4), Opened(np.zeros((8, 8, 3), np.uint8))))
 
     monkeypatch.setattr(thumbnails, "MOST", 2)
     rare = Thumbnails(1, 8, expected=8)

@@ -12,7 +12,7 @@ mcss_jax.errors.UserError: a.mp4: the file is empty (0 bytes); a video was expec
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (UserError("a.mp4: is empty [while running 'Map(cut)']"), "a.mp4: is empty"),
         (RuntimeError(TRACEBACK), "a.mp4: the file is empty (0 bytes); a video was expected."),
@@ -21,5 +21,5 @@ mcss_jax.errors.UserError: a.mp4: the file is empty (0 bytes); a video was expec
         (RuntimeError("no UserError: at all"), ""),
     ],
 )
-def test_sentences_are_found(error: Exception, said: str) -> None:
-    assert beam_staging.user_error_text(error) == said
+def test_sentences_are_found(error: Exception, message: str) -> None:
+    assert beam_staging.user_error_text(error) == message

@@ -61,12 +61,12 @@ def test_inspect_prints_the_counts_and_draws_the_sheet(
     prepared_tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inspection.inspect(prepared_tiny, DATASET, tmp_path / "sheet.png")
-    said = capsys.readouterr().out
-    rows = rows_of(said)
+    printed = capsys.readouterr().out
+    rows = rows_of(printed)
     for name in pipeline.split_names(prepared_tiny, DATASET):
         split = pipeline.open_split(prepared_tiny, DATASET, name)
         assert rows[name] == [str(len(split.table)), *[str(split.records)] * 2, str(4 * split.records)]
-    assert said.endswith("known defects\n  none\n")
+    assert printed.endswith("known defects\n  none\n")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 4 * 128
     with refused("not prepared"):

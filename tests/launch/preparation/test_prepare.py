@@ -80,7 +80,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     return Fake
 
 
-def of(data_dir: Path, **options: object) -> Prepare:
+def settings_of(data_dir: Path, **options: object) -> Prepare:
     return Prepare(**{"dataset": "fake/small", "data_dir": str(data_dir), **options})  # type: ignore[arg-type]
 
 
@@ -94,8 +94,8 @@ def names(folder: Path) -> list[str]:
 
 
 def test_prepared_once(fake: type[Fake], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = prepare.prepare(of(tmp_path / "a" / "b"))
-    said = capsys.readouterr()
+    made = prepare.prepare(settings_of(tmp_path / "a" / "b"))
+    printed = capsys.readouterr()
     assert made.fresh and made.path == tmp_path / "a/b/fake/small/1.0.0"
     for line in (
         "9 pictures in ",
@@ -105,24 +105,26 @@ def test_prepared_once(fake: type[Fake], tmp_path: Path, capsys: pytest.CaptureF
         f"folder: {made.path}",
         f"use it with: --dataset=fake/small --data_dir={tmp_path}/a/b",
     ):
-        assert line in said.out
-    assert "Downloading" not in said.out and "images/s" in said.out and "5/5" in said.err
+        assert line in printed.out
+    assert "Downloading" not in printed.out and "images/s" in printed.out and "5/5" in printed.err
     assert names(tmp_path / "a/b") == ["fake"]  # nothing beside it
 
     before = files(tmp_path)
-    again = prepare.prepare(of(tmp_path / "a" / "b"))
+    again = prepare.prepare(settings_of(tmp_path / "a" / "b"))
     assert again == dataclasses.replace(made, fresh=False) and files(tmp_path) == before
-    assert "fake/small is prepared already" in (said := capsys.readouterr().out) and str(made.path) in said
+    assert (
+        "fake/small is prepared already" in (printed := capsys.readouterr().out) and str(made.path) in printed
+    )
 
-    third = prepare.prepare(of(tmp_path / "a" / "b", overwrite=True))
+    third = prepare.prepare(settings_of(tmp_path / "a" / "b", overwrite=True))
     assert third == made and files(tmp_path).keys() == before.keys() and files(tmp_path) != before
 
 
 def test_a_set_made_otherwise_is_not_passed_off(fake: type[Fake], tmp_path: Path) -> None:
-    prepare.prepare(of(tmp_path))
+    prepare.prepare(settings_of(tmp_path))
     fake.extra = {"size": 32, "rays": 2}
     with refused("size 16, now 32", "rays", "--overwrite"):
-        prepare.prepare(of(tmp_path))
+        prepare.prepare(settings_of(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -159,11 +161,11 @@ def test_trouble_leaves_nothing_and_spares_what_was_there(
 ) -> None:
     data_dir = tmp_path / "new" / "data"
     if there:
-        prepare.prepare(of(data_dir))
+        prepare.prepare(settings_of(data_dir))
     before = files(tmp_path)
     fake.trouble = trouble
     with refused(*facts, kind=raised):
-        prepare.prepare(of(data_dir, overwrite=there))
+        prepare.prepare(settings_of(data_dir, overwrite=there))
     assert files(tmp_path) == before
     assert (tmp_path / "new").exists() == there and not list(tmp_path.rglob(f"{staging.PREFIX}*"))
 
@@ -175,7 +177,7 @@ def test_main_ends_with_130_after_ctrl_c(
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as ended:
-            prepare_program.main(of(tmp_path))
+            prepare_program.main(settings_of(tmp_path))
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
@@ -190,7 +192,7 @@ def test_too_small_a_disk_is_refused_at_once(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
     monkeypatch.setattr(Fake, "expected_records", lambda self: 10**6)
     with refused("--data_dir", "0 bytes free", "4.1 GB"):
-        prepare.prepare(of(tmp_path / "data"))
+        prepare.prepare(settings_of(tmp_path / "data"))
     assert not (tmp_path / "data").exists()
 
 
@@ -199,14 +201,14 @@ def test_a_folder_that_cannot_be_written_to(
 ) -> None:
     (tmp_path / "file").touch()
     with refused("--data_dir", "file/data"):
-        prepare.prepare(of(tmp_path / "file" / "data"))
+        prepare.prepare(settings_of(tmp_path / "file" / "data"))
 
     def refuse(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     with refused("--data_dir", "Permission denied", "another folder"):
-        prepare.prepare(of(tmp_path / "data"))
+        prepare.prepare(settings_of(tmp_path / "data"))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -287,7 +289,7 @@ def test_what_a_killed_process_left_is_swept_and_a_running_one_spared(tmp_path: 
 )
 def test_wrong_flags(options: dict[str, object], facts: tuple[str, ...], tmp_path: Path) -> None:
     with refused(*facts):
-        prepare.prepare(of(tmp_path / "data", **options))
+        prepare.prepare(settings_of(tmp_path / "data", **options))
     assert not (tmp_path / "data").exists()
 
 
@@ -310,7 +312,7 @@ def test_bad_recordings(kind: str, tmp_path: Path) -> None:
     source = session(tmp_path / "s", ("a.mp4", 25, 0, 0.6), ("b.mp4", 25, 0, 0.6))
     fact = bad(source, kind)
     with refused(fact) as caught:
-        prepare.prepare(of(tmp_path / "data", dataset="multiview_video", source=str(source)))
+        prepare.prepare(settings_of(tmp_path / "data", dataset="multiview_video", source=str(source)))
     assert "\n" not in flags.sentence(caught.value) and not (tmp_path / "data").exists()
 
 
@@ -324,20 +326,23 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recordings(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = of(tmp_path, dataset="multiview_video", source=str(recorded), crop_size=48)
+    config = settings_of(tmp_path, dataset="multiview_video", source=str(recorded), crop_size=48)
     made = prepare.prepare(config)
-    said = capsys.readouterr().out
-    assert "session my clip: 2 cameras, 12 instants at 10 per second" in said and "estimated offset" in said
-    assert "use it with: --dataset=multiview_video/my_clip " in said
-    assert f"look at: {made.path}/boxes_my_clip.jpg" in said and (made.path / "contact_sheet.jpg").exists()
+    printed = capsys.readouterr().out
+    assert (
+        "session my clip: 2 cameras, 12 instants at 10 per second" in printed
+        and "estimated offset" in printed
+    )
+    assert "use it with: --dataset=multiview_video/my_clip " in printed
+    assert f"look at: {made.path}/boxes_my_clip.jpg" in printed and (made.path / "contact_sheet.jpg").exists()
     assert pipeline.open_split(tmp_path, made.dataset, "train").image_size == 48
 
     # Again: nothing is decoded; the set is found by its name too, without the source.
     monkeypatch.setattr(inspection, "inspect", None)
     again = dataclasses.replace(made, fresh=False)
     assert prepare.prepare(config) == again
-    assert prepare.prepare(of(tmp_path, dataset="multiview_video/my_clip")) == again
-    assert prepare.prepare(of(tmp_path, dataset="multiview_video", name="my_clip")) == again
+    assert prepare.prepare(settings_of(tmp_path, dataset="multiview_video/my_clip")) == again
+    assert prepare.prepare(settings_of(tmp_path, dataset="multiview_video", name="my_clip")) == again
     with refused("fps 10.0, now 'native'", "size 48, now 256", "--name"):
         prepare.prepare(options.replace(config, fps="native", crop_size=256))
     boxes = recorded / "boxes.csv"
@@ -352,13 +357,13 @@ def test_recordings(
 def test_inspect_draws_and_prepares_nothing(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = of(tmp_path, dataset="multiview_video", source=str(recorded), name="x", inspect=True)
+    config = settings_of(tmp_path, dataset="multiview_video", source=str(recorded), name="x", inspect=True)
     for _ in range(2):  # a second look replaces the first
         (sheet,) = prepare.inspect(config)
         assert sheet == tmp_path / "multiview_video/x/inspection/boxes_my_clip.jpg" and sheet.exists()
     assert list(files(tmp_path)) == ["multiview_video/x/inspection/boxes_my_clip.jpg"]
-    said = capsys.readouterr().out
-    assert "session my clip: 2 cameras" in said and f"look at: {sheet}" in said
+    printed = capsys.readouterr().out
+    assert "session my clip: 2 cameras" in printed and f"look at: {sheet}" in printed
     with refused("not prepared"):
         pipeline.prepared_path(tmp_path, "multiview_video/x")
 
@@ -368,12 +373,12 @@ def test_a_warning_is_one_sentence_said_once(
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     source = session(tmp_path / "s", ("a.mp4", 25, 0, 2.0), ("b.mp4", 25, 0, 1.2))
-    config = of(tmp_path / "data", dataset="multiview_video", source=str(source), crop_size=32)
+    config = settings_of(tmp_path / "data", dataset="multiview_video", source=str(source), crop_size=32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.filters", [])
         prepare_program.main(config)
-    said = [line for line in capsys.readouterr().err.splitlines() if "differ in length" in line]
-    assert len(said) == 1 and said[0].startswith("warning: s: the cameras differ in length")
+    printed = [line for line in capsys.readouterr().err.splitlines() if "differ in length" in line]
+    assert len(printed) == 1 and printed[0].startswith("warning: s: the cameras differ in length")
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -69,8 +69,8 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(source: Path, tmp_
     kept = {path.name: path.stat().st_mtime_ns for path in finished}
     assert not (data_dir / "human36m").exists()
     again = start(*arguments, f"--data_dir={data_dir}")
-    said, _ = again.communicate(timeout=120)
-    assert again.returncode == 0 and "sequences are finished already" in said and kept
+    printed, _ = again.communicate(timeout=120)
+    assert again.returncode == 0 and "sequences are finished already" in printed and kept
     whole = start(*arguments, f"--data_dir={tmp_path / 'whole'}")
     whole.communicate(timeout=120)
     assert hashes(data_dir) == hashes(tmp_path / "whole")
@@ -92,10 +92,10 @@ def test_ctrl_c_in_a_terminal_is_one_line(source: Path, tmp_path: Path) -> None:
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.05)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     # Ended by itself, or by the second signal while Python was taking itself down: 130 to a shell, either way.
-    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in said, said
-    assert said.splitlines()[-1] == "stopped; nothing half-made was left behind"
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in printed, printed
+    assert printed.splitlines()[-1] == "stopped; nothing half-made was left behind"
     assert not list((tmp_path / "data").rglob("*.part")) and not list(tmp_path.glob("data/.preparing*"))
 
 
@@ -172,9 +172,9 @@ def test_a_calibration_without_a_camera(source: Path, tmp_path: Path) -> None:
         "--allow_missing=*",
         "--workers=1",
     )
-    _, said = done.communicate(timeout=120)
-    assert done.returncode == 1 and "Traceback" not in said
-    assert "camera.calibration" in said.splitlines()[-1] and "camera 13" in said.splitlines()[-1]
+    _, printed = done.communicate(timeout=120)
+    assert done.returncode == 1 and "Traceback" not in printed
+    assert "camera.calibration" in printed.splitlines()[-1] and "camera 13" in printed.splitlines()[-1]
 
 
 def test_the_test_set_joins_the_training_set(source: Path, tmp_path: Path) -> None:

@@ -28,17 +28,19 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def of(captured: Path, data_dir: Path, **options: object) -> Prepare:
-    given = {"dataset": "synthetic_multiview/tiny", "motion": str(captured), "name": "mine"}
-    return Prepare(**{**given, "data_dir": str(data_dir), **options})  # type: ignore[arg-type]
+def settings_of(captured: Path, data_dir: Path, **options: object) -> Prepare:
+    defaults = {"dataset": "synthetic_multiview/tiny", "motion": str(captured), "name": "mine"}
+    return Prepare(**{**defaults, "data_dir": str(data_dir), **options})  # type: ignore[arg-type]
 
 
 def test_a_set_of_ones_own_motion(captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = prepare.prepare(of(captured, tmp_path))
+    made = prepare.prepare(settings_of(captured, tmp_path))
     assert made.fresh and made.dataset == "synthetic_multiview/mine"
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for split, person in zip(("train", "validation", "test"), PEOPLE, strict=True):
-        assert f"{split}: 1 subject ({person}), 1 action, 1 sequence with poses, 6 instants x 4 views" in said
+        assert (
+            f"{split}: 1 subject ({person}), 1 action, 1 sequence with poses, 6 instants x 4 views" in printed
+        )
     lengths = []
     for name, person in zip(("train", "validation", "test"), PEOPLE, strict=True):
         split = pipeline.open_split(tmp_path, made.dataset, name)
@@ -61,8 +63,8 @@ def test_a_set_of_ones_own_motion(captured: Path, tmp_path: Path, capsys: pytest
     np.testing.assert_allclose(people, np.broadcast_to(people[:, :1], people.shape), atol=0.1)
     assert np.abs(people[0, 0] - people[1, 0]).max() > 5 and np.abs(people[1, 0] - people[2, 0]).max() > 5
 
-    assert prepare.prepare(of(captured, tmp_path)).fresh is False
-    again = prepare.prepare(of(captured, tmp_path / "again"))
+    assert prepare.prepare(settings_of(captured, tmp_path)).fresh is False
+    again = prepare.prepare(settings_of(captured, tmp_path / "again"))
     assert again.fingerprint == made.fingerprint
     here, there = (pipeline.open_split(d, made.dataset, "test") for d in (tmp_path, tmp_path / "again"))
     for k in range(6):
@@ -70,7 +72,7 @@ def test_a_set_of_ones_own_motion(captured: Path, tmp_path: Path, capsys: pytest
 
 
 def test_other_files_are_another_set(captured: Path, tmp_path: Path) -> None:
-    config = of(captured, tmp_path)
+    config = settings_of(captured, tmp_path)
     job = prepare.job_of(config)
     stored = job.builder(tmp_path).specification
     assert job.differences(tmp_path / "a/b/c", stored) == []
@@ -78,7 +80,7 @@ def test_other_files_are_another_set(captured: Path, tmp_path: Path) -> None:
     for i, person in enumerate(PEOPLE):
         bvh_files.write(mine / person / "move.bvh", JOINTS, bvh_files.moving(JOINTS, 51, i + (i == 2)))
     for options in ({"motion": str(mine)}, {"up_axis": "y"}):
-        other = prepare.job_of(of(captured, tmp_path, **options))
+        other = prepare.job_of(settings_of(captured, tmp_path, **options))
         assert other.differences(tmp_path / "a/b/c", stored) == ["motion differs"]
 
 
@@ -91,7 +93,7 @@ def test_the_generated_sets_specifications_are_as_they_were(prepared_tiny: Path)
 
 
 def test_wild_sequences_are_groups_of_their_own(captured: Path, tmp_path: Path) -> None:
-    job = prepare.job_of(of(captured, tmp_path, dataset="synthetic_multiview/wild"))
+    job = prepare.job_of(settings_of(captured, tmp_path, dataset="synthetic_multiview/wild"))
     builder = job.builder(tmp_path)
     acts = [act for split in builder.split_names for act in builder.acts(split)]
     # At ten instants a second the same files have more of them.
@@ -100,7 +102,7 @@ def test_wild_sequences_are_groups_of_their_own(captured: Path, tmp_path: Path) 
 
 
 def test_the_folder_names_the_set(captured: Path, tmp_path: Path) -> None:
-    job = prepare.job_of(of(captured, tmp_path, name=""))
+    job = prepare.job_of(settings_of(captured, tmp_path, name=""))
     assert job.dataset == f"synthetic_multiview/{captured.name}"
 
 
@@ -126,7 +128,7 @@ def test_wrong_flags(
     options: dict[str, object], facts: tuple[str, ...], captured: Path, tmp_path: Path
 ) -> None:
     with refused(*facts):
-        prepare.prepare(of(captured, tmp_path / "data", **options))
+        prepare.prepare(settings_of(captured, tmp_path / "data", **options))
     assert not (tmp_path / "data").exists()
 
 
@@ -135,5 +137,5 @@ def test_a_bad_file_leaves_nothing_behind(tmp_path: Path) -> None:
     bvh_files.write(tmp_path / "in/b.bvh", JOINTS, bvh_files.moving(JOINTS, 51))
     (tmp_path / "in/b.bvh").write_text((tmp_path / "in/b.bvh").read_text()[:-400])
     with refused("in/b.bvh", "truncated or damaged", "51 frames of 66"):
-        prepare.prepare(of(tmp_path / "in", tmp_path / "data"))
+        prepare.prepare(settings_of(tmp_path / "in", tmp_path / "data"))
     assert not (tmp_path / "data").exists()

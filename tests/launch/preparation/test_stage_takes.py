@@ -37,10 +37,10 @@ def work_of(source: Path, folder: Path) -> stage_takes.Work:
 
 def test_all_takes_whatever_they_lie_in(source: Path, tmp_path: Path) -> None:
     counted: list[int] = []
-    told: list[str] = []
+    messages: list[str] = []
     work = work_of(source, tmp_path / "stage")
-    stage_takes.run(work, 2, counted.append, told.append)
-    assert [text.rpartition(" (")[0] for text in told] == ["unpacking x.tgz", "unpacking y.zip"]
+    stage_takes.run(work, 2, counted.append, messages.append)
+    assert [text.rpartition(" (")[0] for text in messages] == ["unpacking x.tgz", "unpacking y.zip"]
     assert all(work.done(take) for take in work.takes) and sum(counted) == 4 * 2 * 12
     assert not work.unpacked.exists(), "what was unpacked is gone"
     assert work.opened(work.takes[0]).notes[0] == "read a"

@@ -47,18 +47,18 @@ def assert_replicated(tree: object) -> None:
 @contextlib.contextmanager
 def compilations() -> Iterator[list[str]]:
     """What JAX says that it compiles meanwhile."""
-    said: list[str] = []
+    messages: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if "ompil" in record.getMessage():
-                said.append(record.getMessage())
+                messages.append(record.getMessage())
 
     listener, logger = Listener(), logging.getLogger("jax")
     logger.addHandler(listener)
     try:
         with jax.log_compiles():
-            yield said
+            yield messages
     finally:
         logger.removeHandler(listener)
 
@@ -69,9 +69,9 @@ def run(step: Callable, state: TrainState) -> Ran:
     compiled: list[list[str]] = []
     for number in range(UPDATES):
         batch = make_batch(number)
-        with compilations() as said:
+        with compilations() as messages:
             now, report = jax.block_until_ready(step(now, batch, KEY))
-        compiled.append(said)
+        compiled.append(messages)
         assert_replicated((now, report))
         if number + 1 in (1, UPDATES):
             after[number + 1] = jax.tree.map(np.asarray, (now, report))
@@ -90,7 +90,7 @@ def state() -> TrainState:
 
 
 @pytest.fixture(scope="module")
-def one(state: TrainState) -> Ran:
+def single(state: TrainState) -> Ran:
     """Plain jit on one device."""
     return run(parallel.mapped_step(TINY, "jit", jax.local_devices()[:1]), state)
 
@@ -122,8 +122,8 @@ def assert_same(actual: dict[str, np.ndarray], wanted: dict[str, np.ndarray], up
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("updates", [1, UPDATES])
-def test_devices_change_nothing(one: Ran, runs: dict[str, Ran], kind: str, updates: int) -> None:
-    assert_same(leaves(runs[kind].after[updates]), leaves(one.after[updates]), updates)
+def test_devices_change_nothing(single: Ran, runs: dict[str, Ran], kind: str, updates: int) -> None:
+    assert_same(leaves(runs[kind].after[updates]), leaves(single.after[updates]), updates)
 
 
 EIGHT = """
@@ -176,26 +176,28 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.nd
 @pytest.mark.parametrize("count", [1, 2, 8])
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_numbers_of_devices_change_nothing(
-    one: Ran, eight: dict[str, dict[str, np.ndarray]], kind: str, count: int
+    single: Ran, eight: dict[str, dict[str, np.ndarray]], kind: str, count: int
 ) -> None:
     for updates in (1, UPDATES):
-        assert_same(eight[f"{kind}{count} {updates}"], leaves(one.after[updates]), updates)
+        assert_same(eight[f"{kind}{count} {updates}"], leaves(single.after[updates]), updates)
 
 
 @pytest.mark.processes
 def test_parts_and_blocks_of_one_row_change_nothing_under_shard_map(
-    one: Ran, eight: dict[str, dict[str, np.ndarray]]
+    single: Ran, eight: dict[str, dict[str, np.ndarray]]
 ) -> None:
     """Two devices that accumulate two parts and mine row by row, against one device and the whole table."""
     for updates in (1, UPDATES):
         assert_same(eight[f"two {updates}"], eight[f"one {updates}"], updates)
     name = "[1]['loss']"
-    assert abs(eight["one 1"][name] - leaves(one.after[1])[name]) > 1e-3, "parts are normalised by themselves"
+    assert abs(eight["one 1"][name] - leaves(single.after[1])[name]) > 1e-3, (
+        "parts are normalised by themselves"
+    )
 
 
-def test_gradients_of_the_first_update(one: Ran, runs: dict[str, Ran]) -> None:
+def test_gradients_of_the_first_update(single: Ran, runs: dict[str, Ran]) -> None:
     """Before any rounding has been amplified: Adam's first moment is a tenth of the (clipped) gradient."""
-    wanted = leaves(one.after[1][0].opt_state)
+    wanted = leaves(single.after[1][0].opt_state)
     moments = [name for name in wanted if ".mu" in name]
     assert len(moments) > 20
     largest = max(np.abs(wanted[name]).max() for name in moments)
@@ -207,7 +209,7 @@ def test_gradients_of_the_first_update(one: Ran, runs: dict[str, Ran]) -> None:
             )
 
 
-def test_mined_indices_are_the_same(one: Ran, runs: dict[str, Ran]) -> None:
+def test_mined_indices_are_the_same(single: Ran, runs: dict[str, Ran]) -> None:
     """The global column of every anchor's hardest negative, where no other is equally hard."""
     batch = make_batch(labelled=0)
 
@@ -218,7 +220,7 @@ def test_mined_indices_are_the_same(one: Ran, runs: dict[str, Ran]) -> None:
     on_one = jax.jit(mined)
     on_four = jax.pmap(lambda s, b: mined(s, b, parallel.AXIS), axis_name=parallel.AXIS, in_axes=(None, 0))
     for updates in (1, UPDATES):
-        expected = on_one(one.after[updates][0], batch)
+        expected = on_one(single.after[updates][0], batch)
         assert len(np.unique(expected)) > 3
         columns = on_four(runs["pmap"].after[updates][0], parallel.split(batch, 4))
         np.testing.assert_array_equal(np.asarray(columns).reshape(-1), expected)
@@ -226,9 +228,9 @@ def test_mined_indices_are_the_same(one: Ran, runs: dict[str, Ran]) -> None:
             np.testing.assert_array_equal(on_one(ran.after[updates][0], batch), expected, err_msg=kind)
 
 
-def test_no_recompilation_after_the_first_step(one: Ran, runs: dict[str, Ran]) -> None:
+def test_no_recompilation_after_the_first_step(single: Ran, runs: dict[str, Ran]) -> None:
     """The state that comes out of a step has the types and the places of the one that went in."""
-    for kind, ran in {"jit": one, **runs}.items():
+    for kind, ran in {"jit": single, **runs}.items():
         assert ran.compiled_first, f"{kind}: the log shows compilations"
         assert ran.compiled_later == [], kind
 
@@ -292,10 +294,10 @@ def test_what_a_process_has_becomes_its_part() -> None:
     """From the host and from one of its devices; with several processes, tests/multiprocess."""
     mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), (parallel.AXIS,))
     rows = np.arange(24.0, dtype=np.float32).reshape(8, 3)
-    for given in (rows, jax.device_put(rows, jax.local_devices()[1])):
+    for source in (rows, jax.device_put(rows, jax.local_devices()[1])):
         for spec in (jax.P(), jax.P(parallel.AXIS)):
             sharding = jax.NamedSharding(mesh, spec)
-            spread = parallel.global_array(given, sharding)
+            spread = parallel.global_array(source, sharding)
             assert spread.sharding == sharding and spread.shape == rows.shape
             for shard in spread.addressable_shards:
                 np.testing.assert_array_equal(shard.data, rows[shard.index])
@@ -322,8 +324,8 @@ def test_embedding_any_number_of_pictures(state: TrainState) -> None:
     embed = parallel.pmap_embed()
     whole = embed(state, images)
     part = embed(state, images[:5])
-    one = jax.jit(train_step.embed_step)(state, images)
+    single = jax.jit(train_step.embed_step)(state, images)
     assert part.embedding.shape == (5, 8)
-    for actual, padded, expected in zip(whole, part, one, strict=True):
+    for actual, padded, expected in zip(whole, part, single, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(padded, expected[:5], rtol=1e-4, atol=1e-3)
