@@ -36,6 +36,12 @@ def main(config: Comparison) -> None:
         raise UserError(
             "the comparison is of the joint step: use --method=mcss with --labelled and --labelled_batch"
         )
+    for name, value, wanted in (
+        ("encoder", config.network.encoder, "resnet"),
+        ("metric_loss", config.objective.metric_loss, "triplet"),
+    ):
+        if value != wanted:
+            raise UserError(f"--{name}={value}; PyTorch's step is written for {wanted}")
     module = torch_step()
     size = size_of(config)
     batch = random_batch(config, size)

@@ -1,7 +1,10 @@
-"""Makes a folder that training can start from out of a torchvision or timm ResNet in safetensors.
+"""Makes a folder that training can start from out of a torchvision or timm ResNet, or timm's ViT, in safetensors.
 
     python -m launch.import_weights --source=resnet18.safetensors --workdir=runs/imagenet_resnet18
     python -m launch.train --init_from=runs/imagenet_resnet18 ...
+    python -m launch.import_weights --source=vit_small_patch16_224.safetensors --workdir=runs/imagenet_vit_s16
+    python -m launch.train --init_from=runs/imagenet_vit_s16 --encoder=vit --vit_patch=16 --vit_size=384 \\
+        --vit_layers=12 --vit_heads=6 ...
 
 Names and shapes are checked one by one, those that differ are listed, and values must be finite. Files that may hold
 pickled objects (.pth, .pt, .bin, .npz) are refused. The input that such weights expect is what

@@ -62,4 +62,9 @@ def size_of(config: settings.Train) -> int:
 
 def describe(config: settings.Train, size: int) -> str:
     """The network and its pictures in a few words."""
-    return f"ResNet-{config.network.depth}/{config.network.width} {config.network.stem} {size}px"
+    network = config.network
+    encoders = {
+        "resnet": f"ResNet-{network.depth}/{network.width} {network.stem}",
+        "vit": f"ViT-{network.vit_size}x{network.vit_layers}/{network.vit_patch}",
+    }
+    return f"{encoders[network.encoder]} {size}px"

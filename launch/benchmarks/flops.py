@@ -11,9 +11,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mcss_jax.method import Network
+from mcss_jax.method import EncoderName, Network
 from mcss_jax.networks.convolution import Conv
 from mcss_jax.networks.pose_network import PoseNetwork
+from mcss_jax.networks.vision_transformer import Attention
+
+# The first layer of each encoder: nobody asks for the gradient of what it is given.
+STEMS: dict[EncoderName, str] = {"resnet": "conv1", "vit": "patch_embed"}
 
 
 class Multiplications(NamedTuple):
@@ -43,9 +47,11 @@ def multiplications(network: Network, size: int) -> Multiplications:
             if isinstance(layer, Conv):
                 found[layer.path] = math.prod(out.shape[1:]) * into * layer.size**2
             elif isinstance(layer, nn.Dense):
-                found[layer.path] = out.shape[-1] * into
+                found[layer.path] = math.prod(out.shape[1:]) * into
+            elif isinstance(layer, Attention):  # queries by keys, weights by values
+                found[layer.path] = 2 * out.shape[1] ** 2 * into
         return out
 
     with nn.intercept_methods(count):
         jax.eval_shape(PoseNetwork(network).init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
-    return Multiplications(sum(found.values()), found["encoder", "conv1"])
+    return Multiplications(sum(found.values()), found["encoder", STEMS[network.encoder]])

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mcss_jax import skeleton
+from mcss_jax.errors import UserError
 from mcss_jax.method import Network
 from mcss_jax.networks import pixels, resnet
 from mcss_jax.training.state import TrainState
@@ -170,7 +171,13 @@ def build(state: TrainState, image_size: int) -> onnx.ModelProto:
     """The graph of a trained state: `images` uint8 [batch, s, s, 3] to `embedding`, `canonical` (mm), `rotation`.
 
     The graph has passed onnx's own checker; `state` as `exported.in_float32` gives it.
+    Raises UserError for an encoder that is no ResNet.
     """
+    if state.network.encoder != "resnet":
+        raise UserError(
+            f"--format=onnx is for --encoder=resnet; this run has --encoder={state.network.encoder}: use "
+            "--format=stablehlo"
+        )
     network, graph = state.network, Graph()
     params, statistics = state.params["encoder"], state.variables["batch_stats"]["encoder"]
     features = _features(graph, "images", params, statistics, network)

@@ -108,7 +108,7 @@ def check(found: Mapping[str, Shape], depth: int, width: int, source: str) -> No
             for what, names in (("missing", missing), ("unexpected", unexpected))
             if names
         ]
-        raise _listing(
+        raise listing(
             f"{source} is not a torchvision or timm ResNet-{depth} ({'; '.join(parts)}); expected the {len(wanted)} "
             "tensors conv1, bn1, layer1 to layer4 of resnet18, resnet34 or resnet50",
             [f"missing: {name} {list(wanted[name])}" for name in missing]
@@ -120,14 +120,15 @@ def check(found: Mapping[str, Shape], depth: int, width: int, source: str) -> No
         if found[name] != shape
     ]
     if wrong:
-        raise _listing(
+        raise listing(
             f"{source} has the names of a ResNet-{depth} but not its shapes: {some(wrong)}; expected torchvision's "
             f"or timm's resnet{depth}, whose first stage has {width} channels",
             wrong,
         )
 
 
-def _listing(sentence: str, lines: list[str]) -> UserError:
+def listing(sentence: str, lines: list[str]) -> UserError:
+    """The refusal; its note (PEP 678) holds all lines, where they are more than a sentence takes."""
     error = UserError(sentence)
     if len(lines) > MOST_IN_A_SENTENCE:
         error.add_note("\n".join(lines))
