@@ -83,7 +83,7 @@ def test_pictures_that_are_cut_short_are_told(source: Path, tmp_path: Path) -> N
     path, _ = finish(source, tmp_path / "stage")
     staged_take = staged.open_staged(path)
     (path / "view1").write_bytes((path / "view1").read_bytes()[:-1])
-    with refused("damaged", "remove it"):
+    with refused(path.name, "damaged", "remove it"):
         list(staged_take.pictures())
 
 
@@ -132,8 +132,9 @@ def test_an_unpacked_file_is_called_as_the_user_knows_it(source: Path, tmp_path:
     take = small.inventory(originals.scan(archive.parent)).takes[0]
     unpacked = tmp_path / "unpacked"
     originals.unpack(sorted(take.archived), unpacked)
-    with refused("a.zip/a/right.avi", "not a readable video"):
+    with refused("a.zip/a/right.avi", "not a readable video") as caught:
         staged.stage(take, CUTTING, tmp_path / "stage", functools.partial(originals.locate, folder=unpacked))
+    assert str(caught.value).startswith("a.zip")
 
 
 def test_what_a_killed_process_left_is_swept(source: Path, tmp_path: Path) -> None:

@@ -163,8 +163,9 @@ def test_camera_poses_of_another_length_are_told(changed) -> None:
 def test_damaged_files_are_named_as_they_lie_in_the_source(changed) -> None:
     pose = changed / "S5/MyPoseFeatures/D3_Positions/Sitting 1.cdf"
     pose.write_bytes(b"")
-    with refused("S5/MyPoseFeatures/D3_Positions/Sitting 1.cdf", "CDF"):
+    with refused("S5/MyPoseFeatures/D3_Positions/Sitting 1.cdf", "CDF") as caught:
         read(changed, "S5 9.1 Sitting 1")
+    assert str(caught.value).startswith("S5/MyPoseFeatures")
     mask = changed / "S1/MySegmentsMat/ground_truth_bb/Sitting 1.54138969.mat"
     human36m.write_masks(mask, np.array([[1, 2, 3, 4]]), (9, 9))
     with refused("ground_truth_bb/Sitting 1.54138969.mat", "1 masks", "frame 11"):

@@ -143,8 +143,11 @@ def test_only_what_is_unfinished_is_done_again_and_ends_alike(
     prepare.prepare(settings_of(source, whole))
     with monkeypatch.context() as broken:
         spoil(broken, "c", "c/left.avi: is cut short")
-        with refused("c/left.avi", "cut short"):
+        with refused("c/left.avi", "cut short") as caught:
             prepare.prepare(settings_of(source, data_dir))
+        assert str(caught.value) == "c/left.avi: is cut short", (
+            "a worker's own sentence, and nothing about it"
+        )
     printed = capsys.readouterr().out
     assert f"2 of 4 sequences are finished and kept in {data_dir}/.staged/small/few" in printed
     assert not (data_dir / "small").exists()
