@@ -19,7 +19,8 @@ def transformation(optimiser: Optimiser) -> optax.GradientTransformation:
     """The optax chain; weight decay touches kernels only."""
 
     def kernels(params: optax.Params) -> optax.Params:
-        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+        # By name, not by their axes: a transformer's learned positions have as many, and are no weights.
+        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
     return optax.chain(
         optax.clip_by_global_norm(optimiser.clip_norm),
