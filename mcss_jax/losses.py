@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mcss_jax import mining
-from mcss_jax.metric_losses.pairs import Instants as Instants
-from mcss_jax.metric_losses.pairs import Pairs as Pairs
-from mcss_jax.metric_losses.pairs import per_anchor, positive_distances
+from mcss_jax.pairs import Instants as Instants
+from mcss_jax.pairs import Pairs as Pairs
+from mcss_jax.pairs import per_anchor, positive_distances
 
 
 class Triplets(NamedTuple):

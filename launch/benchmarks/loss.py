@@ -12,9 +12,9 @@ from launch.benchmarks.settings import Benchmark
 from launch.benchmarks.steps import StepProgram
 from launch.benchmarks.timing import Row, in_turn
 from launch.runs import settings
-from mcss_jax.metric_losses.pairs import Instants, Pairs
 from mcss_jax.metric_losses.registry import metric_loss
 from mcss_jax.networks import pixels
+from mcss_jax.pairs import Instants, Pairs
 
 GROUPS, SEQUENCES = 16, 8
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mcss_jax.method import Objective
-from mcss_jax.metric_losses.pairs import Pairs, Term, per_anchor, positive_distances
+from mcss_jax.pairs import Pairs, Term, per_anchor, positive_distances
 
 
 def loss(pairs: Pairs, objective: Objective, temperature: Float[Array, ""] | float) -> Term:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from jaxtyping import Array, Float
 
 from mcss_jax.method import MetricLoss, Objective
-from mcss_jax.metric_losses.pairs import Pairs, Term
+from mcss_jax.pairs import Pairs, Term
 
 Loss = Callable[[Pairs, Objective, Float[Array, ""]], Term]
 """`loss(pairs, objective, temperature)`; `temperature` is that of the hardest negative at this step."""

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from mcss_jax import losses
 from mcss_jax.method import Objective
-from mcss_jax.metric_losses.pairs import Pairs, Term
+from mcss_jax.pairs import Pairs, Term
 
 
 def loss(pairs: Pairs, objective: Objective, temperature: Float[Array, ""] | float) -> Term:

@@ -18,10 +18,10 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from mcss_jax import geometry, losses, metrics, mining, skeleton
 from mcss_jax.augment import augment
 from mcss_jax.method import Method
-from mcss_jax.metric_losses.pairs import Instants, Pairs, Term
 from mcss_jax.metric_losses.registry import metric_loss
 from mcss_jax.networks.pixels import standardise
 from mcss_jax.networks.pose_network import PoseNetwork
+from mcss_jax.pairs import Instants, Pairs, Term
 from mcss_jax.training.batch import Batch, Labelled, Part
 from mcss_jax.training.optimiser import schedule, transformation
 from mcss_jax.training.state import TrainState, Variables

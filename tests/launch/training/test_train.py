@@ -75,6 +75,13 @@ def test_ten_steps_are_five_and_a_restart_and_five(straight: train.Trained, conf
     assert (again.step, again.finished) == (10, True)
 
 
+def test_what_is_looked_at_changes_no_parameter(straight: train.Trained, config: Train) -> None:
+    """Logging, validation and checkpoints at other steps: the same state, bit for bit."""
+    rarely = train.train(options.replace(config, log_every=7, save_every=10, validate_every=0))
+    for actual, expected in zip(arrays(rarely.state), arrays(straight.state), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
 def test_validation_runs_when_it_is_due(straight: train.Trained) -> None:
     records = metric_log.read(straight.folder)
     validated = [r["step"] for r in records if "validation/pa_mpjpe" in r]
