@@ -27,11 +27,13 @@ COPIED = ("mcss_jax", "datasets", "launch", "tests", "pyproject.toml", "README.m
 FAILED, LONGEST = 1, 300  # pytest's exit code for tests that failed; seconds
 
 
-def pytest_in(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
+def pytest_in(
+    copy: Path, tests: Sequence[str], *options: str, longest: int | None = LONGEST
+) -> tuple[int, str]:
     """Exit code and last lines of the tests, in a copy of the project."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *options, *tests]
     try:
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=LONGEST)
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=longest)
     except subprocess.TimeoutExpired:
         return FAILED, "no end"  # a fault that loops for ever is noticed
     return done.returncode, (done.stdout + done.stderr)[-1500:]
@@ -98,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         # Tests that fail without a fault would notice everything.
         first = copies.get()
-        code, said = pytest_in(first, sorted({test for fault in faults for test in fault.tests}))
+        tests = sorted({test for fault in faults for test in fault.tests})
+        code, said = pytest_in(first, tests, f"--numprocesses={asked.jobs}", longest=None)
         copies.put(first)
         if code != 0:
             print(said, "\nthe tests fail without any fault", file=sys.stderr)

@@ -1,0 +1,250 @@
+"""The update, its random streams, its devices, and the state."""
+
+from tests.mutations.fault import Fault
+
+STEP, OPTIMISER = "mcss_jax/training/train_step.py", "mcss_jax/training/optimiser.py"
+OPTIMISED = ("tests/mcss_jax/training/test_optimiser_by_hand.py",)
+KEYS = ("tests/mcss_jax/training/test_augmentation_keys.py",)
+STEPPED = ("tests/mcss_jax/training/test_train_step.py",)
+ENCODERS = ("tests/mcss_jax/networks/test_encoders.py",)
+ACCUMULATED = ("tests/mcss_jax/training/test_accumulation.py",)
+DEVICES = ("tests/mcss_jax/training/test_parallel.py::test_devices_change_nothing",)
+
+FAULTS = (
+    Fault(
+        "optimiser: gradients are not clipped",
+        OPTIMISER,
+        "optax.clip_by_global_norm(optimiser.clip_norm)",
+        "optax.identity()",
+        OPTIMISED,
+    ),
+    Fault(
+        "optimiser: the norm to clip to is ignored",
+        OPTIMISER,
+        "optax.clip_by_global_norm(optimiser.clip_norm)",
+        "optax.clip_by_global_norm(1.0)",
+        OPTIMISED,
+    ),
+    Fault(
+        "optimiser: single entries are clipped",
+        OPTIMISER,
+        "optax.clip_by_global_norm(optimiser.clip_norm)",
+        "optax.clip(optimiser.clip_norm)",
+        OPTIMISED,
+    ),
+    Fault("optimiser: every parameter decays", OPTIMISER, ", mask=kernels", "", OPTIMISED),
+    Fault(
+        "optimiser: learned positions decay",
+        OPTIMISER,
+        'path[-1].key == "kernel"',
+        'path[-1].key not in ("bias",)',
+        OPTIMISED,
+    ),
+    Fault(
+        "optimiser: the decay is ignored",
+        OPTIMISER,
+        "weight_decay=optimiser.weight_decay",
+        "weight_decay=1e-2",
+        OPTIMISED,
+    ),
+    Fault(
+        "optimiser: the rate is constant",
+        OPTIMISER,
+        "optax.adamw(schedule(optimiser),",
+        "optax.adamw(optimiser.learning_rate,",
+        OPTIMISED,
+    ),
+    Fault(
+        "optimiser: the peak is ignored", OPTIMISER, "0.0, optimiser.learning_rate,", "0.0, 2e-3,", OPTIMISED
+    ),
+    Fault(
+        "optimiser: there is no warm-up",
+        OPTIMISER,
+        "warmup = min(optimiser.warmup_steps, optimiser.steps // 2)",
+        "warmup = 0",
+        OPTIMISED,
+    ),
+    Fault(
+        "optimiser: a short run never reaches the peak",
+        OPTIMISER,
+        "min(optimiser.warmup_steps, optimiser.steps // 2)",
+        "optimiser.warmup_steps",
+        OPTIMISED,
+    ),
+    Fault(
+        "optimiser: the run's length is ignored",
+        OPTIMISER,
+        "max(optimiser.steps, warmup + 1)",
+        "max(1000, warmup + 1)",
+        OPTIMISED,
+    ),
+    Fault(
+        "update: the step is not counted",
+        STEP,
+        "step=state.step + 1,",
+        "step=state.step,",
+        OPTIMISED,
+    ),
+    Fault(
+        "update: the gradient's norm is that of the update",
+        STEP,
+        'report["gradient_norm"] = optax.tree.norm(gradients)',
+        'report["gradient_norm"] = optax.tree.norm(updates)',
+        OPTIMISED,
+    ),
+    Fault(
+        "update: the reported rate is the next one",
+        STEP,
+        "schedule(optimiser)(state.step)",
+        "schedule(optimiser)(state.step + 1)",
+        OPTIMISED,
+    ),
+    Fault(
+        "update: statistics are not kept",
+        STEP,
+        "optax.apply_updates(state.params, updates), **collections}",
+        "optax.apply_updates(state.params, updates), **state.collections}",
+        ENCODERS,
+    ),
+    Fault(
+        "update: absent figures are zero",
+        STEP,
+        "jnp.where(n > 0, s / jnp.where(n > 0, n, 1.0), jnp.nan)",
+        "jnp.where(n > 0, s / jnp.where(n > 0, n, 1.0), 0.0)",
+        STEPPED,
+    ),
+    Fault("streams: both parts share one", STEP, '"unlabelled": 1}', '"unlabelled": 0}', KEYS),
+    Fault(
+        "streams: the step is not folded in",
+        STEP,
+        "jax.random.fold_in(jax.random.fold_in(rng, step), stream)",
+        "jax.random.fold_in(jax.random.fold_in(rng, 0), stream)",
+        KEYS,
+    ),
+    Fault(
+        "streams: a row's place in its share is folded in",
+        STEP,
+        "jax.vmap(lambda index: jax.random.fold_in(key, index))(sample)",
+        "jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(len(sample)))",
+        KEYS,
+    ),
+    Fault(
+        "streams: the augmentation of the run is not passed on",
+        STEP,
+        "augment(keys, part.views, part.boxes, method.augmentation)",
+        "augment(keys, part.views, part.boxes, type(method.augmentation)())",
+        KEYS,
+    ),
+    Fault(
+        "streams: a purpose is not folded in",
+        "mcss_jax/streams.py",
+        "return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))",
+        "return jax.random.key(seed)",
+        ("tests/mcss_jax/test_streams.py",),
+    ),
+    Fault(
+        "streams: augmentation is the next seed's initialisation",
+        "mcss_jax/streams.py",
+        "return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))",
+        'return jax.random.key(seed + (purpose == "augment"))',
+        ("tests/mcss_jax/test_streams.py",),
+    ),
+    Fault(
+        "state: one scale for every coordinate is none",
+        "mcss_jax/training/state.py",
+        "jnp.maximum(jnp.std(canonical - mean[None]), 1.0)",
+        "jnp.ones(())",
+        STEPPED,
+    ),
+    Fault(
+        "state: the mean pose is the first",
+        "mcss_jax/training/state.py",
+        "mean = jnp.mean(canonical, axis=0)",
+        "mean = canonical[0]",
+        STEPPED,
+    ),
+    Fault(
+        "inference: statistics of the batch are used",
+        STEP,
+        "apply(state.variables, standardise(images), False)",
+        'apply(state.variables, standardise(images), True, mutable=["batch_stats"])[0]',
+        STEPPED,
+    ),
+    Fault(
+        "inference: poses stay standardised",
+        STEP,
+        "return Prediction(embedding, standardised * scale + mean[None],",
+        "return Prediction(embedding, standardised + mean[None],",
+        STEPPED,
+    ),
+    Fault(
+        "devices: gradients stay each device's own",
+        STEP,
+        "        gradients = lax.pmean(gradients, axis_name)\n",
+        "",
+        DEVICES,
+    ),
+    Fault(
+        "devices: gradients are added up",
+        STEP,
+        "gradients = lax.pmean(gradients, axis_name)",
+        "gradients = lax.psum(gradients, axis_name)",
+        DEVICES,
+    ),
+    Fault(
+        "devices: negatives are each device's own",
+        STEP,
+        "            _gather(embedding, axis_name),\n            _gather(instants, axis_name),\n",
+        "            embedding,\n            instants,\n",
+        DEVICES,
+    ),
+    Fault(
+        "devices: the mean is a mean of means",
+        STEP,
+        "everywhere = lax.stop_gradient(jnp.maximum(_sum_over(count, axis_name), 1.0))",
+        "everywhere = lax.stop_gradient(jnp.maximum(count, 1.0)) * _sum_over(1.0, axis_name)",
+        DEVICES,
+    ),
+    Fault(
+        "devices: the network is not told of the others",
+        STEP,
+        "network = PoseNetwork(state.network, axis_name)",
+        "network = PoseNetwork(state.network, None)",
+        DEVICES,
+    ),
+    Fault(
+        "accumulation: statistics are those of the last part",
+        "mcss_jax/training/accumulation.py",
+        "jax.tree.map(lambda x: jnp.mean(x, axis=0), collections)",
+        "jax.tree.map(lambda x: x[-1], collections)",
+        ACCUMULATED,
+    ),
+    Fault(
+        "accumulation: gradients of one part are kept",
+        "mcss_jax/training/accumulation.py",
+        "return jax.tree.map(jnp.add, gradients, pull(cotangent)[0]), None",
+        "return pull(cotangent)[0], None",
+        ACCUMULATED,
+    ),
+    Fault(
+        "accumulation: parts are stretches",
+        "mcss_jax/training/accumulation.py",
+        "x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)",
+        "x.reshape(parts, -1, *x.shape[1:])",
+        ACCUMULATED,
+    ),
+    Fault(
+        "mined: the distance is that of the anchor to itself",
+        STEP,
+        "other = skeleton.canonicalise(candidates)[0][term.mined // 2]",
+        "other = own",
+        ("tests/mcss_jax/training/test_mined_pose_distance.py",),
+    ),
+    Fault(
+        "mined: columns are taken for instants",
+        STEP,
+        "[term.mined // 2]",
+        "[term.mined % len(candidates)]",
+        ("tests/mcss_jax/training/test_mined_pose_distance.py",),
+    ),
+)
