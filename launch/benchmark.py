@@ -35,7 +35,7 @@ def main(config: Benchmark) -> None:
         plot.check_name(config.plot)
     before = records.read(config.compare) if config.compare else []
     hosts.initialise(config)
-    found = []
+    measured = []
     for name in names:
         rows = SUITES[name](config)
         if not hosts.first():
@@ -46,9 +46,9 @@ def main(config: Benchmark) -> None:
             records.append(config.output, new)
         if config.compare:
             print(records.comparison(new, before), flush=True)
-        found += new
+        measured += new
     if config.plot and hosts.first():
-        plot.draw(found, config.plot)
+        plot.draw(measured, config.plot)
 
 
 if __name__ == "__main__":

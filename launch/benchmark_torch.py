@@ -63,9 +63,9 @@ def main(config: Comparison) -> None:
             print(f"without torch.compile, which does not work here: {reason}")
         else:
             programs["PyTorch compiled"] = compiled
-    found = in_turn(programs, config.repeats)
+    timings = in_turn(programs, config.repeats)
     images = batch.pictures
-    fastest = min((timing for name, timing in found.items() if name != "JAX"), key=lambda t: t.median_s)
+    fastest = min((timing for name, timing in timings.items() if name != "JAX"), key=lambda t: t.median_s)
     rows = [
         Row(
             f"{name} {describe(config, size)}, {images} images, {config.network.precision}",
@@ -73,13 +73,13 @@ def main(config: Comparison) -> None:
             images,
             "images",
         )
-        for name, timing in found.items()
+        for name, timing in timings.items()
     ]
     rows[0] = dataclasses.replace(
         rows[0],
         figures={
             "devices_used": float(len(ours.devices)),
-            "rate_over_pytorch": found["JAX"].ratio_to(fastest),
+            "rate_over_pytorch": timings["JAX"].ratio_to(fastest),
             "compile_s": ours.cost.compile_s,
         },
     )

@@ -16,10 +16,10 @@ PROGRAMS = {file.stem: file for file in (ROOT / "launch").glob("*.py") if "flags
 
 def _kept(suffixes: tuple[str, ...]) -> list[Path]:
     """Files of the repository, without what programs, environments and caches leave in a clone."""
-    found = list(ROOT.glob("*"))
+    actual = list(ROOT.glob("*"))
     for folder in TOP:
-        found += (ROOT / folder).rglob("*")
-    return sorted(file for file in found if file.suffix in suffixes and file.is_file())
+        actual += (ROOT / folder).rglob("*")
+    return sorted(file for file in actual if file.suffix in suffixes and file.is_file())
 
 
 # The golden folders hold what earlier commits wrote, with their names of things.
@@ -63,13 +63,13 @@ def text_of(file: Path) -> str:
 @cache
 def anchors(file: Path) -> frozenset[str]:
     """Those that GitHub gives to the headings of a document."""
-    found: list[str] = []
+    actual: list[str] = []
     for line in re.sub(r"```.*?```", "", text_of(file), flags=re.DOTALL).splitlines():
         if heading := re.match(r"#{1,6} +(.*)", line):
             plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading[1]).replace("`", "").replace("*", "")
             slug = re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
-            found.append(slug if slug not in found else f"{slug}-{found.count(slug)}")
-    return frozenset(found)
+            actual.append(slug if slug not in actual else f"{slug}-{actual.count(slug)}")
+    return frozenset(actual)
 
 
 def broken(file: Path, target: str) -> bool:
@@ -122,8 +122,8 @@ def test_files_named_alone_are_there() -> None:
     names = {source.name for source in _kept((".py", ".sh", ".flags"))}
 
     def wrong(file: Path) -> list[str]:
-        found = re.findall(r"`([\w-]+\.(?:py|sh|flags))`", text_of(file))
-        return [name for name in found if name not in names and not PLACEHOLDER.search(name)]
+        actual = re.findall(r"`([\w-]+\.(?:py|sh|flags))`", text_of(file))
+        return [name for name in actual if name not in names and not PLACEHOLDER.search(name)]
 
     assert not found_in([file for file in DOCUMENTS if file.name != "data_formats.md"], wrong)
 
@@ -131,12 +131,12 @@ def test_files_named_alone_are_there() -> None:
 @cache
 def modules() -> dict[str, list[Path]]:
     """The files of the three packages by the last part of their module's name."""
-    found: dict[str, list[Path]] = {}
+    actual: dict[str, list[Path]] = {}
     for file in SOURCES:
         if file.suffix == ".py" and file.relative_to(ROOT).parts[0] in TOP[:3]:
-            found.setdefault(file.parent.name if file.stem == "__init__" else file.stem, []).append(file)
-    found.pop("labelled")  # a part of the batch, too
-    return found
+            actual.setdefault(file.parent.name if file.stem == "__init__" else file.stem, []).append(file)
+    actual.pop("labelled")  # a part of the batch, too
+    return actual
 
 
 def says(files: list[Path], word: str) -> bool:
@@ -178,8 +178,8 @@ def flags_of(program: str) -> frozenset[str]:
     for part in config.split("."):
         held = getattr(held, part)
     assert isinstance(held, type)
-    found = options.options(held)
-    return frozenset(found) | {f"no{name}" for name, one in found.items() if one.hint is bool}
+    actual = options.options(held)
+    return frozenset(actual) | {f"no{name}" for name, one in actual.items() if one.hint is bool}
 
 
 @cache

@@ -155,10 +155,10 @@ def observed(folder: Path) -> dict[str, Any]:
     # The set of both is the same, byte for byte, and 131 kB.
     shutil.copytree(GOLDEN / HEAD / "data", folder / STUDY / "data")
     answers = _answers(folder)
-    found: dict[str, Any] = {}
+    actual: dict[str, Any] = {}
     for number, ((origin, name, arguments), answer) in enumerate(zip(ALL_STEPS, answers, strict=True)):
-        found[f"{number}: {origin}, {name} {' '.join(arguments)}"] = answer
-    return {"steps": found, "files": {origin: _written(folder / origin) for origin in (FIRST, STUDY, HEAD)}}
+        actual[f"{number}: {origin}, {name} {' '.join(arguments)}"] = answer
+    return {"steps": actual, "files": {origin: _written(folder / origin) for origin in (FIRST, STUDY, HEAD)}}
 
 
 def _answers(folder: Path) -> list[Any]:
@@ -190,27 +190,27 @@ def _answers(folder: Path) -> list[Any]:
 
 def _written(folder: Path) -> dict[str, Any]:
     """The figures in what programs have written there."""
-    found: dict[str, Any] = {}
+    actual: dict[str, Any] = {}
     for file in sorted(folder.rglob("*.json*")):
         name = file.relative_to(folder).as_posix()
         if file.name == "finished.json":
-            found[name] = json.loads(file.read_text())
+            actual[name] = json.loads(file.read_text())
         elif file.name == "metrics.jsonl":
             lines = [json.loads(line) for line in file.read_text().splitlines()]
-            found[name] = {"lines": len(lines), "step": lines[-1]["step"], **_losses(lines[-1])}
+            actual[name] = {"lines": len(lines), "step": lines[-1]["step"], **_losses(lines[-1])}
         elif re.match(r"results_\w+\.jsonl", file.name):
-            found[name] = [_of_study(json.loads(line)) for line in file.read_text().splitlines()]
+            actual[name] = [_of_study(json.loads(line)) for line in file.read_text().splitlines()]
         elif re.match(r"evaluation_.*\.json", file.name):
             content = json.loads(file.read_text())
             card = {key: content["protocol"][key] for key in ("fingerprint", "views", "step", "labels used")}
             by_action = {action: row["pa_mpjpe"] for action, row in content["by_action"].items()}
-            found[name] = {"figures": _errors(content["figures"]), "pa_mpjpe by action": by_action, **card}
+            actual[name] = {"figures": _errors(content["figures"]), "pa_mpjpe by action": by_action, **card}
         elif re.match(r"retrieval_.*\.json", file.name):
             content = json.loads(file.read_text())
-            found[name] = {key: content["retrieval"][key] for key in ("embedding", "oracle", "chance")}
+            actual[name] = {key: content["retrieval"][key] for key in ("embedding", "oracle", "chance")}
         elif re.match(r"queries_.*\.json", file.name):
-            found[name] = json.loads(file.read_text())
-    return found
+            actual[name] = json.loads(file.read_text())
+    return actual
 
 
 def _errors(figures: dict[str, float]) -> dict[str, float]:
@@ -228,19 +228,19 @@ def _of_study(line: dict[str, Any]) -> dict[str, Any]:
     return {name: line[name] for name in names if name in line}
 
 
-def differences(found: Any, wanted: Any, relative: float, place: str = "") -> Iterator[str]:
+def differences(actual: Any, wanted: Any, relative: float, place: str = "") -> Iterator[str]:
     """Where two JSON values differ: numbers with a fraction by more than a share, anything else at all."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted(found.keys() | wanted.keys()):
-            yield from differences(found.get(key), wanted.get(key), relative, f"{place}/{key}")
-    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        for number, pair in enumerate(zip(found, wanted, strict=True)):
+    if isinstance(actual, dict) and isinstance(wanted, dict):
+        for key in sorted(actual.keys() | wanted.keys()):
+            yield from differences(actual.get(key), wanted.get(key), relative, f"{place}/{key}")
+    elif isinstance(actual, list) and isinstance(wanted, list) and len(actual) == len(wanted):
+        for number, pair in enumerate(zip(actual, wanted, strict=True)):
             yield from differences(*pair, relative, f"{place}[{number}]")
-    elif isinstance(found, float) and isinstance(wanted, float):
-        if not math.isclose(found, wanted, rel_tol=relative, abs_tol=relative):
-            yield f"{place}: {found}, expected {wanted}"
-    elif found != wanted:
-        yield f"{place}: {found!r}, expected {wanted!r}"
+    elif isinstance(actual, float) and isinstance(wanted, float):
+        if not math.isclose(actual, wanted, rel_tol=relative, abs_tol=relative):
+            yield f"{place}: {actual}, expected {wanted}"
+    elif actual != wanted:
+        yield f"{place}: {actual!r}, expected {wanted!r}"
 
 
 @pytest.mark.processes
@@ -289,9 +289,9 @@ def test_golden_folders_are_not_ignored_by_git():
 def write_expected() -> None:
     """Keeps what today's programs make of the golden folders as what is expected of them."""
     with tempfile.TemporaryDirectory() as folder:
-        found = observed(Path(folder))
+        actual = observed(Path(folder))
     about = "Written by `python tests/test_golden.py`; bits, and so fractions, differ between processors."
-    content = {"about": about, "relative tolerance": 1e-3, **found}
+    content = {"about": about, "relative tolerance": 1e-3, **actual}
     EXPECTED.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 

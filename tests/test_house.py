@@ -135,14 +135,14 @@ def test_files_are_short():
 def test_no_machine_is_named():
     """Paths of one person's machine do not belong in a project."""
     files = [*SOURCES, *(ROOT / "tests").rglob("*.py"), *ROOT.glob("*.*"), *(ROOT / "launch").rglob("*.*")]
-    found = [
+    actual = [
         str(f.relative_to(ROOT))
         for f in files
         if f.is_file()
         and f.suffix != ".pyc"
         and re.search(r"(?<![\w.$}])/(root|work|home/\w+)/", f.read_text())
     ]
-    assert not found
+    assert not actual
 
 
 def test_the_cache_is_private(tmp_path, monkeypatch):

@@ -40,10 +40,10 @@ def newest(clone: Path, **variables: str) -> Done:
     tools = home / "tools"
     tools.mkdir(exist_ok=True)
     for name in "bash cat cksum cp dirname grep mkdir mktemp mv rm tr uname".split():
-        found = shutil.which(name)
-        assert found
+        actual = shutil.which(name)
+        assert actual
         (tools / name).unlink(missing_ok=True)
-        (tools / name).symlink_to(found)
+        (tools / name).symlink_to(actual)
     variables = {"PATH": f"{home / 'bin'}:{tools}", "PYENV_ROOT": str(home / "pyenv"), **variables}
     return run([str(tools / "bash"), str(clone / "tests" / "newest_python.sh")], home, **variables)
 

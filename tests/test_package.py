@@ -27,9 +27,9 @@ def lines(name: str) -> list[str]:
 
 def project(requirement: str) -> str:
     """The name of a requirement's project, as indices compare it."""
-    found = re.match(r"[\w.-]+", requirement)
-    assert found
-    return re.sub(r"[-_.]+", "-", found[0]).lower()
+    actual = re.match(r"[\w.-]+", requirement)
+    assert actual
+    return re.sub(r"[-_.]+", "-", actual[0]).lower()
 
 
 def imported(folder: Path) -> set[str]:
@@ -56,7 +56,7 @@ def test_what_is_imported_is_what_is_declared() -> None:
     distributions = importlib.metadata.packages_distributions()
     needed = {name: set(map(project, distributions[name])) for name in imported(ROOT / "mcss_jax")}
     assert {"jax", "numpy", "PIL"} <= set(needed)
-    assert not {name: found for name, found in needed.items() if not found & declared}
+    assert not {name: actual for name, actual in needed.items() if not actual & declared}
     # jaxlib: imported by jax, whose own bound on it is loose.
     assert not declared - set().union(*needed.values()) - {"jaxlib"}
 

@@ -17,13 +17,13 @@ MODULES = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") 
 
 def imported_modules(name: str) -> set[str]:
     """The modules of ours that a file imports, by their full names."""
-    found = set()
+    actual = set()
     for full in names_in(ROOT / name):
         parts = full.split(".")
         longest = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in MODULES), 0)
         if longest and parts[0] in PACKAGES:
-            found.add(".".join(parts[:longest]))
-    return found
+            actual.add(".".join(parts[:longest]))
+    return actual
 
 
 def folder_of(module: str) -> str:
@@ -68,14 +68,14 @@ def test_few_files_lie_directly_in_launch() -> None:
 
 def arrows() -> dict[str, set[str]]:
     """Folders and the folders that their files import from; the programs stand above all."""
-    found: dict[str, set[str]] = {}
+    actual: dict[str, set[str]] = {}
     for name in NAMES:
         module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         if folder_of(module) == "launch" or name == "mcss_jax/__init__.py":
             continue  # programs, and the front door of the method, which opens lazily
         here = folder_of(module)
-        found.setdefault(here, set()).update({folder_of(m) for m in imported_modules(name)} - {here})
-    return found
+        actual.setdefault(here, set()).update({folder_of(m) for m in imported_modules(name)} - {here})
+    return actual
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
@@ -88,12 +88,12 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
         if at in done:
             return []
         for following in sorted(graph.get(at, ())):
-            if found := walk(following, [*path, at]):
-                return found
+            if actual := walk(following, [*path, at]):
+                return actual
         done.add(at)
         return []
 
-    return next((found for start in sorted(graph) if (found := walk(start, []))), [])
+    return next((actual for start in sorted(graph) if (actual := walk(start, []))), [])
 
 
 def test_no_circle_between_folders() -> None:

@@ -38,20 +38,20 @@ class Multiplications(NamedTuple):
 
 def multiplications(network: Network, size: int) -> Multiplications:
     """Of a picture of size x size pixels. Raises UserError for a size that the network does not take."""
-    found: dict[tuple[str, ...], int] = {}
+    by_layer: dict[tuple[str, ...], int] = {}
 
     def count(call: Callable[..., Any], arguments: Any, keywords: Any, context: Any) -> Any:
         out = call(*arguments, **keywords)
         if context.method_name == "__call__":
             into, layer = arguments[0].shape[-1], context.module
             if isinstance(layer, Conv):
-                found[layer.path] = math.prod(out.shape[1:]) * into * layer.size**2
+                by_layer[layer.path] = math.prod(out.shape[1:]) * into * layer.size**2
             elif isinstance(layer, nn.Dense):
-                found[layer.path] = math.prod(out.shape[1:]) * into
+                by_layer[layer.path] = math.prod(out.shape[1:]) * into
             elif isinstance(layer, Attention):  # queries by keys, weights by values
-                found[layer.path] = 2 * out.shape[1] ** 2 * into
+                by_layer[layer.path] = 2 * out.shape[1] ** 2 * into
         return out
 
     with nn.intercept_methods(count):
         jax.eval_shape(PoseNetwork(network).init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
-    return Multiplications(sum(found.values()), found["encoder", STEMS[network.encoder]])
+    return Multiplications(sum(by_layer.values()), by_layer["encoder", STEMS[network.encoder]])

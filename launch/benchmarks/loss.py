@@ -63,11 +63,11 @@ def loss_rows(config: Benchmark) -> list[Row]:
     cost = roofline.cost(program, *arguments)
     batch = random_batch(config, size)
     step = StepProgram(config, batch)
-    found = in_turn({"loss": lambda: program(*arguments), "step": step}, config.repeats)
-    of_image = found["step"].median_s * len(step.devices) / batch.pictures
+    timings = in_turn({"loss": lambda: program(*arguments), "step": step}, config.repeats)
+    of_image = timings["step"].median_s * len(step.devices) / batch.pictures
     figures = {
-        "share_of_a_step_of_its_images": found["loss"].median_s / (2 * pairs * of_image),
-        "share_of_a_step_of_one_image_a_pair": found["loss"].median_s / (pairs * of_image),
+        "share_of_a_step_of_its_images": timings["loss"].median_s / (2 * pairs * of_image),
+        "share_of_a_step_of_one_image_a_pair": timings["loss"].median_s / (pairs * of_image),
         "compiled_flop": cost.flop,
         "compiled_bytes": cost.bytes,
         "program_memory_MB": cost.memory_bytes / 1e6,
@@ -75,6 +75,8 @@ def loss_rows(config: Benchmark) -> list[Row]:
     }
     beside = f"step {describe(config, size)}, {batch.pictures} images, {config.network.precision}"
     return [
-        Row(f"loss, {pairs} pairs of {config.network.embedding_dim}", found["loss"], pairs, "pairs", figures),
-        Row(f"{beside} (beside the loss)", found["step"], batch.pictures, "images"),
+        Row(
+            f"loss, {pairs} pairs of {config.network.embedding_dim}", timings["loss"], pairs, "pairs", figures
+        ),
+        Row(f"{beside} (beside the loss)", timings["step"], batch.pictures, "images"),
     ]

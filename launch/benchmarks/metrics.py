@@ -42,7 +42,7 @@ def _svd_loop(
 def metrics_rows(repeats: int, n: int = 100_000) -> list[Row]:
     """PA-MPJPE of n pose pairs against a per-pose NumPy SVD loop; the largest difference from float64."""
     pred, target = _poses(1, n), _poses(2, n)
-    found = in_turn(
+    timings = in_turn(
         {
             "pa_mpjpe": lambda: metrics.pa_mpjpe(pred, target),
             "mpjpe": lambda: metrics.mpjpe(pred, target),
@@ -52,13 +52,14 @@ def metrics_rows(repeats: int, n: int = 100_000) -> list[Row]:
     )
     exact = _svd_loop(pred[:2000].astype(np.float64), target[:2000].astype(np.float64))
     figures = {
-        "rate_over_numpy_svd_loop": found["pa_mpjpe"].ratio_to(found["numpy_svd_loop"]),
+        "rate_over_numpy_svd_loop": timings["pa_mpjpe"].ratio_to(timings["numpy_svd_loop"]),
         "largest_difference_mm": float(
             np.abs(np.asarray(metrics.pa_mpjpe(pred[:2000], target[:2000])) - exact).max()
         ),
     }
     return [
-        Row(name, timing, n, "poses", figures if name == "pa_mpjpe" else {}) for name, timing in found.items()
+        Row(name, timing, n, "poses", figures if name == "pa_mpjpe" else {})
+        for name, timing in timings.items()
     ]
 
 
@@ -81,21 +82,21 @@ def retrieval_rows(repeats: int, n: int = 20_000, dim: int = 128, k: int = 20) -
         programs["faiss_flat"] = flat
     except ImportError:
         pass
-    found = in_turn(programs, repeats)
+    timings = in_turn(programs, repeats)
     figures: dict[str, float] = {}
-    if "faiss_flat" in found:
+    if "faiss_flat" in timings:
         squares, expected = flat()
         gaps = np.abs(np.diff(squares, axis=1, prepend=-np.inf, append=np.inf))
         # The last one's next neighbour is not known.
         clear = np.minimum(gaps[:, :-1], gaps[:, 1:])[:, :-1] > 1e-5
         agree = (retrieval.nearest(queries, gallery, k)[0] == expected)[:, :-1]
         figures = {
-            "rate_over_faiss": found["nearest"].ratio_to(found["faiss_flat"]),
+            "rate_over_faiss": timings["nearest"].ratio_to(timings["faiss_flat"]),
             "clear_indices_that_differ": int((clear & ~agree).sum()),
         }
     rows = [
         Row(name, timing, n, "queries", figures if name == "nearest" else {})
-        for name, timing in found.items()
+        for name, timing in timings.items()
     ]
     query_poses, gallery_poses = _poses(4, 1024), _poses(5, n)
     oracle = in_turn({"oracle": lambda: retrieval.oracle(query_poses, gallery_poses, k)}, repeats)["oracle"]

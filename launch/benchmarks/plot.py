@@ -19,9 +19,9 @@ from mcss_jax.errors import UserError
 COLOUR = METHODS["mcss"].light
 
 
-def _draw(axes: Axes, found: Sequence[Record], key: str, colour: str, label: str | None = None) -> None:
+def _draw(axes: Axes, records: Sequence[Record], key: str, colour: str, label: str | None = None) -> None:
     """Median rates over a logarithmic axis, with the quartiles of the repetitions as bars."""
-    of = sorted(found, key=lambda record: record[key])
+    of = sorted(records, key=lambda record: record[key])
     x = [record[key] for record in of]
     rates = [record["images"] / record["median_s"] for record in of]
     below = [rate - r["images"] / r["quartile_3_s"] for rate, r in zip(rates, of, strict=True)]
@@ -32,10 +32,10 @@ def _draw(axes: Axes, found: Sequence[Record], key: str, colour: str, label: str
     axes.minorticks_off()
 
 
-def _panels(found: Sequence[Record]) -> list[tuple[str, str, str, list[Record]]]:
+def _panels(records: Sequence[Record]) -> list[tuple[str, str, str, list[Record]]]:
     """Title, label of the axis, the figure along it, and the records of each panel that has any."""
-    steps = [r for r in found if r["suite"] == "step" and "image_size" in r]
-    scaling = [r for r in found if r["suite"] == "scaling"]
+    steps = [r for r in records if r["suite"] == "step" and "image_size" in r]
+    scaling = [r for r in records if r["suite"] == "scaling"]
     if not steps and not scaling:
         raise UserError("--plot draws figures of the suites step and scaling; name one of them in --suite")
     panels = []
@@ -59,12 +59,12 @@ def check_name(path: str) -> None:
         raise UserError(f"--plot={path}; expected a name that ends in .png")
 
 
-def draw(found: Sequence[Record], path: str) -> None:
+def draw(records: Sequence[Record], path: str) -> None:
     """Writes a PNG with a panel for each of batch size, image size (from `step`) and devices (from `scaling`).
 
     Raises UserError when no figure has a throughput to draw, OSError when the file cannot be written.
     """
-    panels = _panels(found)
+    panels = _panels(records)
     figure, grid = plt.subplots(
         1, len(panels), figsize=(4.2 * len(panels), 3.8), squeeze=False, layout="constrained"
     )
@@ -79,20 +79,20 @@ def draw(found: Sequence[Record], path: str) -> None:
         axes.grid(color=GRID.light)
         axes.set_axisbelow(True)
     grid[0][0].set_ylabel("images per second, all devices")
-    figure.suptitle(f"{_network(found[0])}\n{_device(found[0])}: median and quartiles", fontsize=10)
+    figure.suptitle(f"{_network(records[0])}\n{_device(records[0])}: median and quartiles", fontsize=10)
     content = io.BytesIO()  # the libraries below do not say why a file cannot be written
     figure.savefig(content, dpi=150, format=Path(path).suffix.lstrip(".").lower() or "png")
     plt.close(figure)
     run_folder.write_bytes(Path(path), content.getvalue())
 
 
-def _by_processes(axes: Axes, found: Sequence[Record]) -> None:
-    counts = sorted({record["processes"] for record in found})
+def _by_processes(axes: Axes, records: Sequence[Record]) -> None:
+    counts = sorted({record["processes"] for record in records})
     for index, count in enumerate(counts):
-        of = [record for record in found if record["processes"] == count]
+        of = [record for record in records if record["processes"] == count]
         colour = COLOUR if index == 0 else OTHERS[index - 1].light
         _draw(axes, of, "devices_used", colour, f"{count:g} process{'' if count == 1 else 'es'}")
-    ticks = sorted({record["devices_used"] for record in found})
+    ticks = sorted({record["devices_used"] for record in records})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     if len(counts) > 1:
         axes.legend()

@@ -178,19 +178,19 @@ def prepare_rows(
 
             return run
 
-        found = in_turn(
+        timings = in_turn(
             {"found boxes": program(False), "given boxes": program(True), "decoding alone": decode}, repeats
         )
     total = count * VIEWS * frames
     rows = []
     for kind in ("found boxes", "given boxes"):
-        per_core = total / found[kind].median_s / workers
+        per_core = total / timings[kind].median_s / workers
         figures = {
             "frames_per_second_per_process": per_core,
-            "share_of_decoding_alone": per_core * found["decoding alone"].median_s / frames,
+            "share_of_decoding_alone": per_core * timings["decoding alone"].median_s / frames,
             "peak_memory_of_a_process_MB": max(peaks, default=float("nan")),
             "video_Mbit_per_second": rate / 1e6,
             "processes": float(workers),
         }
-        rows.append(Row(f"prepare, {kind}", found[kind], total, "source frames", figures))
-    return [*rows, Row("decoding alone, one thread", found["decoding alone"], frames, "source frames")]
+        rows.append(Row(f"prepare, {kind}", timings[kind], total, "source frames", figures))
+    return [*rows, Row("decoding alone, one thread", timings["decoding alone"], frames, "source frames")]

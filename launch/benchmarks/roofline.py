@@ -56,13 +56,13 @@ def ceilings(devices: Sequence[jax.Device], repeats: int) -> Ceilings:
         return held
 
     products = {dtype: functools.partial(product, x, x) for dtype, x in matrices.items()}
-    found = in_turn({**products, "memory": sweep}, repeats)
+    timings = in_turn({**products, "memory": sweep}, repeats)
     work = {**dict.fromkeys(DTYPES, count * 2 * side**3), "memory": count * 2 * held.nbytes}
     rows = [
         Row(f"ceiling, {name}", timing, work[name], "bytes" if name == "memory" else "FLOP")
-        for name, timing in found.items()
+        for name, timing in timings.items()
     ]
-    rate = {name: work[name] / timing.median_s for name, timing in found.items()}
+    rate = {name: work[name] / timing.median_s for name, timing in timings.items()}
     return Ceilings({dtype: rate[dtype] for dtype in DTYPES}, rate["memory"], rows)
 
 

@@ -52,9 +52,9 @@ def counts_of(config: Benchmark) -> tuple[int, ...]:
 
 
 def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with contextlib.closing(socket.socket()) as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
 
 
 def commands(config: Benchmark, processes: int, output: Path) -> list[list[str]]:
@@ -114,18 +114,18 @@ def scaling_rows(config: Benchmark) -> list[Row]:
     """Rows of every count, and on a CPU of two processes with half of the devices each."""
     counts = counts_of(config)
     shared = jax.default_backend() == "cpu"
-    found: dict[tuple[int, int], dict[str, Any]] = {}
+    measured: dict[tuple[int, int], dict[str, Any]] = {}
     if max(counts) <= jax.local_device_count():
         limit = roofline.ceilings(parallel.choose_devices(), min(config.repeats, 5))
         for count in counts:
             of = options.replace(enlarged(config, count), devices=count, profile="")
-            found[1, count] = measure(of, size_of(config), limit).figures_of()
+            measured[1, count] = measure(of, size_of(config), limit).figures_of()
     else:
         for count in counts:
-            found[1, count] = on_host_devices(enlarged(config, count), count, 1)
+            measured[1, count] = on_host_devices(enlarged(config, count), count, 1)
             if count % PROCESSES == 0:
-                found[PROCESSES, count] = on_host_devices(
+                measured[PROCESSES, count] = on_host_devices(
                     enlarged(config, count), count // PROCESSES, PROCESSES
                 )
-    alone = found[1, 1]["per_second"]
-    return [_row(record, processes, count, alone, shared) for (processes, count), record in found.items()]
+    alone = measured[1, 1]["per_second"]
+    return [_row(record, processes, count, alone, shared) for (processes, count), record in measured.items()]

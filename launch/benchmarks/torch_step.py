@@ -213,10 +213,10 @@ def triplet(embedding: Tensor, part: Unlabelled, objective: Objective) -> Tensor
     else:
         negative = torch.where(mask, distance, torch.inf).amin(1)
     positive = (pairs[:, 0] - pairs[:, 1]).norm(dim=1).repeat_interleave(2)
-    found = mask.any(1)
+    has_negative = mask.any(1)
     # Not `hinge[found]`, which an accelerator would have to be waited for.
     hinge = F.relu(objective.margin + positive - negative)
-    return torch.where(found, hinge, 0.0).sum() / found.sum().clamp_min(1)
+    return torch.where(has_negative, hinge, 0.0).sum() / has_negative.sum().clamp_min(1)
 
 
 def rotation_from_6d(columns: Tensor) -> Tensor:
@@ -342,7 +342,7 @@ def best_threads(step: Callable[[], Any], candidates: Sequence[int], repeats: in
         torch.set_num_threads(count)
         return step()
 
-    found = in_turn({str(n): functools.partial(with_threads, n) for n in candidates}, repeats)
-    best = min(candidates, key=lambda n: found[str(n)].median_s)
+    timings = in_turn({str(n): functools.partial(with_threads, n) for n in candidates}, repeats)
+    best = min(candidates, key=lambda n: timings[str(n)].median_s)
     torch.set_num_threads(best)
     return best

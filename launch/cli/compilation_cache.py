@@ -42,8 +42,8 @@ def private_folder(name: str = "xla") -> Path:
     )
     folder = home / "mcss_jax" / f"{name}-jax{jax.__version__}-{zlib.crc32(str(features).encode()):08x}"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise UserError(f"{folder} is open to other users; expected mode 0700: chmod it")
     return folder
 
@@ -54,10 +54,10 @@ def trim(folder: Path, most_bytes: int = MOST_BYTES) -> None:
     sizes = []
     for file in folder.iterdir():
         try:
-            found = file.stat()
+            status = file.stat()
         except FileNotFoundError:
             continue
-        sizes.append((found.st_mtime, found.st_size, file))
+        sizes.append((status.st_mtime, status.st_size, file))
     excess = sum(size for _, size, _ in sizes) - most_bytes
     for _, size, file in sorted(sizes):
         if excess <= 0:

@@ -79,9 +79,9 @@ def nested(default: Any, group: str, prefix: str = "") -> Any:
 
 def options(config: type) -> dict[str, Option]:
     """Every setting of a configuration by the name of its flag, in order."""
-    found = list(_options(config, (), "", ""))
-    assert len({one.name for one in found}) == len(found), f"two flags of {config.__name__} have one name"
-    return {one.name: one for one in found}
+    every = list(_options(config, (), "", ""))
+    assert len({one.name for one in every}) == len(every), f"two flags of {config.__name__} have one name"
+    return {one.name: one for one in every}
 
 
 def _options(config: type, path: tuple[str, ...], group: str, prefix: str) -> Iterator[Option]:
@@ -179,7 +179,7 @@ def flattened(config: type, content: Mapping[str, Any]) -> dict[str, Any]:
     Older configurations were stored flat, by the names of flags: they are taken as they are.
     """
     names = {one.path: name for name, one in options(config).items()}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
 
     def walk(part: Mapping[str, Any], path: tuple[str, ...]) -> None:
         for key, value in part.items():
@@ -187,10 +187,10 @@ def flattened(config: type, content: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, dict):
                 walk(value, there)
             else:
-                found[names.get(there, ".".join(there))] = value
+                flat[names.get(there, ".".join(there))] = value
 
     walk(content, ())
-    return found
+    return flat
 
 
 def stored(config: type[Config], content: Mapping[str, Any], source: str | Path) -> Config:
@@ -199,17 +199,17 @@ def stored(config: type[Config], content: Mapping[str, Any], source: str | Path)
     Raises UserError naming the setting and `source`, where it was found, for one that is unknown or that no flag
     would have given.
     """
-    found, known = flattened(config, content), options(config)
-    if not found.keys() <= known.keys():
+    flat, known = flattened(config, content), options(config)
+    if not flat.keys() <= known.keys():
         raise UserError(
-            f"{source} is of another version of this program: it has settings {sorted(found.keys() - known.keys())}, "
+            f"{source} is of another version of this program: it has settings {sorted(flat.keys() - known.keys())}, "
             "which are unknown here"
         )
-    for name, value in found.items():
+    for name, value in flat.items():
         expected = problem(value, known[name].hint, known[name].bounds)
         if expected:
             raise UserError(f"{source} has {name} {value!r}; expected {expected}")
-    return build(config, **found)
+    return build(config, **flat)
 
 
 def differences(config: Any, content: Mapping[str, Any]) -> list[str]:
@@ -235,9 +235,9 @@ def refuse_differences(config: Any, file: Path) -> None:
         content = dict(json.loads(file.read_text()))
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is not readable as a configuration: {error}") from error
-    found = differences(config, content)
-    if found:
+    other = differences(config, content)
+    if other:
         raise UserError(
             f"{file.parent} holds a run with other settings; use the same flags or another --workdir. "
-            f"Differences: {'; '.join(found)}"
+            f"Differences: {'; '.join(other)}"
         )

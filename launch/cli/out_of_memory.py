@@ -17,9 +17,9 @@ def exhausted(error: Exception) -> bool:
 
 def free_bytes(device: jax.Device) -> int | None:
     """Memory that can still be had on a device; None where its platform does not tell."""
-    found = device.memory_stats() or {}
-    limit = found.get("bytes_limit")
-    return None if limit is None else limit - found.get("bytes_in_use", 0)
+    memory = device.memory_stats() or {}
+    limit = memory.get("bytes_limit")
+    return None if limit is None else limit - memory.get("bytes_in_use", 0)
 
 
 def sentence(error: Exception, config: Any) -> str:

@@ -80,7 +80,7 @@ def predict(
             padded(views.box.astype(np.float32), size),
         )
         true = views.pose - views.pose[:, :1]
-        found = {
+        of_batch = {
             "record": views.record,
             "camera": views.camera,
             "sequence": views.sequence,
@@ -91,7 +91,7 @@ def predict(
             "true_in_camera": true,
             "true_canonical": np.asarray(canonical_of(padded(true, size)))[:count],
         }
-        for column, values in found.items():
+        for column, values in of_batch.items():
             columns[column].append(values)
     if not columns["record"]:
         raise UserError(f"{name} has no valid view among the chosen records and cameras")

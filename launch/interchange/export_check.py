@@ -80,8 +80,8 @@ def check(run: run_folder.Run, ours: exported.Runner, theirs: exported.Runner) -
     """Random and person crops. Raises ValueError, a defect, when an output differs by more than `TOLERANCES`."""
     count, size = max(BATCHES), run.card["image_size"]
     pictures = {"random": random_crops(count, size)} | dict([person_crops(run, count)])
-    found = [compare(ours, theirs, name, images) for name, images in pictures.items()]
-    for one in found:
+    checks = [compare(ours, theirs, name, images) for name, images in pictures.items()]
+    for one in checks:
         if not one.passed:
             figures = ", ".join(
                 f"{name} by {one.differences[name]:.3g} (at most {limit:g})"
@@ -91,7 +91,7 @@ def check(run: run_folder.Run, ours: exported.Runner, theirs: exported.Runner) -
                 f"the export does not say what the network says: on {one.pictures} crops ({one.crops}) it differs in "
                 f"{figures}; nothing was kept. Please report it with the versions of jax and onnxruntime"
             )
-    return found
+    return checks
 
 
 def speed(

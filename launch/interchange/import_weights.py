@@ -92,9 +92,9 @@ def read_variables(source: Path, depth: Depth | None, width: int) -> tuple[dict[
 
     Raises UserError as `weights_file` and `weights_names` do.
     """
-    found = weights_file.shapes(source)
-    depth = weights_names.depth_of(found) if depth is None else depth
-    weights_names.check(found, depth, width, str(source))
+    shapes = weights_file.shapes(source)
+    depth = weights_names.depth_of(shapes) if depth is None else depth
+    weights_names.check(shapes, depth, width, str(source))
     tensors = weights_file.read(source, weights_names.expected(depth, width))
     return weights_names.to_variables(tensors, depth, width, str(source)), depth
 

@@ -61,11 +61,11 @@ def _advice(file: Path, start: bytes) -> str | None:
             f"{convert_command(FROM_NUMPY, file)}"
         )
     if start.startswith((*PICKLE, ZIP)):
-        found = (
+        kind = (
             "a pickle" if start.startswith(PICKLE) else "a zip archive, as PyTorch makes them around a pickle"
         )
         return (
-            f"is {found}; reading a pickle can run whatever code it carries, so none is opened here. If its source is "
+            f"is {kind}; reading a pickle can run whatever code it carries, so none is opened here. If its source is "
             "one you trust, convert it on a machine or in a container that holds nothing else, with torch>=2.10 and "
             f"safetensors installed, and give the result as --source: {convert_command(FROM_TORCH, Path(file.name))}"
         )
@@ -113,7 +113,7 @@ def read(file: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
     `wanted` are names and shapes that the file has. Raises UserError for a tensor of another kind of number, and
     when values are not finite, naming the tensors.
     """
-    found, broken = {}, []
+    tensors, broken = {}, []
     with safe_open(file, framework="numpy") as opened:
         for name in wanted:
             kind = opened.get_slice(name).get_dtype()
@@ -122,14 +122,14 @@ def read(file: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
                     f"{file} has {name} as {kind}; expected {', '.join(FLOATS.values())} (safetensors: "
                     f"{', '.join(FLOATS)})"
                 )
-            found[name] = opened.get_tensor(name).astype(np.float32)
-            if not np.isfinite(found[name]).all():
+            tensors[name] = opened.get_tensor(name).astype(np.float32)
+            if not np.isfinite(tensors[name]).all():
                 broken.append(name)
     if broken:
         raise UserError(
             f"{file} has values that are not finite in {some(broken)}; such weights are damaged, get them anew"
         )
-    return found
+    return tensors
 
 
 def some(names: list[str]) -> str:

@@ -81,10 +81,10 @@ def expected(depth: int, width: int = 64) -> dict[str, Shape]:
 
 def _differences(names: Iterable[str], depth: int, width: int) -> tuple[list[str], list[str]]:
     """Names that are missing, and names that nothing is known of."""
-    wanted, found = expected(depth, width), list(names)
+    wanted, present = expected(depth, width), list(names)
     known = {*wanted, *LEFT_OUT}
-    unexpected = [name for name in found if name not in known and not name.endswith(COUNTER)]
-    return sorted(wanted.keys() - set(found), key=list(wanted).index), unexpected
+    unexpected = [name for name in present if name not in known and not name.endswith(COUNTER)]
+    return sorted(wanted.keys() - set(present), key=list(wanted).index), unexpected
 
 
 def depth_of(names: Iterable[str]) -> Depth:
@@ -94,14 +94,14 @@ def depth_of(names: Iterable[str]) -> Depth:
     return min(depths, key=lambda depth: sum(map(len, _differences(names, depth, 1))))
 
 
-def check(found: Mapping[str, Shape], depth: int, width: int, source: str) -> None:
+def check(shapes: Mapping[str, Shape], depth: int, width: int, source: str) -> None:
     """Compares a file's tensors, one by one, with those of a ResNet.
 
     Raises UserError listing what is missing and unexpected, or the tensors of another shape: a few in its sentence,
     all of them, one a line, in its note (PEP 678) where they are more.
     """
     wanted = expected(depth, width)
-    missing, unexpected = _differences(found, depth, width)
+    missing, unexpected = _differences(shapes, depth, width)
     if missing or unexpected:
         parts = [
             f"{len(names)} {what}: {some(names)}"
@@ -112,12 +112,12 @@ def check(found: Mapping[str, Shape], depth: int, width: int, source: str) -> No
             f"{source} is not a torchvision or timm ResNet-{depth} ({'; '.join(parts)}); expected the {len(wanted)} "
             "tensors conv1, bn1, layer1 to layer4 of resnet18, resnet34 or resnet50",
             [f"missing: {name} {list(wanted[name])}" for name in missing]
-            + [f"unexpected: {name} {list(found[name])}" for name in unexpected],
+            + [f"unexpected: {name} {list(shapes[name])}" for name in unexpected],
         )
     wrong = [
-        f"{name} is {list(found[name])}, expected {list(shape)}"
+        f"{name} is {list(shapes[name])}, expected {list(shape)}"
         for name, shape in wanted.items()
-        if found[name] != shape
+        if shapes[name] != shape
     ]
     if wrong:
         raise listing(

@@ -69,12 +69,12 @@ class Compared:
     def results(self) -> dict[str, dict[str, float]]:
         """The figures of `results.json`: millimetres, unseen people."""
         poses = {"mean_pose": self.first.mean_pose} | {n: r.figures for n, r in self.evaluated.items()}
-        found = {
+        retrieval = {
             name: {f"retrieval_{key.replace('@', '_at_')}": value for key, value in row.items()}
             for name, row in self.retrieval.items()
         }
-        names = dict.fromkeys([*poses, *found])
-        return {name: poses.get(name, {}) | found.get(name, {}) for name in names}
+        names = dict.fromkeys([*poses, *retrieval])
+        return {name: poses.get(name, {}) | retrieval.get(name, {}) for name in names}
 
 
 def names_of(runs: Sequence[run_folder.Run], folders: Sequence[str]) -> list[str]:
@@ -160,12 +160,12 @@ def compare(
     searched = protocol.search_set(split, next(iter(evaluated.values())).views)
     sizes = protocol.gallery_sizes(searched, rule)
     ks = protocol.ks_within(sizes, protocol.KS)
-    found = {
+    neighbours = {
         name: protocol.search(searched, result.views.embedding, rule) for name, result in evaluated.items()
     }
     progress.say("oracle and chance: aligning every query with every candidate")
-    found[ORACLE], candidates = protocol.oracle(searched, rule)
-    scores = {name: protocol.score(searched, result, ks) for name, result in found.items()}
+    neighbours[ORACLE], candidates = protocol.oracle(searched, rule)
+    scores = {name: protocol.score(searched, result, ks) for name, result in neighbours.items()}
     scores[CHANCE] = protocol.chance(searched, candidates, ks)
     return Compared(
         configs={name: run.config for name, run in named.items()},
@@ -174,7 +174,7 @@ def compare(
         evaluated=evaluated,
         retrieval={name: score.pooled for name, score in scores.items()},
         lists=_of_lists(sizes, ks),
-        nearest={name: Nearest(*result.pooled()) for name, result in found.items()},
+        nearest={name: Nearest(*result.pooled()) for name, result in neighbours.items()},
         pairs={name: scores[name].pairs["pa_mpjpe@1"] for name in named},
         cameras=tuple(searched.cameras.values()),
         split=split,

@@ -86,9 +86,9 @@ def _query(compared: Compared, query: int) -> str:
 
 
 def _strip(compared: Compared, name: str, query: int, limit: float) -> str:
-    found = compared.nearest[name]
+    nearest = compared.nearest[name]
     parts = []
-    for index, error in zip(found.indices[query, :SHOWN], found.errors[query, :SHOWN], strict=True):
+    for index, error in zip(nearest.indices[query, :SHOWN], nearest.errors[query, :SHOWN], strict=True):
         if index < 0:
             continue
         mark, verdict = ("✓", "right") if error <= limit else ("✗", "wrong")

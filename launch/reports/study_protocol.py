@@ -48,7 +48,7 @@ def commands(lines: Sequence[Line]) -> list[str]:
     # A run's folder is WORKDIR/runs/NAME.
     workdir = str(Path(str(finished[0]["configuration"].get("workdir", ""))).parent.parent)
     judged = finished[0]["judged"]
-    found = [f"cat > {_BASE} <<'END'\n" + "\n".join([*options.arguments(base_of(finished)), "END"])]
+    texts = [f"cat > {_BASE} <<'END'\n" + "\n".join([*options.arguments(base_of(finished)), "END"])]
     for grid in plan.grids_of([key_of(line) for line in lines]):
         config = Study(
             base=_BASE,
@@ -58,8 +58,8 @@ def commands(lines: Sequence[Line]) -> list[str]:
             seeds=",".join(map(str, grid.seeds)),
             **{field.name: judged[field.name] for field in dataclasses.fields(Study) if field.name in judged},
         )
-        found.append(options.command("launch.study", config))
-    return found
+        texts.append(options.command("launch.study", config))
+    return texts
 
 
 def base_of(finished: Sequence[Line]) -> settings.Train:

@@ -22,15 +22,15 @@ def result_file(path: str) -> Path:
     Raises UserError when there is none, or nobody has judged the runs.
     """
     named = Path(path).expanduser()
-    found = [named] if named.is_file() else [named / name for name in _NAMES if (named / name).is_file()]
-    if not found and (named / _UNJUDGED).is_file():
+    files = [named] if named.is_file() else [named / name for name in _NAMES if (named / name).is_file()]
+    if not files and (named / _UNJUDGED).is_file():
         raise _unjudged(named / _UNJUDGED)
-    if not found:
+    if not files:
         raise UserError(
             f"--study={path} is neither a result file nor a folder with {' or '.join(_NAMES)}; python -m launch.study "
             "writes one"
         )
-    return found[0]
+    return files[0]
 
 
 def _unjudged(file: Path) -> UserError:

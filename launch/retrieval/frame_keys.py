@@ -139,15 +139,15 @@ def locate(split: pipeline.Split, keys: Iterable[FrameKey], metadata: str = "") 
     lacking: dict[str, list[str]] = {}
     for key in keys:
         take = by_file.get((key.subject, key.take)) if key.is_human36m else (key.subject, key.take, "")
-        found = sequences.get(take) if take else None
-        if found is None:
+        sequence = sequences.get(take) if take else None
+        if sequence is None:
             lacking.setdefault("no such sequence", []).append(key.text)
-        elif key.camera not in found.views:
+        elif key.camera not in sequence.views:
             lacking.setdefault("no such camera", []).append(key.text)
-        elif key.frame not in found.records:
+        elif key.frame not in sequence.records:
             lacking.setdefault("frame not stored", []).append(key.text)
         else:
-            wanted.append(Place(key, found.records[key.frame], found.views[key.camera]))
+            wanted.append(Place(key, sequence.records[key.frame], sequence.views[key.camera]))
     located = Located(tuple(wanted), {reason: tuple(texts) for reason, texts in lacking.items()})
     if not wanted:
         raise UserError(f"{split.name} has none of the frame keys: {_counts(located.lacking)}")
@@ -163,16 +163,16 @@ class _Sequence:
 
 
 def _sequences(split: pipeline.Split) -> Mapping[Take, _Sequence]:
-    found = {}
+    sequences = {}
     for row in split.table:
         if row.length:
             numbers = range(row.first, row.first + row.length)
             cameras = [name.decode() for name in split[row.first]["camera"]]
-            found[row.subject, row.action, row.subaction] = _Sequence(
+            sequences[row.subject, row.action, row.subaction] = _Sequence(
                 records=dict(zip(frame_numbers(row).tolist(), numbers, strict=True)),
                 views={name: view for view, name in enumerate(cameras) if name},
             )
-    return found
+    return sequences
 
 
 def within(located: Located, split: pipeline.Split, choice: protocols.Choice) -> Located:
@@ -194,10 +194,10 @@ def within(located: Located, split: pipeline.Split, choice: protocols.Choice) ->
 def places(views: inference.Views, located: Located) -> Int[np.ndarray, " n"]:
     """Which of the predicted views the keys name, ascending. Raises UserError when there are none."""
     at = _index(views)
-    found = sorted(at[p.record, p.view] for p in located.wanted if (p.record, p.view) in at)
-    if not found:
+    indices = sorted(at[p.record, p.view] for p in located.wanted if (p.record, p.view) in at)
+    if not indices:
         raise UserError("none of the frame keys names a valid view")
-    return np.asarray(found, np.int64)
+    return np.asarray(indices, np.int64)
 
 
 def lacking_text(located: Located, views: inference.Views) -> str:

@@ -54,7 +54,7 @@ class SearchSet:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class Neighbours:
     """The k nearest views of n queries in each of c gallery cameras, nearest first.
 
     Attributes:
@@ -148,50 +148,50 @@ def gallery_sizes(searched: SearchSet, rule: retrieval.ViewRule) -> Int[np.ndarr
 
 def search(
     searched: SearchSet, features: Float[np.ndarray, "n d"], rule: retrieval.ViewRule, k: int = max(KS)
-) -> Found:
+) -> Neighbours:
     """The k nearest allowed views by Euclidean distance of their features.
 
     Raises UserError when no query may retrieve anything.
     """
-    found = _nothing(searched, k)
+    neighbours = _nothing(searched, k)
     for c, queries, gallery, rest in _in_each_camera(searched, rule):
         indices, distance = retrieval.nearest(features[queries], features[gallery], k, **rest)
-        found.indices[queries, c] = np.where(indices >= 0, gallery[indices], -1)
-        found.distance[queries, c] = distance
+        neighbours.indices[queries, c] = np.where(indices >= 0, gallery[indices], -1)
+        neighbours.distance[queries, c] = distance
         if (indices >= 0).any():
-            found.errors[:, c] = retrieval.retrieved_errors(
-                searched.poses, searched.poses, found.indices[:, c]
+            neighbours.errors[:, c] = retrieval.retrieved_errors(
+                searched.poses, searched.poses, neighbours.indices[:, c]
             )
-    _refuse_empty(searched, rule, found.indices >= 0)
-    return found
+    _refuse_empty(searched, rule, neighbours.indices >= 0)
+    return neighbours
 
 
 def oracle(
     searched: SearchSet, rule: retrieval.ViewRule, k: int = max(KS)
-) -> tuple[Found, retrieval.Candidates]:
+) -> tuple[Neighbours, retrieval.Candidates]:
     """The k allowed views with the smallest PA-MPJPE: what no method can beat.
 
     With it, from the same pass over all pairs, what each query may retrieve in each camera [n, c]: what `chance`
     draws from. Raises as `search` does.
     """
-    found = _nothing(searched, k)
-    shape, poses = found.indices.shape[:2], searched.poses
+    neighbours = _nothing(searched, k)
+    shape, poses = neighbours.indices.shape[:2], searched.poses
     candidates = retrieval.Candidates(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape))
     for c, queries, gallery, rest in _in_each_camera(searched, rule):
         indices, errors, allowed = retrieval.oracle_and_candidates(poses[queries], poses[gallery], k, **rest)
-        found.indices[queries, c] = np.where(indices >= 0, gallery[indices], -1)
-        found.distance[queries, c] = errors
-        found.errors[queries, c] = np.where(indices >= 0, errors, np.nan)
+        neighbours.indices[queries, c] = np.where(indices >= 0, gallery[indices], -1)
+        neighbours.distance[queries, c] = errors
+        neighbours.errors[queries, c] = np.where(indices >= 0, errors, np.nan)
         for column, values in zip(candidates, allowed, strict=True):
             column[queries, c] = values
-    _refuse_empty(searched, rule, found.indices >= 0)
-    return found, candidates
+    _refuse_empty(searched, rule, neighbours.indices >= 0)
+    return neighbours, candidates
 
 
-def _nothing(searched: SearchSet, k: int) -> Found:
+def _nothing(searched: SearchSet, k: int) -> Neighbours:
     """Lists of length k for every query and camera, with nothing in them."""
     shape = (len(searched), len(searched.cameras), k)
-    return Found(
+    return Neighbours(
         np.full(shape, -1, np.int32), np.full(shape, np.inf, np.float32), np.full(shape, np.nan, np.float32)
     )
 
@@ -244,11 +244,13 @@ def shorter_lists(sizes: Int[np.ndarray, "n c"], k: int) -> str:
     return f"{(there & (sizes < k)).sum():,} of {there.sum():,} lists of a query in a camera hold fewer than {k} views"
 
 
-def score(searched: SearchSet, found: Found, ks: Sequence[int] = KS) -> Scores:
+def score(searched: SearchSet, neighbours: Neighbours, ks: Sequence[int] = KS) -> Scores:
     """Mean PA-MPJPE@K and Hit@K of what was found, for each K of `ks`."""
     scale = retrieval.pose_scale(searched.poses)
-    of_camera = [retrieval.figures_at_k(found.errors[:, c], scale, ks) for c in range(len(searched.cameras))]
-    return _scores(searched, retrieval.figures_at_k(found.pooled()[1], scale, ks), of_camera)
+    of_camera = [
+        retrieval.figures_at_k(neighbours.errors[:, c], scale, ks) for c in range(len(searched.cameras))
+    ]
+    return _scores(searched, retrieval.figures_at_k(neighbours.pooled()[1], scale, ks), of_camera)
 
 
 def chance(searched: SearchSet, candidates: retrieval.Candidates, ks: Sequence[int] = KS) -> Scores:

@@ -34,10 +34,10 @@ def files_in(folder: str | Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; --queries names a folder of pictures")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
-    if not found:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    if not files:
         raise UserError(f"{folder} holds no picture; expected files ending in {', '.join(ENDINGS)}")
-    return found
+    return files
 
 
 def read(path: Path, size: int) -> Picture:
@@ -56,12 +56,12 @@ def read(path: Path, size: int) -> Picture:
 def embed(state: TrainState, pictures: UInt8[np.ndarray, "n s s 3"], batch: int) -> Float[np.ndarray, "n d"]:
     """The embeddings of pictures, `batch` at a time."""
     run = parallel.pmap_embed()
-    found = []
+    embeddings = []
     for start in range(0, len(pictures), batch):
         part = pictures[start : start + batch]
         # One compilation serves every batch.
-        found.append(run(state, padded(part, min(batch, len(pictures)))).embedding[: len(part)])
-    return np.concatenate(found)
+        embeddings.append(run(state, padded(part, min(batch, len(pictures)))).embedding[: len(part)])
+    return np.concatenate(embeddings)
 
 
 def nearest(
@@ -110,9 +110,9 @@ def sheet(
     for row in range(shown):
         _paste(out, row, 0, queries[row], names[row], "")
         for column, (index, far) in enumerate(zip(indices[row], distances[row], strict=True), 1):
-            found = None if picture is None else picture(int(index))
+            neighbour = None if picture is None else picture(int(index))
             where = f"camera {gallery.camera[index]}, frame {gallery.frame[index]}, {far:.3f}"
-            _paste(out, row, column, found, str(gallery.sequence[index]), where)
+            _paste(out, row, column, neighbour, str(gallery.sequence[index]), where)
     return out
 
 

@@ -152,8 +152,8 @@ def _scores(
     ks, rule = ks_of(config), _rule(config)
     scores: dict[str, Scores] = {}
     for name, values in progress.bar(features.items(), "search", "method"):
-        found = protocol.search(searched, values, rule, max(ks))
-        scores[name] = protocol.score(searched, found, ks)
+        neighbours = protocol.search(searched, values, rule, max(ks))
+        scores[name] = protocol.score(searched, neighbours, ks)
     progress.say("oracle and chance: aligning every query with every candidate")
     best, candidates = protocol.oracle(searched, rule, max(ks))
     scores["oracle"] = protocol.score(searched, best, ks)

@@ -91,24 +91,24 @@ def _meeting(config: settings.Train, environment: Mapping[str, str]) -> _Meeting
             f"the coordinator at {config.devices.coordinator_address}",
             arguments | {"cluster_detection_method": "deactivate"},
         )
-    found = None if config.devices.num_processes else cluster(environment)
-    if found is None:
+    manager = None if config.devices.num_processes else cluster(environment)
+    if manager is None:
         return None
     # By itself JAX takes one GPU for a task of SLURM's; no restriction leaves the task all that it sees.
     every = {"local_device_ids": ()} if has_a_node(environment) else {}
     return _Meeting(
-        coordinator(found, environment), every, "; --num_processes=1 trains on this machine alone"
+        coordinator(manager, environment), every, "; --num_processes=1 trains on this machine alone"
     )
 
 
-def coordinator(found: str, environment: Mapping[str, str]) -> str:
+def coordinator(manager: str, environment: Mapping[str, str]) -> str:
     """The coordinator of a cluster that JAX found, in words, as far as the environment tells where it is."""
     for name in ("JAX_COORDINATOR_ADDRESS", "MEGASCALE_COORDINATOR_ADDRESS"):
         if name in environment:
             return f"the coordinator at {environment[name]}"
-    nodes = {"SLURM": "SLURM_STEP_NODELIST", "TPU": "TPU_WORKER_HOSTNAMES"}.get(found, "")
+    nodes = {"SLURM": "SLURM_STEP_NODELIST", "TPU": "TPU_WORKER_HOSTNAMES"}.get(manager, "")
     on = f", on the first of {environment[nodes]}," if nodes in environment else ""
-    return f"the coordinator of this {found} job{on}"
+    return f"the coordinator of this {manager} job{on}"
 
 
 def has_a_node(environment: Mapping[str, str]) -> bool:
@@ -153,9 +153,9 @@ def initialise(config: settings.Train) -> None:
         raise UserError(f"{meeting.where} cannot be joined: {failure[0]}{meeting.way_out}") from failure[0]
 
 
-def differing(found: np.ndarray) -> dict[int, list[int]]:
+def differing(digests: np.ndarray) -> dict[int, list[int]]:
     """Of gathered digests [process, item, byte]: the items that differ, and on which processes from process 0."""
-    other = (found != found[:1]).any(axis=2)
+    other = (digests != digests[:1]).any(axis=2)
     return {int(item): np.flatnonzero(other[:, item]).tolist() for item in np.flatnonzero(other.any(axis=0))}
 
 
@@ -167,10 +167,10 @@ def compare(items: Mapping[str, str]) -> None:
     if jax.process_count() == 1:
         return
     digests = [np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8) for text in items.values()]
-    found = differing(gather(np.stack(digests)))
-    if found:
+    others = differing(gather(np.stack(digests)))
+    if others:
         names = list(items)
-        said = "; ".join(f"{names[item]} (here {items[names[item]]}) on {found[item]}" for item in found)
+        said = "; ".join(f"{names[item]} (here {items[names[item]]}) on {others[item]}" for item in others)
         raise UserError(
             f"the processes of this run differ from process 0 in: {said}; start all of them alike"
         )
@@ -192,10 +192,10 @@ def compare_state(state: Any) -> None:
     """`compare` for all arrays of a replicated state."""
     if jax.process_count() == 1:
         return
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for leaf in jax.tree.leaves(parallel.replicate(state)):
-        found.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
-    compare({"the parameters": found.hexdigest()[:16]})
+        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
+    compare({"the parameters": digest.hexdigest()[:16]})
 
 
 def _outcome(failure: Exception | None) -> int:

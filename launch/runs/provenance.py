@@ -40,18 +40,18 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """The machine, and the versions of Python and JAX."""
-    found = versions()
-    return machine() | {name: found[name] for name in ("python", "jax")}
+    installed = versions()
+    return machine() | {name: installed[name] for name in ("python", "jax")}
 
 
 def revision(folder: Path = ROOT) -> str | None:
     """The commit that `folder` is at, with `-dirty` where files differ from it; None where nobody can say."""
     command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     try:
-        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=True)
+        answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return answer.stdout.strip()
 
 
 def code(root: Path = ROOT) -> str:
@@ -59,12 +59,12 @@ def code(root: Path = ROOT) -> str:
 
     Raises OSError for a file that cannot be read.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     files = (file for package in PACKAGES for file in (root / package).rglob("*") if file.suffix in CODE)
     for name, file in sorted((file.relative_to(root).as_posix(), file) for file in files):
         # Editors leave hidden files, some of them links to nowhere (`.#train.py`).
         if "/." in name or not file.is_file():
             continue
         for part in (name.encode(), file.read_bytes()):
-            found.update(len(part).to_bytes(8, "big") + part)
-    return found.hexdigest()[:16]
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()[:16]

@@ -107,8 +107,8 @@ def retrieved(views: inference.Views) -> dict[str, float]:
         views, np.zeros(len(views), np.int32), {camera: str(camera) for camera in cameras}, groups={}
     )
     rule = retrieval_protocol.rule_of()
-    found = retrieval_protocol.search(searched, views.embedding, rule, k=1)
-    pooled = retrieval_protocol.score(searched, found, ks=(1,)).pooled
+    neighbours = retrieval_protocol.search(searched, views.embedding, rule, k=1)
+    pooled = retrieval_protocol.score(searched, neighbours, ks=(1,)).pooled
     return {
         "retrieval_pa_mpjpe_at_1": pooled["pa_mpjpe@1"],
         "retrieval_hit_at_1": pooled["hit@1"],

@@ -105,22 +105,22 @@ def parse_grid(methods: str, amounts: str, seeds: str, prefix: str = "") -> Grid
     if not names:
         return Grid((), (), ())
     flag = f"--{prefix}_seeds" if prefix else "--seeds"
-    found = _entries(flag, seeds.split(","))
-    for seed in found:
+    numbers = _entries(flag, seeds.split(","))
+    for seed in numbers:
         if not seed.isdecimal():
             raise UserError(f"{flag} has {seed!r}; expected whole numbers of at least 0, separated by commas")
     labelled = _entries(f"--{prefix}_amounts" if prefix else "--amounts", amounts.split())
-    return Grid(names, labelled, tuple(map(int, found)))
+    return Grid(names, labelled, tuple(map(int, numbers)))
 
 
 def _entries(flag: str, parts: Sequence[str]) -> tuple[str, ...]:
-    found = tuple(part.strip() for part in parts)
-    if not all(found):
+    entries = tuple(part.strip() for part in parts)
+    if not all(entries):
         raise UserError(f"{flag} has an empty entry; expected names without gaps between the separators")
-    repeated = [name for name in found if found.count(name) > 1]
+    repeated = [name for name in entries if entries.count(name) > 1]
     if repeated:
         raise UserError(f"{flag} names {repeated[0]} twice")
-    return found
+    return entries
 
 
 def plan(base: settings.Train, workdir: str, grids: Sequence[Grid]) -> tuple[PlannedRun, ...]:

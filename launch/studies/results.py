@@ -107,11 +107,13 @@ def refuse_mixture(file: Path, lines: Iterable[Line]) -> None:
         if line["status"] != "finished":
             continue
         conditions = _conditions(line)
-        found = [name for name, value in conditions.items() if known.get(name, (value,))[0] != value]
-        if found:
-            said = "; ".join(f"{name}: {known[name][0]!r} before, {conditions[name]!r} now" for name in found)
+        changed = [name for name, value in conditions.items() if known.get(name, (value,))[0] != value]
+        if changed:
+            said = "; ".join(
+                f"{name}: {known[name][0]!r} before, {conditions[name]!r} now" for name in changed
+            )
             raise UserError(
-                f"{file} holds figures of {describe(key_of(known[found[0]][1]))} under other settings than those of "
+                f"{file} holds figures of {describe(key_of(known[changed[0]][1]))} under other settings than those of "
                 f"{describe(key_of(line))}; use the same flags or another --workdir. Differences: {said}"
             )
         for name, value in conditions.items():
@@ -123,17 +125,17 @@ def _conditions(line: Line) -> dict[str, Any]:
     # A setting that is younger than the line had, in effect, its default.
     settings_of = _DEFAULTS | line["configuration"]
     of_method = METHODS.get(line["method"], {})
-    found = {
+    conditions = {
         f"--{name}" + (f" of {line['method']}" if name in of_method else ""): value
         for name, value in settings_of.items()
         if name not in _FREE
     }
-    found |= {f"--{name}": value for name, value in line["judged"].items()}
+    conditions |= {f"--{name}": value for name, value in line["judged"].items()}
     if "fingerprint" in line:
         # A stream's people are those of its seed.
         of_seed = f" of seed {line['seed']}" if settings_of["stream"] else ""
-        found[f"fingerprint of the data{of_seed}"] = line["fingerprint"]
-    return found
+        conditions[f"fingerprint of the data{of_seed}"] = line["fingerprint"]
+    return conditions
 
 
 class Results:

@@ -24,14 +24,14 @@ def calls(run: PlannedRun) -> list[dict[str, Any]]:
     content = _note(run)
     # Studies of before kept one entry in the place of all.
     once = {name: content[name] for name in _CALL if name in content}
-    found = content.get("calls", [once] if once else [])
-    if not isinstance(found, list) or not all(
-        isinstance(one, dict) and set(_CALL) <= set(one) for one in found
+    listed = content.get("calls", [once] if once else [])
+    if not isinstance(listed, list) or not all(
+        isinstance(one, dict) and set(_CALL) <= set(one) for one in listed
     ):
         raise UserError(
             f"{run.folder / TRAINING} is damaged: calls with {', '.join(_CALL)} were expected; remove it"
         )
-    return found
+    return listed
 
 
 def _note(run: PlannedRun) -> dict[str, Any]:

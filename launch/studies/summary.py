@@ -54,8 +54,8 @@ def _tabulated(lines: Sequence[Line], value: Callable[[Line], float | None]) -> 
     for method in methods_of(lines):
         for labelled in labels_of(lines):
             inside = [line for line in lines if (line["method"], line["labelled"]) == (method, labelled)]
-            found = {line["seed"]: value(line) for line in inside if line["status"] == "finished"}
-            values = {seed: figure for seed, figure in found.items() if figure is not None}
+            by_seed = {line["seed"]: value(line) for line in inside if line["status"] == "finished"}
+            values = {seed: figure for seed, figure in by_seed.items() if figure is not None}
             out.setdefault(method, {})[labelled] = Spread(values, len(inside))
     return out
 

@@ -30,8 +30,8 @@ AT_ONCE = 64
 
 def free_bytes(device: jax.Device) -> int:
     """Memory that can still be had on a device; the machine's where the device does not tell, as a CPU does not."""
-    found = out_of_memory.free_bytes(device)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if found is None else found
+    told = out_of_memory.free_bytes(device)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if told is None else told
 
 
 @dataclasses.dataclass

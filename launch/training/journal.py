@@ -93,10 +93,10 @@ class Journal:
         }
 
     def _validate(self, state: TrainState) -> dict[str, float]:
-        found = self.source.validation()
-        if found is None:
+        validation = self.source.validation()
+        if validation is None:
             return {}
-        views, size = found
+        views, size = validation
         figures = inference.pose_figures(inference.predict(state, views, size=size, embed=self.embed))
         return {f"validation/{name}": figures[name] for name in VALIDATION}
 

@@ -33,10 +33,10 @@ def halved(config: settings.Train, devices: int) -> settings.Train | None:
         if name is None:
             return None
         shrunk[name] = getattr(config.batch, name) // 2
-    found = options.replace(config, **shrunk)
-    if settings.labelled_size(config) and not settings.labelled_size(found):
+    smaller = options.replace(config, **shrunk)
+    if settings.labelled_size(config) and not settings.labelled_size(smaller):
         return None
-    return found if _can_be_shared(found, devices) else None
+    return smaller if _can_be_shared(smaller, devices) else None
 
 
 def explained(
@@ -158,8 +158,8 @@ def _advice(trial: _Trial, config: settings.Train, devices: int) -> str:
     problem = _problem(trial.batch)
     hosts.say(f"{problem}; looking for what fits")
     smaller, times = config, 1
-    while (found := halved(smaller, devices)) is not None:
-        smaller, times = found, 2 * times
+    while (half := halved(smaller, devices)) is not None:
+        smaller, times = half, 2 * times
         if trial.fits(times, config.batch.accumulate):
             parts = times * config.batch.accumulate
             whole = f", or the whole batch with --accumulate={parts}"
@@ -176,10 +176,10 @@ def _smaller_network(config: settings.Train) -> str:
 def _untried(config: settings.Train, devices: int) -> str:
     """The next smaller steps of this method, in words."""
     smaller = halved(config, devices)
-    found = [] if smaller is None else [_flags(smaller, config)]
+    choices = [] if smaller is None else [_flags(smaller, config)]
     if _can_accumulate(config, devices, 2 * config.batch.accumulate):
-        found.append(f"--accumulate={2 * config.batch.accumulate}")
-    return f"try {' or '.join(found)}" if found else _smaller_network(config)
+        choices.append(f"--accumulate={2 * config.batch.accumulate}")
+    return f"try {' or '.join(choices)}" if choices else _smaller_network(config)
 
 
 def _flags(config: settings.Train, before: settings.Train) -> str:

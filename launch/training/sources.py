@@ -95,15 +95,15 @@ class Prepared:
 
     def _read_labelled_poses(self) -> Float[np.ndarray, "n 17 3"]:
         """Root-relative poses in each view's camera, of labelled records only."""
-        found = []
+        poses = []
         for index in self._labelled:
             try:
                 record = self._split[int(index)]
             except Exception:  # noqa: S112 - a damaged record is counted by the loader when it comes up
                 continue
             pose = record["pose"][record["view_valid"]]
-            found.append((pose - pose[:, :1])[np.isfinite(pose).all(axis=(1, 2))])
-        return np.concatenate(found) if found else np.zeros((0, 17, 3), np.float32)
+            poses.append((pose - pose[:, :1])[np.isfinite(pose).all(axis=(1, 2))])
+        return np.concatenate(poses) if poses else np.zeros((0, 17, 3), np.float32)
 
     def batches(self, first: int, last: int, waiting: pipeline.Waiting) -> Batches:
         def make(step: int) -> Any:

@@ -76,20 +76,20 @@ def _restored(
 
     Raises UserError when it is of other data, or differs between processes.
     """
-    found = None
+    restored = None
     with hosts.together("read the newest checkpoint"):
         if hosts.first() and checkpoints.latest() is not None:
-            found = checkpoints.restore(state)
-            if found.position["fingerprint"] != fingerprint:
+            restored = checkpoints.restore(state)
+            if restored.position["fingerprint"] != fingerprint:
                 raise UserError(
                     f"{checkpoints.directory} holds checkpoints of data with fingerprint "
-                    f"{found.position['fingerprint']}; the data now have {fingerprint}"
+                    f"{restored.position['fingerprint']}; the data now have {fingerprint}"
                 )
-    step = int(hosts.gather(np.asarray(found.step if found else 0))[0])
+    step = int(hosts.gather(np.asarray(restored.step if restored else 0))[0])
     with hosts.together("read the checkpoint of process 0"):
-        if step and found is None:
-            found = checkpoints.restore(state, step)
-    state = found.state if found else state
+        if step and restored is None:
+            restored = checkpoints.restore(state, step)
+    state = restored.state if restored else state
     hosts.compare_state(state)
     return state, step
 

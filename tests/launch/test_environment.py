@@ -82,8 +82,8 @@ def test_a_shim_that_does_not_run_is_passed_over(tmp_path):
     for name in ("python3.13", "python3.12", "python3.11"):
         program(tmp_path / "a b", name, BROKEN_SHIM)
     program(tmp_path / "a b", "python3", FITTING)
-    found = shell("find_python", path=tmp_path / "a b").stdout.strip()
-    assert found == str(tmp_path / "a b" / "python3") or found.startswith("/usr/bin/python3.1")
+    actual = shell("find_python", path=tmp_path / "a b").stdout.strip()
+    assert actual == str(tmp_path / "a b" / "python3") or actual.startswith("/usr/bin/python3.1")
 
 
 def test_no_python_fits(tmp_path):

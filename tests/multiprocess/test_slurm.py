@@ -25,15 +25,15 @@ from launch.training import train
 from tests.mcss_jax.steps import two_blocks
 config = options.build(settings.Train, **json.loads(sys.argv[1]))
 hosts.initialise(config)
-found = {"visible": jax.config.values["jax_cuda_visible_devices"], "devices": jax.local_device_count()}
+seen = {"visible": jax.config.values["jax_cuda_visible_devices"], "devices": jax.local_device_count()}
 try:
     train.train(config)
 except ValueError as error:
-    found["said"] = str(error)
+    seen["said"] = str(error)
 if sys.argv[2]:
     with two_blocks():
-        found["step"] = train.train(options.replace(config, devices=1)).step
-print(json.dumps(found))
+        seen["step"] = train.train(options.replace(config, devices=1)).step
+print(json.dumps(seen))
 """
 
 
@@ -61,17 +61,17 @@ def test_a_node_s_only_task_has_all_devices_and_all_use_as_many(prepared_tiny: P
     config = options.replace(
         TINY, method="baseline", data_dir=str(prepared_tiny), workdir=str(tmp_path / "run"), stop_after=1
     )
-    found = tasks(config, "1(x2)", then_train=True)
-    assert [task["visible"] for task in found] == ["all", "all"] and [t["devices"] for t in found] == [2, 1]
-    assert {task["said"] for task in found} == {
+    actual = tasks(config, "1(x2)", then_train=True)
+    assert [task["visible"] for task in actual] == ["all", "all"] and [t["devices"] for t in actual] == [2, 1]
+    assert {task["said"] for task in actual} == {
         "processes have different numbers of devices (process 1: 1, process 0: 2); use as many of each, "
         "--devices=1 at most"
     }
-    assert [task["step"] for task in found] == [1, 1], "with as many as was said"
+    assert [task["step"] for task in actual] == [1, 1], "with as many as was said"
     assert checkpoint.latest(tmp_path / "run" / run_folder.CHECKPOINTS) == 1
 
 
 def test_tasks_that_share_a_node_have_one_device_each(tmp_path: Path) -> None:
     """JAX's own choice, by the task's number on its node."""
-    found = tasks(options.replace(TINY, workdir=str(tmp_path / "run")), "2", then_train=False)
-    assert [task["visible"] for task in found] == ["0", "1"]
+    actual = tasks(options.replace(TINY, workdir=str(tmp_path / "run")), "2", then_train=False)
+    assert [task["visible"] for task in actual] == ["0", "1"]

@@ -89,18 +89,18 @@ def single(prepared_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tra
     )
 
 
-def assert_close(found: Any, wanted: Any) -> None:
+def assert_close(actual: Any, wanted: Any) -> None:
     for name, value in leaves(wanted).items():
-        np.testing.assert_allclose(leaves(found)[name], value, rtol=5e-3, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(leaves(actual)[name], value, rtol=5e-3, atol=1e-3, err_msg=name)
 
 
 def test_two_processes_are_one_with_their_devices(pair: Pair, single: train.Trained) -> None:
     assert [saw["devices"] for saw in pair.saw] == [[2, 4]] * 2
-    found, wanted = (
+    actual, wanted = (
         checkpoint.restore(folder / run_folder.CHECKPOINTS, single.state, 2).state
         for folder in (pair.folder, single.folder)
     )
-    assert_close(found, wanted)
+    assert_close(actual, wanted)
     logs = [{row["step"]: row for row in metric_log.read(f)} for f in (pair.folder, single.folder)]
     for step in (1, 2, 3, 4):
         # The norm is taken before clipping: Adam would hide gradients that are all too large.
@@ -170,8 +170,8 @@ def test_shard_map_trains_as_pmap_does(pair: Pair, single: train.Trained) -> Non
     """The real step, its pictures gathered on the first device of each process."""
     assert [saw["sharded"] for saw in pair.saw] == [2, 2]
     folder = pair.folder.with_name("run_sharded")
-    found = checkpoint.restore(folder / run_folder.CHECKPOINTS, single.state, 2).state
-    assert_close(found, checkpoint.restore(pair.folder / run_folder.CHECKPOINTS, single.state, 2).state)
+    actual = checkpoint.restore(folder / run_folder.CHECKPOINTS, single.state, 2).state
+    assert_close(actual, checkpoint.restore(pair.folder / run_folder.CHECKPOINTS, single.state, 2).state)
     assert [row["step"] for row in metric_log.read(folder)] == [1, 2]
 
 

@@ -149,11 +149,11 @@ def signal_at(step: int) -> None:
 def main(config: settings.Train, output: Path) -> None:
     hosts.initialise(config)
     hosts.VISIBLE = 1.0
-    found: dict[str, Any] = {"devices": [jax.local_device_count(), jax.device_count()]}
+    actual: dict[str, Any] = {"devices": [jax.local_device_count(), jax.device_count()]}
     with two_blocks():
-        found["refusals"] = refusals(config)
-        found["shard_mapped"] = shard_mapped()
-        found["sharded"] = train.train(
+        actual["refusals"] = refusals(config)
+        actual["shard_mapped"] = shard_mapped()
+        actual["sharded"] = train.train(
             options.replace(
                 config,
                 parallel="shard_map",
@@ -164,13 +164,13 @@ def main(config: settings.Train, output: Path) -> None:
         ).step
         decoded = count_decoded()
         half = train.train(options.replace(config, stop_after=2))
-        found["half"], found["decoded"] = half.step, sorted(decoded)
-        found["refusals"]["log"] = refusal(lambda: of_a_full_disk(config))
-        found["embedded"] = embedded(half.state)
+        actual["half"], actual["decoded"] = half.step, sorted(decoded)
+        actual["refusals"]["log"] = refusal(lambda: of_a_full_disk(config))
+        actual["embedded"] = embedded(half.state)
         signal_at(3)
         stopped = train.train(options.replace(config, save_every=10_000))
-        found["stopped"], found["preempted"] = stopped.step, stopped.preempted
-    output.write_text(json.dumps(found))
+        actual["stopped"], actual["preempted"] = stopped.step, stopped.preempted
+    output.write_text(json.dumps(actual))
 
 
 if __name__ == "__main__":

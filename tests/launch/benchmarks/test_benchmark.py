@@ -30,9 +30,9 @@ SMALL: dict[str, Any] = {
 
 def test_programs_run_in_turn_after_one_untimed_call() -> None:
     calls: list[str] = []
-    found = timing.in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    actual = timing.in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
     assert calls == ["a", "b"] * 4
-    assert len(found["a"].seconds) == 3 and min(found["a"].seconds) > 0
+    assert len(actual["a"].seconds) == 3 and min(actual["a"].seconds) > 0
 
 
 def test_rows_say_median_spread_and_rate() -> None:
@@ -123,10 +123,10 @@ def test_pairs_of_the_loss_have_negatives_in_their_group() -> None:
 
 def test_prepare_cuts_every_fifth_frame_of_generated_video() -> None:
     rows = {row.name: row for row in preparing.prepare_rows(1, frames=11, workers=1, size=32, side=200)}
-    found, given = rows["prepare, found boxes"], rows["prepare, given boxes"]
-    assert found.work == given.work == 2 * 4 * 11 and found.unit == "source frames"
-    figures = found.figures
-    assert figures["frames_per_second_per_process"] == pytest.approx(88 / found.timing.median_s)
+    actual, given = rows["prepare, found boxes"], rows["prepare, given boxes"]
+    assert actual.work == given.work == 2 * 4 * 11 and actual.unit == "source frames"
+    figures = actual.figures
+    assert figures["frames_per_second_per_process"] == pytest.approx(88 / actual.timing.median_s)
     assert figures["processes"] == 1 and 0 < figures["peak_memory_of_a_process_MB"] < 1500
     assert rows["decoding alone, one thread"].work == 11
 
@@ -187,8 +187,8 @@ def test_the_networks_agree(torch_step: Any, depth: int, stem: str, train: bool)
         out = apply(variables, images, train, mutable=("batch_stats",))[0]
     torch_step.load(network, variables)
     with torch.no_grad():
-        found = network.train(train)(torch.tensor(images).permute(0, 3, 1, 2))
-    for ours, theirs in zip(out, found, strict=True):
+        actual = network.train(train)(torch.tensor(images).permute(0, 3, 1, 2))
+    for ours, theirs in zip(out, actual, strict=True):
         np.testing.assert_allclose(theirs.numpy(), ours, atol=1e-4)
 
 

@@ -31,24 +31,24 @@ from mcss_jax.method import Network
 def test_multiplications_are_those_of_the_networks(
     depth: Any, size: int, giga: float, training: float
 ) -> None:
-    found = multiplications(Network(depth=depth), size)
-    assert found.forward / 1e9 == pytest.approx(
+    actual = multiplications(Network(depth=depth), size)
+    assert actual.forward / 1e9 == pytest.approx(
         giga, abs=2e-3
     )  # docs/method.md#cost-of-one-step leaves the heads out
-    assert found.training_flop / 1e9 == pytest.approx(training, abs=1e-2)
+    assert actual.training_flop / 1e9 == pytest.approx(training, abs=1e-2)
 
 
 def test_a_patch_stem_is_one_product_a_patch() -> None:
-    found = multiplications(Network(width=16, stem="patch8"), 64)
-    assert found.stem == (64 // 8) ** 2 * (8 * 8 * 3) * 16
+    actual = multiplications(Network(width=16, stem="patch8"), 64)
+    assert actual.stem == (64 // 8) ** 2 * (8 * 8 * 3) * 16
 
 
 def test_the_compiler_counts_a_product() -> None:
     x = jnp.ones((64, 32)), jnp.ones((32, 16))
-    found = roofline.cost(jax.jit(jnp.matmul), *x)
-    assert found.flop == 2 * 64 * 32 * 16
-    assert found.bytes == found.memory_bytes == 4 * (64 * 32 + 32 * 16 + 64 * 16)
-    assert found.compile_s > 0
+    actual = roofline.cost(jax.jit(jnp.matmul), *x)
+    assert actual.flop == 2 * 64 * 32 * 16
+    assert actual.bytes == actual.memory_bytes == 4 * (64 * 32 + 32 * 16 + 64 * 16)
+    assert actual.compile_s > 0
 
 
 def test_utilisation_is_of_the_model_and_the_roofline_of_what_is_slower() -> None:
@@ -64,13 +64,13 @@ def test_utilisation_is_of_the_model_and_the_roofline_of_what_is_slower() -> Non
 
 def test_ceilings_of_host_devices_are_not_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "ON_CPU", (8, 16))
-    found = roofline.ceilings(jax.local_devices(), 2)
-    assert [(row.name, row.work, row.unit) for row in found.rows] == [
+    actual = roofline.ceilings(jax.local_devices(), 2)
+    assert [(row.name, row.work, row.unit) for row in actual.rows] == [
         ("ceiling, float32", 2 * 8**3, "FLOP"),
         ("ceiling, bfloat16", 2 * 8**3, "FLOP"),
         ("ceiling, memory", 2 * 4 * 16, "bytes"),
     ]
-    assert found.flop["float32"] == found.rows[0].work / found.rows[0].timing.median_s
+    assert actual.flop["float32"] == actual.rows[0].work / actual.rows[0].timing.median_s
 
 
 def test_peak_memory_is_the_largest_and_absent_where_no_device_tells() -> None:
@@ -139,8 +139,8 @@ def test_the_plot_has_a_panel_for_what_was_measured(tmp_path: Path) -> None:
     ]
     file = tmp_path / "plot.png"
 
-    def width(*found: dict[str, Any]) -> int:
-        plot.draw(found, str(file))
+    def width(*actual: dict[str, Any]) -> int:
+        plot.draw(actual, str(file))
         with Image.open(file) as picture:
             return picture.width
 
@@ -287,12 +287,12 @@ def test_programs_use_the_private_cache_unless_told_otherwise(tmp_path: Path) ->
         )
         return done.stdout.strip(), done.stderr
 
-    found, _ = said(XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert Path(found).is_relative_to(tmp_path / "cache") and Path(found).is_dir()
+    actual, _ = said(XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert Path(actual).is_relative_to(tmp_path / "cache") and Path(actual).is_dir()
     assert said(JAX_COMPILATION_CACHE_DIR=str(tmp_path))[0] == str(tmp_path)
     (tmp_path / "file").touch()
-    found, error = said(XDG_CACHE_HOME=str(tmp_path / "file"))
-    assert found == "None" and error.startswith("without a compilation cache: ")
+    actual, error = said(XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert actual == "None" and error.startswith("without a compilation cache: ")
 
 
 def test_settings_that_cannot_be_measured_are_refused() -> None:

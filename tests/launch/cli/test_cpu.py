@@ -39,8 +39,10 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def said(code: str) -> list[str]:
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return found.stdout.split()
+    actual = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return actual.stdout.split()
 
 
 def test_freed_memory_is_kept() -> None:
@@ -64,9 +66,9 @@ def test_alone(
 
 
 @pytest.mark.parametrize("found", ["libtpu", "jax_plugins"])
-def test_another_device_has_a_package(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_device_has_a_package(actual: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu.importlib.metadata, "entry_points", lambda group: [])
-    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: name == found or None)
+    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: name == actual or None)
     assert not cpu.alone({})
 
 

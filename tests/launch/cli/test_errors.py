@@ -52,9 +52,9 @@ class Nothing:
 
 def ended(monkeypatch: pytest.MonkeyPatch, config: type, main: Callable[[Any], None], *given: str) -> Any:
     """The exit code of a program that does not come to its end."""
-    with pytest.raises(SystemExit) as found:
+    with pytest.raises(SystemExit) as actual:
         command_line.run(monkeypatch, config, main, *given)
-    return found.value.code
+    return actual.value.code
 
 
 def raising(error: BaseException) -> Callable[[Any], None]:
@@ -123,9 +123,9 @@ def test_everything_else_is_a_defect(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(75), SystemExit()])
 def test_who_stops_a_program_is_left_alone(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    with pytest.raises(type(error)) as found:
+    with pytest.raises(type(error)) as actual:
         command_line.run(monkeypatch, Nothing, raising(error))
-    assert found.value is error
+    assert actual.value is error
 
 
 def test_devices_that_are_not_there_are_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +151,8 @@ def test_devices_that_are_not_there_are_the_users(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_text_that_can_name_nothing(monkeypatch: pytest.MonkeyPatch, value: str, said: str) -> None:
-    found = ended(monkeypatch, Nothing, lambda config: None, f"--name={value}")
-    assert found.startswith("thing: error: --name=") and said in found
+    actual = ended(monkeypatch, Nothing, lambda config: None, f"--name={value}")
+    assert actual.startswith("thing: error: --name=") and said in actual
 
 
 def test_a_flag_file_that_is_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -362,12 +362,12 @@ def test_damaged_files_of_a_run(
 def test_json_of_a_run_says_what_it_lacks(tmp_path: Path) -> None:
     file = tmp_path / "card.json"
     file.write_text(json.dumps({"dataset": "x"}))
-    found = run_folder.read_json(file)
-    assert found == {"dataset": "x"} and "fingerprint" not in found and found.get("fingerprint") is None
+    actual = run_folder.read_json(file)
+    assert actual == {"dataset": "x"} and "fingerprint" not in actual and actual.get("fingerprint") is None
     with pytest.raises(
         UserError, match="card.json lacks 'fingerprint'; it is damaged, or of another version"
     ):
-        found["fingerprint"]
+        actual["fingerprint"]
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def parse(*arguments: str) -> Config:
 
 def test_defaults_and_values() -> None:
     assert parse() == Config()
-    found = parse(
+    actual = parse(
         "--name=b",
         "--size=4",
         "--rate=1e-3",
@@ -45,8 +45,8 @@ def test_defaults_and_values() -> None:
         "--most=9",
         "--folder=there",
     )
-    assert found == Config("b", 4, 1e-3, True, 34, "y", 9, "there")
-    assert type(found.depth) is int
+    assert actual == Config("b", 4, 1e-3, True, 34, "y", 9, "there")
+    assert type(actual.depth) is int
     assert parse("--nofast") == Config()
 
 
@@ -67,9 +67,9 @@ def test_other_settings_are_refused_with_the_list(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(options.to_json(Config()))
     options.refuse_differences(Config(folder="elsewhere"), file)
-    with pytest.raises(UserError, match="another --workdir") as found:
+    with pytest.raises(UserError, match="another --workdir") as actual:
         options.refuse_differences(Config(size=4, kind="y"), file)
-    assert "Differences: --kind: 'x' before, 'y' now; --size: 3 before, 4 now" in str(found.value)
+    assert "Differences: --kind: 'x' before, 'y' now; --size: 3 before, 4 now" in str(actual.value)
     # A setting younger than the file had its default; one that is gone is a difference.
     older = {name: value for name, value in json.loads(file.read_text()).items() if name != "rate"}
     file.write_text(json.dumps(older))
@@ -102,15 +102,15 @@ def test_an_error_is_one_sentence(error: Exception, expected: str) -> None:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, raising: Exception | None = None) -> list[Config]:
     """Runs a program as from the command line, over flags of its own."""
-    found: list[Config] = []
+    actual: list[Config] = []
 
     def main(config: Config) -> None:
         if raising is not None:
             raise raising
-        found.append(config)
+        actual.append(config)
 
     command_line.run(monkeypatch, Config, main, *arguments)
-    return found
+    return actual
 
 
 def test_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +134,7 @@ def test_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 def test_what_users_can_put_right_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], raising: Exception | None, message: str
 ) -> None:
-    with pytest.raises(SystemExit, match=message) as found:
+    with pytest.raises(SystemExit, match=message) as actual:
         run(monkeypatch, *arguments, raising=raising)
     # A string as the exit code: Python prints it to stderr and exits with 1.
-    assert isinstance(found.value.code, str) and "\n" not in found.value.code
+    assert isinstance(actual.value.code, str) and "\n" not in actual.value.code

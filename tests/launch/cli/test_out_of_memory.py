@@ -83,9 +83,9 @@ def test_other_errors_of_jax_are_not_explained_away(
     def main(config: ImportWeights) -> None:
         raise jax.errors.JaxRuntimeError("INTERNAL: no")
 
-    with pytest.raises(SystemExit) as found:
+    with pytest.raises(SystemExit) as actual:
         command_line.run(monkeypatch, ImportWeights, main)
-    assert found.value.code == 2 and "JaxRuntimeError: INTERNAL: no" in capsys.readouterr().err
+    assert actual.value.code == 2 and "JaxRuntimeError: INTERNAL: no" in capsys.readouterr().err
 
 
 def narrow_step(method: Any, kind: str, devices: Any, accumulate: int) -> Callable:

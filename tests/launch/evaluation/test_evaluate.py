@@ -220,10 +220,10 @@ def test_another_data_set_is_said_aloud(
     original = run_folder.open_run
 
     def elsewhere(*given: Any) -> run_folder.Run:
-        found = original(*given)
-        card = {**found.card, "dataset": "human36m/fps10/1.0.0:train", "boxes": "joints"}
-        config = options.replace(found.config, dataset="human36m/fps10")
-        return dataclasses.replace(found, card=card, config=config)
+        actual = original(*given)
+        card = {**actual.card, "dataset": "human36m/fps10/1.0.0:train", "boxes": "joints"}
+        config = options.replace(actual.config, dataset="human36m/fps10")
+        return dataclasses.replace(actual, card=card, config=config)
 
     monkeypatch.setattr(run_folder, "open_run", elsewhere)
     evaluate_program.main(evaluate.Evaluate(workdir=str(run), dataset="synthetic_multiview/tiny", stride=12))

@@ -81,10 +81,10 @@ def test_onnx_says_what_the_network_says(network: dict, tmp_path: Path) -> None:
     state = state_of(**network)
     run = written(state, "onnx", tmp_path)
     images = export_check.random_crops(3, SIZE)
-    found = run(images)
-    assert_equal(found, jax.device_get(jax.jit(train_step.embed_step)(state, images)))
+    actual = run(images)
+    assert_equal(actual, jax.device_get(jax.jit(train_step.embed_step)(state, images)))
     # Any batch, and each picture by itself.
-    assert_equal(run(images[1:2]), train_step.Prediction(*(x[1:2] for x in found)))
+    assert_equal(run(images[1:2]), train_step.Prediction(*(x[1:2] for x in actual)))
     model = onnx.load(tmp_path / "model.onnx")
     assert [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [
         "batch", SIZE, SIZE, 3
@@ -138,9 +138,9 @@ def test_degenerate_rotations_are_those_of_the_library() -> None:
     np.testing.assert_allclose(session.run(None, {"x": x})[0], geometry.rotation_from_6d(x), atol=2e-5)
     # Nearly parallel: rounding decides the second direction, yet the answer is a rotation.
     near = np.concatenate([first, first + 1e-6])[None].astype(np.float32)
-    found = session.run(None, {"x": near})[0][0]
-    np.testing.assert_allclose(found.T @ found, np.eye(3), atol=1e-5)
-    assert np.linalg.det(found) > 0.999
+    actual = session.run(None, {"x": near})[0][0]
+    np.testing.assert_allclose(actual.T @ actual, np.eye(3), atol=1e-5)
+    assert np.linalg.det(actual) > 0.999
 
 
 def test_a_zero_embedding_stays_zero() -> None:
@@ -148,9 +148,9 @@ def test_a_zero_embedding_stays_zero() -> None:
         graph.add("Identity", onnx_graph._direction(graph, "x", graph.constant(0.0), 0.0), name="unit")
 
     x = np.asarray([[0, 0], [3, 4], [1e-15, 0]], np.float32)
-    found = small_model(build, 2, "unit").run(None, {"x": x})[0]
-    np.testing.assert_allclose(found, pixels.unit(jnp.asarray(x)), atol=1e-7)
-    np.testing.assert_array_equal(found[0], 0)
+    actual = small_model(build, 2, "unit").run(None, {"x": x})[0]
+    np.testing.assert_allclose(actual, pixels.unit(jnp.asarray(x)), atol=1e-7)
+    np.testing.assert_array_equal(actual[0], 0)
 
 
 # -------- the program

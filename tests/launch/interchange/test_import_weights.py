@@ -54,8 +54,8 @@ def test_the_tensors_are_torchvisions(depth: int, parameters: int) -> None:
 def test_features_are_those_of_torchs_layout(small: None, depth: int, tmp_path: Path) -> None:
     weights = random_weights(depth, WIDTH)
     file = save(weights, tmp_path / "w.safetensors")
-    variables, found = import_weights.read_variables(file, depth, WIDTH)
-    assert found == depth
+    variables, actual = import_weights.read_variables(file, depth, WIDTH)
+    assert actual == depth
     # At 46 pixels every stride meets an odd and an even side, where `SAME` padding samples other pixels.
     images = np.random.default_rng(1).integers(0, 256, (2, 46, 46, 3)).astype(np.uint8)
     mean, deviation = np.asarray((0.485, 0.456, 0.406)), np.asarray((0.229, 0.224, 0.225))
@@ -242,10 +242,10 @@ def test_numpys_files_are_told_what_works(tmp_path: Path) -> None:
     assert "torch" not in str(refused.value)
     convert(refused, Path("/"))  # it names the whole path
     converted = tmp_path / "w of mine.converted.safetensors"
-    found = weights_file.read(converted, weights_file.shapes(converted))
-    assert found.keys() == tensors.keys()
+    actual = weights_file.read(converted, weights_file.shapes(converted))
+    assert actual.keys() == tensors.keys()
     for name, tensor in tensors.items():
-        np.testing.assert_array_equal(found[name], tensor)
+        np.testing.assert_array_equal(actual[name], tensor)
     np.save(tmp_path / "w.npy", tensors["a"])
     with pytest.raises(UserError, match="is a single NumPy array; expected named tensors, as .safetensors"):
         weights_file.shapes(tmp_path / "w.npy")
@@ -316,8 +316,8 @@ def test_features_are_pytorchs(depth: int, tmp_path: Path) -> None:
     )
     file = tmp_path / "w.safetensors"
     save_file({other: network.state_dict()[name].clone() for name, other in names.items()}, str(file))
-    variables, found = import_weights.read_variables(file, None, 64)
-    assert found == depth
+    variables, actual = import_weights.read_variables(file, None, 64)
+    assert actual == depth
     images = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
     standardised = np.asarray(pixels.standardise(jnp.asarray(images)))
     with torch.no_grad():

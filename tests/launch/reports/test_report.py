@@ -89,7 +89,7 @@ def test_everything_has_a_text_beside_it(reader: Reader) -> None:
 def test_no_colour_is_left_as_it_was_drawn(written: Path) -> None:
     drawn = re.findall(r"<svg.*?</svg>", written.read_text(), flags=re.DOTALL)
     assert len(drawn) > 10
-    assert not [found for svg in drawn for found in re.findall(r"(?:fill|stroke): #\w+", svg)]
+    assert not [actual for svg in drawn for actual in re.findall(r"(?:fill|stroke): #\w+", svg)]
 
 
 def test_the_figures_are_those_of_the_evaluation(
@@ -107,9 +107,9 @@ def test_the_figures_are_those_of_the_evaluation(
     assert results["mcss"] == results["baseline"]  # the same weights
     assert results["mcss"]["pa_mpjpe"] == pytest.approx(result.figures["pa_mpjpe"])
     assert results["mean_pose"] == result.mean_pose
-    found = reader.row("PA-MPJPE@1", "oracle")
-    assert found[1] == f"{results['oracle']['retrieval_pa_mpjpe_at_1']:.1f}"
-    assert float(found[1]) < float(reader.row("PA-MPJPE@1", "mcss")[1])
+    actual = reader.row("PA-MPJPE@1", "oracle")
+    assert actual[1] == f"{results['oracle']['retrieval_pa_mpjpe_at_1']:.1f}"
+    assert float(actual[1]) < float(reader.row("PA-MPJPE@1", "mcss")[1])
 
 
 def test_the_headline_compares(written: Path) -> None:
@@ -135,8 +135,8 @@ def test_right_and_wrong_are_told_by_more_than_a_colour(written: Path) -> None:
 
 
 def test_its_commands_make_the_same_runs(written: Path, runs: tuple[Path, Path]) -> None:
-    found = re.findall(r"<pre><code>(.*?)</code>", written.read_text(), flags=re.DOTALL)
-    commands = [shlex.split(html.unescape(text).replace("\\\n", "")) for text in found]
+    actual = re.findall(r"<pre><code>(.*?)</code>", written.read_text(), flags=re.DOTALL)
+    commands = [shlex.split(html.unescape(text).replace("\\\n", "")) for text in actual]
     assert [command[2] for command in commands if command[0] == "python"] == [
         *["launch.train"] * 2,
         *["launch.study"] * (len(commands) - 4),

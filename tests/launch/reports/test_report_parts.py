@@ -39,13 +39,13 @@ def test_pairs_are_of_different_cameras() -> None:
     pairs = view_pairs.sample(MIXED, 200)
     assert (MIXED.camera[pairs.a] != MIXED.camera[pairs.b]).all()
     np.testing.assert_array_equal(MIXED.record[pairs.a] == MIXED.record[pairs.b], pairs.same)
-    found = {frozenset(pair) for pair in zip(pairs.a.tolist(), pairs.b.tolist(), strict=True)}
+    actual = {frozenset(pair) for pair in zip(pairs.a.tolist(), pairs.b.tolist(), strict=True)}
     every = {
         frozenset((i, j))
         for i, j in combinations(range(10), 2)
         if MIXED.camera[i] != MIXED.camera[j] and MIXED.record[i] != MIXED.record[j]
     }
-    different = {pair for pair in found if len({int(MIXED.record[i]) for i in pair}) == 2}
+    different = {pair for pair in actual if len({int(MIXED.record[i]) for i in pair}) == 2}
     assert different == every  # 200 draws meet all of them
     together = pairs.a[pairs.same]
     assert sorted(MIXED.record[together]) == [0, 1, 2]  # one pair of each instant that several cameras see
@@ -54,8 +54,8 @@ def test_pairs_are_of_different_cameras() -> None:
 def test_any_two_views_of_an_instant_are_a_pair() -> None:
     views = views_of([0] * 4, [2, 0, 3, 1], [0] * 4)
     drawn = [view_pairs.sample(views, 5, seed) for seed in range(60)]
-    found = {frozenset(views.camera[[pairs.a[0], pairs.b[0]]].tolist()) for pairs in drawn}
-    assert found == set(map(frozenset, combinations(range(4), 2)))
+    actual = {frozenset(views.camera[[pairs.a[0], pairs.b[0]]].tolist()) for pairs in drawn}
+    assert actual == set(map(frozenset, combinations(range(4), 2)))
     assert all(len(pairs.a) == 1 and pairs.same[0] for pairs in drawn)
 
 

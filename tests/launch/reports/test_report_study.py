@@ -44,8 +44,8 @@ def test_a_study_with_what_is_missing_in_it(written: Path) -> None:
 def test_its_commands_make_the_same_study(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = re.findall(r"<pre><code>(.*?)</code>", written.read_text(), flags=re.DOTALL)
-    base, *grids = (html.unescape(text) for text in found if "launch.study" in text or "base.flags" in text)
+    actual = re.findall(r"<pre><code>(.*?)</code>", written.read_text(), flags=re.DOTALL)
+    base, *grids = (html.unescape(text) for text in actual if "launch.study" in text or "base.flags" in text)
     monkeypatch.chdir(tmp_path)
     subprocess.run(base, shell=True, check=True)  # noqa: S602 - what the page tells to run
     runs = {}

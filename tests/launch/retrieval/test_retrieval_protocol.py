@@ -93,12 +93,12 @@ def slow_figures(searched: SearchSet, lists: list[list[int]], queries: np.ndarra
 def test_scores_against_loops(searched: SearchSet, features: np.ndarray, rule: retrieval.ViewRule) -> None:
     may, view = allowed(searched, rule), searched.keys.view
     distance = np.linalg.norm(features[:, None].astype(float) - features[None], axis=2)
-    found = protocol.search(searched, features, rule, max(KS))
-    got = protocol.score(searched, found, KS)
+    actual = protocol.search(searched, features, rule, max(KS))
+    got = protocol.score(searched, actual, KS)
     everywhere = np.ones(N, bool)
     lists = slow_lists(distance, may, everywhere)
     padded = [row + [-1] * (max(KS) - len(row)) for row in lists]
-    np.testing.assert_array_equal(found.pooled()[0], padded)
+    np.testing.assert_array_equal(actual.pooled()[0], padded)
     assert got.pooled == pytest.approx(slow_figures(searched, lists, everywhere), rel=1e-5)
     for action, row in got.groups["action"].items():
         mask = searched.groups["action"] == action
@@ -124,7 +124,7 @@ def test_nothing_beats_the_oracle_and_its_lists_are_the_true_order(
     expected = slow_lists(pa(searched), allowed(searched, rule), np.ones(N, bool))
     np.testing.assert_array_equal(best.pooled()[0], expected)
     ours = protocol.search(searched, features, rule, max(KS))
-    bound, got = (protocol.score(searched, found, KS) for found in (best, ours))
+    bound, got = (protocol.score(searched, actual, KS) for actual in (best, ours))
     assert all(bound.averaged[n] < got.averaged[n] for n in got.averaged if n.startswith("pa"))
     assert all(bound.averaged[n] > got.averaged[n] for n in got.averaged if n.startswith("hit"))
     kept, _ = protocol.oracle(searched, RULES[1], 1)
@@ -181,10 +181,10 @@ def test_queries_without_a_gallery_are_left_out(searched: SearchSet, features: n
     """One of the subjects was seen by one camera alone: among its own views it may find nothing."""
     mask = (searched.keys.subject == 0) | (searched.keys.view == 0)
     some, rule = chosen(searched, mask), RULES[2]
-    found = protocol.search(some, features[mask], rule, 2)
-    got = protocol.score(some, found, (1, 2))
+    actual = protocol.search(some, features[mask], rule, 2)
+    got = protocol.score(some, actual, (1, 2))
     alone = some.keys.subject == 1
-    asked = (found.indices >= 0).any(axis=(1, 2))
+    asked = (actual.indices >= 0).any(axis=(1, 2))
     assert not asked[alone].any() and asked[~alone].all()
     distance = np.linalg.norm(features[:, None].astype(float) - features[None], axis=2)
     lists = slow_lists(distance, allowed(searched, rule), mask)

@@ -146,11 +146,11 @@ def test_without_poses_the_error_is_one_of_time(run: Path, monkeypatch: pytest.M
     monkeypatch.setattr(inference, "predict_split", unlabelled)
     retrieve_program.main(Retrieve(workdir=str(run), stride=2, cameras="camera0,camera1"))
     written = json.loads((run / "retrieval_test_stride2_camera0-camera1.json").read_text())
-    found = written["temporal_alignment"]
-    assert list(found) == ["embedding", "regressed pose", "untrained", "chance"]
-    assert found["embedding"] != found["regressed pose"]
-    assert all(0 <= row["median_s"] and 0 <= row["mean_s"] < 10 for row in found.values())
-    assert found["chance"]["mean_s"] > 0 and "its own instant kept" in written["protocol"]["query"]
+    actual = written["temporal_alignment"]
+    assert list(actual) == ["embedding", "regressed pose", "untrained", "chance"]
+    assert actual["embedding"] != actual["regressed pose"]
+    assert all(0 <= row["median_s"] and 0 <= row["mean_s"] < 10 for row in actual.values())
+    assert actual["chance"]["mean_s"] > 0 and "its own instant kept" in written["protocol"]["query"]
     monkeypatch.setattr(retrieve, "untrained", lambda *_, **__: pytest.fail("embedded once more"))
     for flags, said in (
         (Retrieve(workdir=str(run), stride=6, ks="1"), "--ks would change nothing; leave it"),
@@ -180,7 +180,7 @@ def test_names_tell_results_apart(run: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _without_subaction(sequences: Any) -> Any:
-    return lambda split: {(s, a, ""): found for (s, a, _), found in sequences(split).items()}
+    return lambda split: {(s, a, ""): actual for (s, a, _), actual in sequences(split).items()}
 
 
 def test_own_pictures_find_themselves(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,10 +196,10 @@ def test_own_pictures_find_themselves(run: Path, tmp_path: Path, capsys: pytest.
     )
     first = json.loads((run / "queries_mine.json").read_text())
     for name, (record, view) in {"0.png": (0, 1), "12.png": (12, 3)}.items():
-        found = first["queries"][name][0]
-        assert found["record"] == record and f"camera{view}" in found["view"]
-        assert found["distance"] == pytest.approx(0, abs=2e-3)
-    assert found["view"] in capsys.readouterr().out
+        actual = first["queries"][name][0]
+        assert actual["record"] == record and f"camera{view}" in actual["view"]
+        assert actual["distance"] == pytest.approx(0, abs=2e-3)
+    assert actual["view"] in capsys.readouterr().out
     shown = np.asarray(Image.open(run / "queries_mine.png"))
     assert (shown[8:168, 8:168] == shown[8:168, 176:336]).mean() > 0.9  # the query, and itself found
     retrieve_program.main(

@@ -100,8 +100,8 @@ def test_a_task_with_a_node_to_itself_is_left_all_its_gpus(
         ("Kubernetes", {}, "the coordinator of this Kubernetes job"),
     ],
 )
-def test_where_a_cluster_s_coordinator_is(found: str, environment: dict[str, str], expected: str) -> None:
-    assert hosts.coordinator(found, environment) == expected
+def test_where_a_cluster_s_coordinator_is(actual: str, environment: dict[str, str], expected: str) -> None:
+    assert hosts.coordinator(actual, environment) == expected
 
 
 @pytest.fixture
@@ -166,12 +166,12 @@ def test_a_cluster_that_does_not_say_enough(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_differing() -> None:
-    found = np.zeros((3, 4, 32), np.uint8)
-    assert hosts.differing(found) == {}
-    found[1, 2, 31] = found[2, 2, 0] = found[2, 0, 5] = 1
-    assert hosts.differing(found) == {0: [2], 2: [1, 2]}
-    found[0, 3] = 9  # it is process 0 that is alone with it
-    assert hosts.differing(found)[3] == [1, 2]
+    actual = np.zeros((3, 4, 32), np.uint8)
+    assert hosts.differing(actual) == {}
+    actual[1, 2, 31] = actual[2, 2, 0] = actual[2, 0, 5] = 1
+    assert hosts.differing(actual) == {0: [2], 2: [1, 2]}
+    actual[0, 3] = 9  # it is process 0 that is alone with it
+    assert hosts.differing(actual)[3] == [1, 2]
 
 
 def test_process_0_speaks_for_all(
@@ -182,8 +182,8 @@ def test_process_0_speaks_for_all(
         hosts.say("begun")
         with hosts.bar(3, "train", "step") as bar:
             bar.update(3)
-        found = capsys.readouterr()
-        assert found.out == said and ("3/3" in found.err) == (process == 0)
+        actual = capsys.readouterr()
+        assert actual.out == said and ("3/3" in actual.err) == (process == 0)
 
 
 def test_a_file_of_another_machine_may_come_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,14 @@ from mcss_jax.errors import UserError
 
 def events(folder):
     """TensorBoard's files, read by their own framing: length, checksum, record, checksum."""
-    found = []
+    actual = []
     for file in sorted(folder.glob("events*")):
         data, at = file.read_bytes(), 0
         while at < len(data):
             size = int.from_bytes(data[at : at + 8], "little")
-            found.append(Event.FromString(data[at + 12 : at + 12 + size]))
+            actual.append(Event.FromString(data[at + 12 : at + 12 + size]))
             at += size + 16
-    return found
+    return actual
 
 
 def scalars(folder):
@@ -39,9 +39,9 @@ def test_one_record_in_three_places(tmp_path):
         assert [record["step"] for record in read(tmp_path / "new" / "run")] == [10, 20]
     assert out.getvalue() == "step 10  loss 0.5123  images/s 1235\nstep 20  loss 0.25  mpjpe_mm 81\n"
     assert read(tmp_path / "new" / "run")[1] == {"step": 20, "loss": 0.25, "mpjpe_mm": 81.0}
-    found = scalars(tmp_path / "new" / "run")
-    assert found.keys() == {("loss", 10), ("images/s", 10), ("loss", 20), ("mpjpe_mm", 20)}
-    assert found["loss", 20] == 0.25
+    actual = scalars(tmp_path / "new" / "run")
+    assert actual.keys() == {("loss", 10), ("images/s", 10), ("loss", 20), ("mpjpe_mm", 20)}
+    assert actual["loss", 20] == 0.25
 
 
 def test_lines_go_to_stdout(tmp_path, capsys):

@@ -12,9 +12,9 @@ from launch.runs import provenance
 
 
 def test_hardware_names_the_device() -> None:
-    found = provenance.hardware()
-    assert found["devices"] == jax.device_count() and found["platform"] == jax.default_backend()
-    assert found["jax"] == jax.__version__ and found["cores"] >= 1 and found["device"]
+    actual = provenance.hardware()
+    assert actual["devices"] == jax.device_count() and actual["platform"] == jax.default_backend()
+    assert actual["jax"] == jax.__version__ and actual["cores"] >= 1 and actual["device"]
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -29,10 +29,10 @@ def test_a_revision_says_whether_files_differ(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-q", "-m", "first")
-    found = provenance.revision(tmp_path)
-    assert found is not None and re.fullmatch("[0-9a-f]{40}", found)
+    actual = provenance.revision(tmp_path)
+    assert actual is not None and re.fullmatch("[0-9a-f]{40}", actual)
     (tmp_path / "a").write_text("2")
-    assert provenance.revision(tmp_path) == f"{found}-dirty"
+    assert provenance.revision(tmp_path) == f"{actual}-dirty"
 
 
 def test_without_git_nobody_can_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,10 +130,10 @@ def test_a_failed_run_is_recorded_stops_no_other_and_is_tried_again(
 
     faked.before = failing
     study.study(config)
-    found = list(lines(config).values())
-    assert [line["status"] for line in found] == ["finished", "failed", "failed", "finished"]
-    assert found[1]["error"] == "the loss became non-finite"
-    assert found[2]["error"] == "MemoryError: out of memory"
+    actual = list(lines(config).values())
+    assert [line["status"] for line in actual] == ["finished", "failed", "failed", "finished"]
+    assert actual[1]["error"] == "the loss became non-finite"
+    assert actual[2]["error"] == "MemoryError: out of memory"
     said, shown = capsys.readouterr()
     assert (
         "mcss, labels S1:0.5, seed 0: the loss became non-finite" in said and "2 of 4 runs finished" in said

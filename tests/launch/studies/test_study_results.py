@@ -257,16 +257,16 @@ def test_what_is_missing_is_said() -> None:
 
 
 def test_the_summary_as_json() -> None:
-    found = json.loads(json.dumps(summary.content(LINES)))
-    assert (found["runs"], found["finished"], len(found["without_figures"])) == (12, 8, 4)
-    assert found["errors"]["pa_mpjpe"]["mcss"]["S1"] == {
+    actual = json.loads(json.dumps(summary.content(LINES)))
+    assert (actual["runs"], actual["finished"], len(actual["without_figures"])) == (12, 8, 4)
+    assert actual["errors"]["pa_mpjpe"]["mcss"]["S1"] == {
         "mean": 70.5,
         "sd": pytest.approx(math.sqrt(4.5)),
         "planned": 3,
         "by_seed": {"0": 72.0, "1": 69.0},
     }
-    assert found["gains_percent"]["mpjpe"]["mcss"]["S1"]["mean"] == pytest.approx(22.5)
-    assert found["errors"]["mpjpe"]["mcss"]["all"]["mean"] is None
+    assert actual["gains_percent"]["mpjpe"]["mcss"]["S1"]["mean"] == pytest.approx(22.5)
+    assert actual["errors"]["mpjpe"]["mcss"]["all"]["mean"] is None
 
 
 def test_the_curve_shows_means_and_spreads() -> None:

@@ -47,9 +47,9 @@ def copied(finished: Study, tmp_path: Path) -> Study:
 
 
 def test_a_line_holds_figures_and_what_they_depend_on(finished: Study) -> None:
-    found = lines(finished)
-    assert list(found) == [("baseline", "S1:0.5", 0), ("mcss", "S1:0.5", 0)]
-    for (method, labelled, _), line in found.items():
+    actual = lines(finished)
+    assert list(actual) == [("baseline", "S1:0.5", 0), ("mcss", "S1:0.5", 0)]
+    for (method, labelled, _), line in actual.items():
         folder = Path(finished.workdir) / "runs" / f"{method}_S1-0.5_seed0"
         run = run_folder.open_run(folder)
         assert run.step == 2 and line["status"] == "finished"
@@ -66,7 +66,7 @@ def test_a_line_holds_figures_and_what_they_depend_on(finished: Study) -> None:
     summary = json.loads((Path(finished.workdir) / "summary_validation.json").read_text())
     assert summary["finished"] == summary["runs"] == 2
     gain = summary["gains_percent"]["pa_mpjpe"]["mcss"]["S1:0.5"]["mean"]
-    baseline, mcss = (line["pa_mpjpe"] for line in found.values())
+    baseline, mcss = (line["pa_mpjpe"] for line in actual.values())
     assert gain == pytest.approx(100 * (baseline - mcss) / baseline)
     picture = (Path(finished.workdir) / "error_validation.png").read_bytes()
     assert picture.startswith(b"\x89PNG")

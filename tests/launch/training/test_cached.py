@@ -45,10 +45,10 @@ def test_batches_are_those_of_the_loader(split: pipeline.Split, capsys: pytest.C
             labelled_size=6,
         )  # fmt: skip
         met |= {*plan.unlabelled.tolist(), *plan.labelled.tolist()}
-        expected, found = plain(plan), kept(plan)
-        assert all(isinstance(part.images, jax.Array) for part in found.parts.values())
-        assert jax.tree.map(lambda x: x.dtype, expected) == jax.tree.map(lambda x: x.dtype, found)
-        jax.tree.map(np.testing.assert_array_equal, expected, found)
+        expected, actual = plain(plan), kept(plan)
+        assert all(isinstance(part.images, jax.Array) for part in actual.parts.values())
+        assert jax.tree.map(lambda x: x.dtype, expected) == jax.tree.map(lambda x: x.dtype, actual)
+        jax.tree.map(np.testing.assert_array_equal, expected, actual)
     assert {0, 1, 2, 3, 4, 5} <= met, "every damage is met"
     assert kept.skipped.records == plain.skipped.records > 6
     assert kept.skipped.reason and split.name in kept.skipped.reason
@@ -59,12 +59,12 @@ def test_a_run_reads_from_the_device(prepared_tiny: Path) -> None:
         data_dir=str(prepared_tiny), dataset="synthetic_multiview/tiny", labelled_batch=8, blocks=2, sequences=2,
         instants=2, workdir="x", validate_every=0,
     )  # fmt: skip
-    found = {}
+    actual = {}
     for cache in ("none", "device"):
         source = sources.Prepared(options.replace(config, cache=cache))
-        found[cache] = [batch for _, batch in source.batches(0, 2, pipeline.Waiting())]
-    assert isinstance(found["device"][1].labelled.images, jax.Array)
-    jax.tree.map(np.testing.assert_array_equal, *found.values())
+        actual[cache] = [batch for _, batch in source.batches(0, 2, pipeline.Waiting())]
+    assert isinstance(actual["device"][1].labelled.images, jax.Array)
+    jax.tree.map(np.testing.assert_array_equal, *actual.values())
 
 
 def test_what_does_not_fit_is_refused(split: pipeline.Split, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,9 +67,9 @@ def test_label_sampling_reaches_the_batches_and_the_card(config: Train) -> None:
 
 def test_validation_views_are_of_other_people(config: Train) -> None:
     source = sources.Prepared(config)
-    found = source.validation()
-    assert found is not None
-    views, size = found
+    actual = source.validation()
+    assert actual is not None
+    views, size = actual
     first = list(views)
     # No more at a time than an update has: 8 labelled, twice 8 unlabelled.
     assert max(len(v.images) for v in first) == size == 24

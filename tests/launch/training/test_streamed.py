@@ -76,9 +76,9 @@ def test_the_parts_of_a_stream_share_their_people_and_no_motion(recorder: Record
     source = streamed.Streamed(TINY)
     batches = list(source.batches(0, 1, pipeline.Waiting()))
     batches += source.batches(10**6, 10**6 + 1, pipeline.Waiting())
-    found = source.validation()
-    assert found is not None
-    views, size = found
+    actual = source.validation()
+    assert actual is not None
+    views, size = actual
     assert [len(v.images) for v in views] == [PER_SUBJECT // 800 * 4] and size == 64
     takes = streamed.judged_takes(TINY, "test")
     assert sum(len(v.images) for v in streamed.views_of(takes, np.arange(100))) == 400
@@ -159,18 +159,18 @@ def test_takes_are_what_is_asked_for() -> None:
     assert [row.first for row in table] == list(range(0, 80, 5))
     assert {row.subject for row in table[8:]} == {"S7"} and table[9].action == "sitting"
     records, views = np.asarray([0, 48, 48]), np.asarray([[0, 3], [2, 1], [1, 2]])
-    found = jax.tree.map(np.asarray, takes.pictures(records, views))
-    np.testing.assert_array_equal(found.subject, [2, 7, 7])
-    np.testing.assert_array_equal(found.action, [0, 1, 1])
-    np.testing.assert_array_equal(found.sequence, [1000, 1009, 1009])
-    np.testing.assert_allclose(found.time, [0, 1.5, 1.5])
-    np.testing.assert_array_equal(found.camera, views)
+    actual = jax.tree.map(np.asarray, takes.pictures(records, views))
+    np.testing.assert_array_equal(actual.subject, [2, 7, 7])
+    np.testing.assert_array_equal(actual.action, [0, 1, 1])
+    np.testing.assert_array_equal(actual.sequence, [1000, 1009, 1009])
+    np.testing.assert_allclose(actual.time, [0, 1.5, 1.5])
+    np.testing.assert_array_equal(actual.camera, views)
     # The same instant, whichever place its views are asked for in.
-    np.testing.assert_array_equal(found.images[1], found.images[2][::-1])
-    assert (found.images[0] != found.images[1]).any() and found.images.shape == (3, 2, 16, 16, 3)
+    np.testing.assert_array_equal(actual.images[1], actual.images[2][::-1])
+    assert (actual.images[0] != actual.images[1]).any() and actual.images.shape == (3, 2, 16, 16, 3)
     poses = takes.poses(np.asarray([0, 48]))
-    np.testing.assert_allclose(poses[0, [0, 3]], found.pose[0], atol=1e-2)
-    np.testing.assert_allclose(poses[1, [2, 1]], found.pose[1], atol=1e-2)
+    np.testing.assert_allclose(poses[0, [0, 3]], actual.pose[0], atol=1e-2)
+    np.testing.assert_allclose(poses[1, [2, 1]], actual.pose[1], atol=1e-2)
     assert takes.poses(np.zeros(0, np.int64)).shape == (0, 4, 17, 3)
     other = Takes(subjects=(2, 7), first=1000, seed=4, size=16, takes=1, instants=5, gap=0.5)
     assert np.abs(other.poses(np.asarray([0])) - poses[:1]).max() > 50

@@ -66,8 +66,8 @@ def test_ten_steps_are_five_and_a_restart_and_five(straight: train.Trained, conf
     # What is on disk is what was trained, and nothing else differs in the log of the steps both wrote.
     stored = run_folder.open_run(whole.folder)
     assert stored.step == 10
-    for found, expected in zip(arrays(stored.state), arrays(straight.state), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for actual, expected in zip(arrays(stored.state), arrays(straight.state), strict=True):
+        np.testing.assert_array_equal(actual, expected)
     logs = [{r["step"]: r["train/loss"] for r in metric_log.read(t.folder)} for t in (whole, straight)]
     assert logs[0][10] == logs[1][10] and logs[0][8] == logs[1][8]
     # The same command once more has nothing left to do.
@@ -344,10 +344,10 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_bad_flags_end_with_one_sentence_and_exit_code_one() -> None:
-    found = command(sys.executable, "-m", "launch.train", "--setps=3")
-    assert found.returncode == 1 and found.stdout == ""
-    assert found.stderr.startswith("train: error: Unknown command line flag 'setps'")
-    assert len(found.stderr.strip().splitlines()) == 1
+    actual = command(sys.executable, "-m", "launch.train", "--setps=3")
+    assert actual.returncode == 1 and actual.stdout == ""
+    assert actual.stderr.startswith("train: error: Unknown command line flag 'setps'")
+    assert len(actual.stderr.strip().splitlines()) == 1
 
 
 def test_a_stream_trains_without_tfds_and_touches_no_data_folder(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ done = train.train(build(Train,
 assert done.finished and done.step == 2
 print(sorted({{"tensorflow", "tensorflow_datasets", "array_record"}} & set(sys.modules)))
 """
-    found = command(sys.executable, "-c", code)
-    assert found.returncode == 0, found.stderr[-2000:]
-    assert found.stdout.splitlines()[-1] == "[]"
+    actual = command(sys.executable, "-c", code)
+    assert actual.returncode == 0, actual.stderr[-2000:]
+    assert actual.stdout.splitlines()[-1] == "[]"
     assert not (tmp_path / "data").exists() and (tmp_path / "run" / "checkpoints" / "2").is_dir()

@@ -134,13 +134,13 @@ def test_the_group_of_batch_normalisation(group: Any) -> None:
         devices=jax.local_devices()[:2],
     )
     halves = [jax.tree.map(lambda x, k=k: x[4 * k : 4 * k + 4], batch) for k in range(2)]
-    found, statistics = mapped(state, parallel.split(batch, 2))
+    actual, statistics = mapped(state, parallel.split(batch, 2))
     whole, _ = alone(state, batch)
     apart = [alone(state, half) for half in halves]
     expected = whole if group == "global" else np.concatenate([embedding for embedding, _ in apart])
     other = np.concatenate([embedding for embedding, _ in apart]) if group == "global" else whole
-    np.testing.assert_allclose(np.asarray(found).reshape(expected.shape), expected, atol=2e-4)
-    assert np.abs(np.asarray(found).reshape(expected.shape) - other).max() > 1e-2
+    np.testing.assert_allclose(np.asarray(actual).reshape(expected.shape), expected, atol=2e-4)
+    assert np.abs(np.asarray(actual).reshape(expected.shape) - other).max() > 1e-2
     first = [leaf[0] - leaf[1] for leaf in leaves(statistics).values()]
     assert (max(np.abs(x).max() for x in first) > 1e-3) == (group == "replica")
 

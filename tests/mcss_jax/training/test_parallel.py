@@ -134,9 +134,9 @@ from tests.mcss_jax.training import test_parallel
 from tests.mcss_jax.steps import TINY, leaves, make_state, two_blocks
 
 def kept(name, kind, count, parts=1):
-    found = test_parallel.run(parallel.mapped_step(TINY, kind, jax.devices()[:count], parts), make_state())
-    assert found.compiled_first and not found.compiled_later, name
-    return {f"{name} {n} {leaf}": x for n, tree in found.after.items() for leaf, x in leaves(tree).items()}
+    ran = test_parallel.run(parallel.mapped_step(TINY, kind, jax.devices()[:count], parts), make_state())
+    assert ran.compiled_first and not ran.compiled_later, name
+    return {f"{name} {n} {leaf}": x for n, tree in ran.after.items() for leaf, x in leaves(tree).items()}
 
 assert jax.device_count() == 8
 everything = {}
