@@ -12,6 +12,7 @@ from launch.cli import flags, options
 from launch.cli.options import option
 from mcss_jax.errors import UserError
 from tests.launch import command_line
+from tests.refusals import refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def test_other_settings_are_refused_with_the_list(tmp_path: Path) -> None:
     file.write_text(json.dumps(older))
     options.refuse_differences(Config(), file)
     file.write_text(json.dumps({**older, "gone": 1}))
-    with pytest.raises(UserError, match="--gone: 1 before, 'unknown' now; --rate: 0.5 before, 0.6 now"):
+    with refused("--gone", "1", "'unknown'", "--rate", "0.5", "0.6"):
         options.refuse_differences(Config(rate=0.6), file)
 
 

@@ -31,6 +31,7 @@ from mcss_jax.storage import checkpoint
 from mcss_jax.training import train_step
 from mcss_jax.training.state import TrainState
 from tests.mcss_jax.steps import SIZE, TINY, make_state, two_blocks
+from tests.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -208,7 +209,7 @@ def test_a_run_becomes_a_file_with_a_card(
     assert scope["embedding"].shape == (2, 8) and scope["canonical"].shape == (2, 17, 3)
 
     before = file.stat().st_mtime_ns
-    with pytest.raises(UserError, match="model.onnx is there already; .* --overwrite to replace it"):
+    with refused("model.onnx", "--overwrite"):
         export.export(config)
     assert file.stat().st_mtime_ns == before
     assert export.check(options.replace(config, overwrite=True)) == file

@@ -24,6 +24,7 @@ from launch.studies.study import Study
 from launch.training import train
 from mcss_jax.errors import UserError
 from tests.launch.small_studies import BASE, lines, study_in
+from tests.refusals import refused
 
 
 class Faked:
@@ -140,9 +141,7 @@ def test_a_failed_run_is_recorded_stops_no_other_and_is_tried_again(
     )
     # What is no sentence is shown in full: it may be a defect.
     assert shown.count("Traceback (most recent call last):") == 1 and "MemoryError: out of memory" in shown
-    with pytest.raises(
-        UserError, match="--judge=test reads the test people, .* but 2 of 4 runs are not finished"
-    ):
+    with refused("--judge=test", "2", "4"):
         study.study(options.replace(config, judge="test"))
     study_program.main(options.replace(config, dry_run=True))
     listed = capsys.readouterr().out.splitlines()
@@ -270,10 +269,7 @@ def test_the_test_waits_for_every_grid_of_the_folder(faked: Faked, config: Study
     faked.before = lambda name: (_ for _ in ()).throw(SystemExit(9)) if name == NAMES[2] else None
     with pytest.raises(SystemExit):
         study.study(config)
-    with pytest.raises(
-        UserError,
-        match="results_validation.jsonl has 2 runs more that are not finished, the first: baseline, .* seed 1; finish",
-    ):
+    with refused("results_validation.jsonl", "2", "1"):
         study.study(small)
     # A run that was trained for nobody to judge is finished.
     faked.before = lambda name: None
@@ -286,9 +282,7 @@ def test_a_set_that_was_prepared_anew_is_refused(faked: Faked, config: Study) ->
     study.study(options.replace(config, judge="none"))
     card = Path(config.workdir) / "runs" / NAMES[3] / run_folder.CARD
     card.write_text(json.dumps({"fingerprint": "before"}))
-    with pytest.raises(
-        UserError, match="mcss, labels S1:0.5, seed 1 was trained on data with fingerprint before; "
-    ):
+    with refused("S1:0.5", "1"):
         study.study(config)
     assert not faked.judged
 
@@ -298,7 +292,7 @@ def test_devices_are_counted_as_in_training(
 ) -> None:
     monkeypatch.setattr(study.parallel, "choose_devices", lambda count: [None] * (count or 8))
     runs = study.planned(config)
-    with pytest.raises(UserError, match="--labelled_batch is 4; expected a multiple of the 8 devices"):
+    with refused("--labelled_batch", "4", "8"):
         study.check_data(runs)
     (tmp_path / "base.flags").write_text(BASE + "--devices=2\n")
     study.check_data(study.planned(config))

@@ -13,6 +13,7 @@ from launch.studies import study
 from launch.studies.plan import Grid, parse_grid, plan
 from launch.training import streamed
 from mcss_jax.errors import UserError
+from tests.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = options.build(Train, labelled_batch=8)
@@ -78,7 +79,7 @@ def test_the_temporal_rule_alone_tells_two_methods_apart() -> None:
     assert streamed.stream_of(blocks[1], 64).gap < near.objective.min_negative_gap
     gaps = [settings.method_of(config).objective.min_negative_gap for config in (mcss, without, near)]
     assert gaps == [0.5, 0.0, 0.5]
-    with pytest.raises(UserError, match="--instant_gap=-2.0; expected a finite number of at least 0, or -1"):
+    with refused("--instant_gap=-2.0", "0", "-1"):
         settings.check(options.replace(mcss, instant_gap=-2.0))
 
 
@@ -129,18 +130,18 @@ def test_bad_lists(methods: str, amounts: str, seeds: str, told: str) -> None:
 
 def test_messages_name_the_ablations_flags() -> None:
     assert parse_grid("", "S1", "0", prefix="ablations") == Grid((), (), ())
-    with pytest.raises(UserError, match="--ablations names 'mine'"):
+    with refused("--ablations", "'mine'"):
         parse_grid("mine", "S1", "0", prefix="ablations")
-    with pytest.raises(UserError, match="--ablations_seeds has 'x'"):
+    with refused("--ablations_seeds", "'x'"):
         parse_grid("mcss", "S1", "x", prefix="ablations")
-    with pytest.raises(UserError, match="--ablations_amounts names S1 twice"):
+    with refused("--ablations_amounts", "S1"):
         parse_grid("mcss", "S1 S1", "0", prefix="ablations")
 
 
 def test_grids_that_cannot_be() -> None:
-    with pytest.raises(UserError, match="--methods, --amounts or --seeds is empty"):
+    with refused("--methods", "--amounts", "--seeds"):
         plan(BASE, "study", [Grid(("mcss",), (), (0,))])
-    with pytest.raises(UserError, match="--method=baseline learns from labels alone, but --labelled=none"):
+    with refused("--method=baseline", "--labelled=none"):
         plan(BASE, "study", [Grid(("baseline",), ("none",), (0,))])
     twins = Grid(("mcss", "no_global_negatives"), ("S1",), (0,))
     assert len(plan(BASE, "study", [twins])) == 2

@@ -21,10 +21,10 @@ from launch.studies import judge as study_judge
 from launch.studies import runs, study
 from launch.studies.study import Study
 from launch.training import streamed, train
-from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint
 from tests.launch.small_studies import BASE, lines, study_in
 from tests.mcss_jax.steps import poses, two_blocks
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,9 +100,7 @@ def test_test_people_are_read_once_when_all_is_finished(
     monkeypatch.setattr(pipeline, "open_split", counted)
     config = copied(finished, tmp_path)
     larger = options.replace(config, seeds="0,1", judge="test")
-    with pytest.raises(
-        UserError, match="but 2 of 4 runs are not finished, the first: baseline, .* seed 1; run the"
-    ):
+    with refused("2", "4", "1"):
         study.study(larger)
     assert not opened and not (tmp_path / "study" / "results_test.jsonl").exists()
     study.study(options.replace(config, judge="test"))
@@ -171,14 +169,12 @@ def test_runs_of_other_settings_are_refused(
     config = copied(finished, tmp_path)
     other = tmp_path / "other.flags"
     other.write_text(BASE + "--margin=0.3\n")
-    with pytest.raises(
-        UserError, match="results_validation.jsonl holds figures .*--margin: 0.5 before, 0.3 now"
-    ):
+    with refused("results_validation.jsonl", "--margin", "0.5", "0.3"):
         study.study(options.replace(config, base=str(other)))
-    with pytest.raises(UserError, match="--stride: 12 before, 6 now"):
+    with refused("--stride", "12", "6"):
         study.study(options.replace(config, stride=6))
     (tmp_path / "study" / "results_validation.jsonl").unlink()
-    with pytest.raises(UserError, match="holds a run with other settings; .*--margin: 0.5 before, 0.3 now"):
+    with refused("--margin", "0.5", "0.3"):
         study.study(options.replace(config, base=str(other)))
 
 

@@ -13,8 +13,8 @@ from datasets.tuples import pipeline, sampling, tuple_builder
 from launch.cli import options
 from launch.runs.settings import Train
 from launch.training import cached, sources
-from mcss_jax.errors import UserError
 from tests.datasets.changed_records import Records
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +70,7 @@ def test_a_run_reads_from_the_device(prepared_tiny: Path) -> None:
 def test_what_does_not_fit_is_refused(split: pipeline.Split, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = (1 + split.records * 4) * 64 * 64 * 3
     monkeypatch.setattr(cached, "free_bytes", lambda device: int(wanted / cached.SHARE) - 2)
-    with pytest.raises(
-        UserError,
-        match="--cache=device wants 0.00473 GB for .*:train, more than 80% of the 0.00591 GB that are free on",
-    ):
+    with refused("--cache=device", "0.00473", "GB", "80%", "0.00591"):
         cached.keep(split, 1, jax.devices()[0])
 
 

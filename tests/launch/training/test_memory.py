@@ -18,6 +18,7 @@ from launch.training import memory
 from mcss_jax.errors import UserError
 from mcss_jax.training import parallel
 from tests.mcss_jax.training.test_parallel import compilations
+from tests.refusals import refused
 
 CONFIG = options.build(Train, labelled_batch=16, blocks=2, sequences=3, instants=4, workdir="x")
 BATCH = random_batch(CONFIG, 4)
@@ -64,26 +65,22 @@ def test_the_batch_that_fits_is_named(pictures: int, advice: str, capsys: pytest
 
 def test_parts_are_named_only_where_they_fit() -> None:
     step = memory.explained(room_for(32, [], whole=63), CONFIG, devices=1)
-    with pytest.raises(UserError, match="what fits is --labelled_batch=8 --blocks=1$"):
+    with refused("--labelled_batch=8", "--blocks=1"):
         step(STATE, BATCH, KEY)
     # An eighth of the batch fits, but 12 labelled pictures cannot be gone through in eight equal parts.
     odd = options.replace(CONFIG, labelled_batch=12)
     batch = dataclasses.replace(BATCH, labelled=jax.tree.map(lambda x: x[:12], BATCH.labelled))
     step = memory.explained(room_for(8, []), odd, devices=1)
-    with pytest.raises(UserError, match="what fits is --labelled_batch=1 --blocks=1 --instants=1$"):
+    with refused("--labelled_batch=1", "--blocks=1", "--instants=1"):
         step(STATE, batch, KEY)
 
 
 def test_nothing_fits() -> None:
     step = memory.explained(room_for(0, []), CONFIG, devices=1)
-    with pytest.raises(
-        UserError, match="nor does --labelled_batch=2 --blocks=1 --instants=1 fit; lower --image_size"
-    ):
+    with refused("--labelled_batch=2", "--blocks=1", "--instants=1", "--image_size"):
         step(STATE, BATCH, KEY)
     step = memory.explained(room_for(0, []), CONFIG, devices=16)
-    with pytest.raises(
-        UserError, match="samples in the batch; lower --image_size or --width, or use --precision"
-    ):
+    with refused("--image_size", "--width", "--precision"):
         step(STATE, BATCH, KEY)
 
 
@@ -173,7 +170,7 @@ def test_a_resumed_run_is_told_where_other_settings_go(
         request.getfixturevalue("pair")
     make = Program().made if several else room_for(32, [])
     step = memory.explained(make, CONFIG, devices=1, resumed=True)
-    with pytest.raises(UserError, match=f"--accumulate=2, {run_folder.ELSEWHERE}$"):
+    with refused("--accumulate=2", f"{run_folder.ELSEWHERE}"):
         step(STATE, BATCH, KEY)
     assert capsys.readouterr().out.count("looking") == (not several)
 
@@ -183,7 +180,7 @@ def test_what_one_host_has_no_room_for_is_refused_on_all(
 ) -> None:
     pair[:] = [False, False, True, False]
     program = Program()
-    with pytest.raises(UserError, match="what fits is --labelled_batch=4 --blocks=1 --instants=2$"):
+    with refused("--labelled_batch=4", "--blocks=1", "--instants=2"):
         memory.explained(program.made, CONFIG, devices=2)(STATE, BATCH, KEY)
     assert program.lowered == [16, 8, 4, 16]
 
@@ -191,7 +188,7 @@ def test_what_one_host_has_no_room_for_is_refused_on_all(
 @pytest.mark.usefixtures("pair")
 def test_compilers_that_run_out_and_that_fail_otherwise() -> None:
     program = Program("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.")
-    with pytest.raises(UserError, match="nor does --labelled_batch=4 --blocks=1 --instants=2 fit; lower"):
+    with refused("--labelled_batch=4", "--blocks=1", "--instants=2"):
         memory.explained(program.made, CONFIG, devices=2)(STATE, BATCH, KEY)
     assert program.lowered == [16, 8, 4]
     program = Program("INTERNAL: no")
