@@ -106,7 +106,7 @@ def test_stablehlo_says_what_the_network_says(tmp_path: Path) -> None:
     loaded = jax.export.deserialize(bytearray((tmp_path / "model.stablehlo").read_bytes()))
     assert set(loaded.platforms) == {"cpu", "cuda", "tpu"}
     assert str(loaded.in_avals) == f"(ShapedArray(uint8[batch,{SIZE},{SIZE},3]),)"
-    assert str(ROOT) not in loaded.mlir_module() and "encoder.py" in loaded.mlir_module()
+    assert str(ROOT) not in loaded.mlir_module() and "resnet.py" in loaded.mlir_module()
     assert jax.config.jax_hlo_source_file_canonicalization_regex is None
 
 
