@@ -1,0 +1,427 @@
+"""Every setting of the method does what its formula says: loss, update, pictures or shapes, before and after a change.
+
+A new field fails `test_every_field_has_a_formula` until it has one here.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mcss_jax.augment import Augmentation, augment
+from mcss_jax.method import Method, Network, Objective, Optimiser
+from mcss_jax.networks import resnet
+from mcss_jax.networks.pose_network import PoseNetwork
+from mcss_jax.networks.vision_transformer import VisionTransformer
+from mcss_jax.training import train_step
+from mcss_jax.training.batch import Batch
+from mcss_jax.training.optimiser import schedule, transformation
+from mcss_jax.training.state import PoseStatistics, TrainState
+from tests.mcss_jax import formulas
+from tests.mcss_jax.steps import make_batch
+
+Changes = dict[str, tuple[dict[str, Any], Any]]
+"""By field: settings before, and its value after."""
+
+# -------- network
+
+VIT = {"encoder": "vit", "vit_patch": 8, "vit_size": 12, "vit_layers": 2, "vit_heads": 3}
+SHAPES: Changes = {
+    "encoder": ({}, "vit"),
+    "depth": ({}, 50),
+    "width": ({}, 12),
+    "stem": ({}, "patch4"),
+    "vit_patch": (VIT, 4),
+    "vit_size": (VIT, 18),
+    "vit_layers": (VIT, 3),
+    "embedding_dim": ({}, 5),
+    "hidden": ({}, 9),
+    "layers": ({}, 3),
+}
+# What changes no shape has a test of its own below.
+BEHAVIOUR = {"batchnorm_group", "vit_heads", "precision"}
+SIDE = 32
+
+
+def dense(fan_in: int, fan_out: int) -> dict[str, Any]:
+    return {"kernel": (fan_in, fan_out), "bias": (fan_out,)}
+
+
+def resnet_shapes(network: Network) -> tuple[dict[str, Any], int]:
+    norm = lambda n: {"bn": {"scale": (n,), "bias": (n,)}}  # noqa: E731
+    first = {"conv": (7, 7, 3), "patch4": (1, 1, 48), "patch8": (1, 1, 192)}[network.stem]
+    shapes = {"conv1": {"kernel": (*first, network.width)}, "bn1": norm(network.width)}
+    inside = network.width
+    for stage, blocks in enumerate(resnet.STAGES[network.depth]):
+        narrow = network.width * 2**stage
+        out = 4 * narrow if network.depth == 50 else narrow
+        for block in range(blocks):
+            if network.depth == 50:
+                kernels = [(1, 1, inside, narrow), (3, 3, narrow, narrow), (1, 1, narrow, out)]
+            else:
+                kernels = [(3, 3, inside, out), (3, 3, out, out)]
+            of: dict[str, Any] = {}
+            for i, kernel in enumerate(kernels, start=1):
+                of |= {f"conv{i}": {"kernel": kernel}, f"bn{i}": norm(kernel[-1])}
+            if inside != out or (stage and not block):
+                of |= {"downsample_conv": {"kernel": (1, 1, inside, out)}, "downsample_bn": norm(out)}
+            shapes[f"layer{stage + 1}_{block}"] = of
+            inside = out
+    return shapes, inside
+
+
+def vit_shapes(network: Network) -> tuple[dict[str, Any], int]:
+    size, patches = network.vit_size, (SIDE // network.vit_patch) ** 2
+    norm = {"scale": (size,), "bias": (size,)}
+    block = {
+        "norm1": norm, "attn": {"qkv": dense(size, 3 * size), "proj": dense(size, size)},
+        "norm2": norm, "fc1": dense(size, 4 * size), "fc2": dense(4 * size, size),
+    }  # fmt: skip
+    shapes: dict[str, Any] = {
+        "patch_embed": dense(3 * network.vit_patch**2, size), "cls_token": (1, 1, size),
+        "pos_embed": (1, 1 + patches, size), "norm": norm,
+    }  # fmt: skip
+    return shapes | {f"block{i}": block for i in range(network.vit_layers)}, size
+
+
+def shapes_by_formula(network: Network) -> dict[str, Any]:
+    encoder, features = (resnet_shapes if network.encoder == "resnet" else vit_shapes)(network)
+    regressor = {}
+    for head, fan_in, out in (("pose", network.embedding_dim, 51), ("rotation", features, 6)):
+        for layer in range(network.layers):
+            regressor[f"{head}_hidden{layer}"] = dense(fan_in if layer == 0 else network.hidden, network.hidden)
+        regressor[f"{head}_out"] = dense(network.hidden, out)
+    return {
+        "encoder": encoder | {"embedding": dense(features, network.embedding_dim)},
+        "regressor": regressor,
+    }
+
+
+@pytest.mark.parametrize("field", SHAPES)
+def test_shapes_of_a_network(field: str) -> None:
+    overrides, value = SHAPES[field]
+    before = dataclasses.replace(Network(width=8, embedding_dim=6, hidden=7), **overrides)
+    after = dataclasses.replace(before, **{field: value})
+    pictures = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+    for network in (before, after):
+        variables = jax.eval_shape(PoseNetwork(network).init, jax.random.key(0), pictures)
+        assert jax.tree.map(lambda x: x.shape, variables["params"]) == shapes_by_formula(network)
+        answers = jax.eval_shape(PoseNetwork(network).apply, variables, pictures)
+        assert [x.shape for x in answers] == [(1, network.embedding_dim), (1, 17, 3), (1, 6)]
+    assert shapes_by_formula(before) != shapes_by_formula(after)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("encoder", ["resnet", "vit"])
+def test_precision_is_that_of_every_activation(encoder: Any, precision: Any) -> None:
+    """And of no weight, feature or answer: those stay float32."""
+    network = dataclasses.replace(Network(width=8, precision=precision), **{**VIT, "encoder": encoder})
+    pictures = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+    model = PoseNetwork(network)
+    variables = jax.eval_shape(model.init, jax.random.key(0), pictures)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+    def watched(variables: Any, pictures: jax.Array) -> Any:
+        return model.apply(variables, pictures, capture_intermediates=True)
+
+    answers, kept = jax.eval_shape(watched, variables, pictures)
+    assert {x.dtype for x in answers} == {jnp.dtype(jnp.float32)}
+    inside = kept["intermediates"]["encoder"]
+    blocks = {name: of for name, of in inside.items() if name.startswith(("layer", "block", "patch", "conv", "bn"))}
+    assert len(blocks) >= 3
+    assert {leaf.dtype for leaf in jax.tree.leaves(blocks)} == {jnp.dtype(precision)}
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_the_heads_of_an_attention(heads: int) -> None:
+    """Those of the transformer that `test_vision_transformer` holds against tokens one by one."""
+    network = Network(encoder="vit", vit_patch=8, vit_size=6, vit_layers=1, vit_heads=heads, embedding_dim=5)
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(2, 16, 16, 3)).astype(np.float32)
+    shapes = jax.eval_shape(PoseNetwork(network).init, jax.random.key(0), pictures)
+    variables = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
+    embedding = jax.jit(PoseNetwork(network).apply)(variables, pictures)[0]
+    of_encoder = {"params": variables["params"]["encoder"]}
+    wanted, other = (
+        jax.jit(VisionTransformer(8, 6, 1, count, 5).apply)(of_encoder, pictures)[1]
+        for count in (heads, 4 - heads)
+    )
+    np.testing.assert_allclose(embedding, wanted, atol=1e-6)
+    assert np.abs(embedding - other).max() > 1e-3
+
+
+@pytest.mark.parametrize("group", ["global", "replica"])
+def test_batch_normalisation_takes_its_group(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Running statistics keep nine tenths and take one of the mean and (biased) variance of the group's pictures."""
+    monkeypatch.setitem(resnet.STAGES, 18, (1,))
+    network = Network(width=4, embedding_dim=3, hidden=3, layers=1, stem="patch8", batchnorm_group=group)
+    rng = np.random.default_rng(5)
+    pictures = rng.normal(size=(2, 3, 16, 16, 3)).astype(np.float32) + np.float32([[[[[0.2, 0, 1]]]]])
+    model = PoseNetwork(network, "replica")
+    shapes = jax.eval_shape(PoseNetwork(network).init, jax.random.key(0), pictures[0])
+    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(0.2, 1, leaf.shape), jnp.float32), shapes)
+
+    def train(x: jax.Array) -> Any:
+        return model.apply(variables, x, True, mutable=["batch_stats"])[1]["batch_stats"]["encoder"]["bn1"]["bn"]
+
+    statistics = jax.vmap(train, axis_name="replica")(jnp.asarray(pictures))
+    kernel = variables["params"]["encoder"]["conv1"]["kernel"][0, 0]
+    patches = pictures.astype(np.float64).reshape(2, 3, 2, 8, 2, 8, 3).transpose(0, 1, 2, 4, 3, 5, 6)
+    maps = patches.reshape(2, -1, 192) @ np.asarray(kernel, np.float64)
+    groups = [maps.reshape(-1, 4)] * 2 if group == "global" else list(maps)
+    old = variables["batch_stats"]["encoder"]["bn1"]["bn"]
+    for replica, of in enumerate(groups):
+        for name, new in (("mean", of.mean(0)), ("var", of.var(0))):
+            wanted = 0.9 * np.asarray(old[name]) + 0.1 * new
+            np.testing.assert_allclose(statistics[name][replica], wanted, rtol=1e-3, atol=1e-3)
+
+
+# -------- objective
+
+OBJECTIVE: Changes = {
+    "metric_loss": ({}, "infonce"),
+    "margin": ({}, 0.9),
+    "metric_weight": ({}, 0.3),
+    "rotation_weight": ({}, 0.2),
+    "min_negative_gap": ({}, 0.7),
+    "across_groups": ({}, False),
+    "infonce_temperature": ({"metric_loss": "infonce"}, 0.4),
+    "temperature_start": ({}, 0.6),
+    "temperature_end": ({}, 0.02),
+    "temperature_steps": ({}, 20),
+}
+RUN, STEP = 100, 10
+BEFORE = Objective(
+    margin=0.5, metric_weight=0.8, rotation_weight=0.6, temperature_start=0.4, temperature_end=0.1
+)
+STATISTICS = PoseStatistics(
+    np.random.default_rng(7).normal(0, 100, (17, 3)).astype(np.float32), np.float32(150.0)
+)
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    batch = make_batch()
+    assert batch.unlabelled is not None
+    time = (0.4 * (np.arange(8) % 4)).astype(np.float32)  # in one recording per person, closer than the gap and not
+    seen = dataclasses.replace(batch.unlabelled, time=time, sequence=batch.unlabelled.group)
+    return dataclasses.replace(batch, unlabelled=seen)
+
+
+@pytest.fixture(scope="module")
+def answers() -> formulas.Answers:
+    rng = np.random.default_rng(8)
+    embedding, views = rng.normal(size=(8, 1, 6)), rng.normal(size=(8, 2, 6)) + 0.5
+    return formulas.Answers(
+        pose=rng.normal(size=(8, 17, 3)),
+        rotation=rng.normal(size=(8, 6)),
+        embedding=(embedding / np.linalg.norm(embedding, axis=-1, keepdims=True))[:, 0],
+        views=views / np.linalg.norm(views, axis=-1, keepdims=True),
+    )
+
+
+FLIPPED = np.arange(8) % 3 == 0
+
+
+def outputs_of(answers: formulas.Answers) -> Any:
+    pose = answers.pose[:, None], np.zeros((8, 2, 17, 3))
+    rotation = answers.rotation[:, None], np.ones((8, 2, 6))
+    embedding = answers.embedding[:, None], answers.views
+    parts = zip(embedding, pose, rotation, strict=True)
+    return {
+        name: train_step.Outputs(*(jnp.asarray(x, jnp.float32) for x in of))
+        for name, of in zip(("labelled", "unlabelled"), parts, strict=True)
+    }
+
+
+def state_at(step: int) -> TrainState:
+    return TrainState(jnp.asarray(step, jnp.int32), {"params": {}}, None, STATISTICS, Network())
+
+
+def loss_of(objective: Objective, answers: formulas.Answers, batch: Batch, step: int = STEP) -> Any:
+    assert batch.labelled is not None
+    method = Method(objective=objective, optimiser=Optimiser(steps=RUN))
+    crops = {
+        "labelled": train_step.Crop(batch.labelled.box, FLIPPED),
+        "unlabelled": train_step.Crop(np.zeros((8, 4), np.float32), FLIPPED),
+    }
+    return lambda outputs: train_step.objective(method, outputs, crops, state_at(step), batch, None)
+
+
+def by_formula(objective: Objective, answers: formulas.Answers, batch: Batch, step: int = STEP) -> dict[str, float]:
+    assert batch.labelled is not None
+    heat = formulas.temperature_at(objective, step, RUN)
+    return formulas.figures(answers, batch, batch.labelled.box, FLIPPED, STATISTICS, objective, heat)
+
+
+def reported(result: Any) -> dict[str, float]:
+    loss, (sums, _) = result
+    return {"loss": float(loss)} | {name: float(total / count) for name, (total, count) in sums.items()}
+
+
+@pytest.mark.parametrize("field", OBJECTIVE)
+def test_loss_and_figures(field: str, answers: formulas.Answers, batch: Batch) -> None:
+    overrides, value = OBJECTIVE[field]
+    before = dataclasses.replace(BEFORE, **overrides)
+    losses = []
+    for objective in (before, dataclasses.replace(before, **{field: value})):
+        wanted = by_formula(objective, answers, batch)
+        assert reported(loss_of(objective, answers, batch)(outputs_of(answers))) == pytest.approx(wanted, rel=1e-4)
+        losses.append(wanted["loss"])
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "steps", "step"),
+    [(0.4, 0.1, 0, 0), (0.4, 0.1, 0, 50), (0.4, 0.1, 0, 100), (0.4, 0.1, 0, 170), (0.4, 0.0, 20, 10),
+     (0.4, 0.0, 20, 20), (0.0, 0.3, 0, 50), (0.05, 0.5, 30, 15)],
+)  # fmt: skip
+def test_softness_over_the_run(
+    start: float, end: float, steps: int, step: int, answers: formulas.Answers, batch: Batch
+) -> None:
+    objective = dataclasses.replace(BEFORE, temperature_start=start, temperature_end=end, temperature_steps=steps)
+    wanted = by_formula(objective, answers, batch, step)
+    assert reported(loss_of(objective, answers, batch, step)(outputs_of(answers))) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("metric_loss", ["triplet", "infonce"])
+def test_gradient_of_the_loss(metric_loss: Any, answers: formulas.Answers, batch: Batch) -> None:
+    """Along a random direction it is the formula's difference: no term is held constant, none counts twice."""
+    objective = dataclasses.replace(BEFORE, metric_loss=metric_loss)
+    slope = jax.grad(loss_of(objective, answers, batch), has_aux=True)(outputs_of(answers))[0]
+    rng = np.random.default_rng(11)
+    for name in ("pose", "rotation", "views"):
+        direction = rng.normal(size=getattr(answers, name).shape)
+        at = [
+            by_formula(
+                objective,
+                dataclasses.replace(answers, **{name: getattr(answers, name) + sign * 1e-5 * direction}),
+                batch,
+            )["loss"]
+            for sign in (1, -1)
+        ]
+        part = slope["unlabelled"].embedding if name == "views" else getattr(slope["labelled"], name)[:, 0]
+        assert float((part * direction).sum()) == pytest.approx((at[0] - at[1]) / 2e-5, rel=2e-3, abs=1e-5)
+    assert not np.asarray(slope["labelled"].embedding).any(), "the variance is only logged"
+
+
+# -------- optimiser
+
+OPTIMISER: Changes = {
+    "steps": ({}, 20),
+    "learning_rate": ({}, 0.05),
+    "warmup_steps": ({}, 0),
+    "weight_decay": ({}, 0.5),
+    "clip_norm": ({}, 0.3),
+}
+TRAINED = Optimiser(steps=9, learning_rate=0.1, warmup_steps=2, weight_decay=0.1, clip_norm=1.5)
+
+
+def draws(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = {"kernel": (3, 2), "convolution": (1, 1, 2, 2), "bias": (4,), "scale": (2,)}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+GRADIENTS = [{name: size * g for name, g in draws(seed).items()} for seed, size in ((2, 1.0), (3, 0.1), (4, 3.0), (5, 0.5))]  # fmt: skip
+
+
+def trained(optimiser: Optimiser, replicas: int = 1) -> tuple[Any, list[dict[str, float]]]:
+    """Parameters after an update with each gradient, through the step's `update`; and its reports."""
+    method = Method(optimiser=optimiser)
+    params: Any = jax.tree.map(jnp.asarray, draws(1))
+    state = dataclasses.replace(
+        state_at(0), variables={"params": params}, opt_state=transformation(optimiser).init(params)
+    )
+    update = jax.jit(lambda s, g: train_step.update(method, s, jnp.zeros(()), g, {}, {}, None))
+    reports = []
+    for gradient in GRADIENTS:
+        state, report = update(state, gradient)
+        reports.append({name: float(value) for name, value in report.items()})
+    assert int(state.step) == len(GRADIENTS)
+    return state.params, reports
+
+
+@pytest.mark.parametrize("field", OPTIMISER)
+def test_updates(field: str) -> None:
+    overrides, value = OPTIMISER[field]
+    before = dataclasses.replace(TRAINED, **overrides)
+    moved = []
+    for optimiser in (before, dataclasses.replace(before, **{field: value})):
+        wanted = formulas.adamw(optimiser, draws(1), GRADIENTS)
+        params, reports = trained(optimiser)
+        for name, leaf in wanted.items():
+            np.testing.assert_allclose(params[name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
+        for step, report in enumerate(reports):
+            assert report["learning_rate"] == pytest.approx(formulas.learning_rate(optimiser, step), abs=1e-6)
+            norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in GRADIENTS[step].values()))
+            assert report["gradient_norm"] == pytest.approx(norm, rel=1e-5), "before it is clipped"
+        moved.append(wanted)
+    assert any(np.abs(moved[0][name] - moved[1][name]).max() > 1e-4 for name in moved[0])
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(20, 5), (20, 0), (6, 100), (1, 3)])
+def test_learning_rates_of_a_run(steps: int, warmup: int) -> None:
+    optimiser = dataclasses.replace(TRAINED, steps=steps, warmup_steps=warmup)
+    rates = [float(schedule(optimiser)(step)) for step in range(steps + 3)]
+    wanted = [formulas.learning_rate(optimiser, step) for step in range(steps + 3)]
+    np.testing.assert_allclose(rates, wanted, atol=1e-7)
+    assert rates[-1] == pytest.approx(0, abs=1e-8) and max(rates) == pytest.approx(TRAINED.learning_rate)
+
+
+# -------- augmentation
+
+AUGMENTATION: Changes = {
+    "scale": ({}, 0.5),
+    "shift": ({}, 0.3),
+    "colour": ({}, 0.2),
+    "occlusion": ({}, 0.0),
+    "flip": ({}, False),
+}
+STRONG = Augmentation(scale=0.2, shift=0.1, colour=0.6, occlusion=0.5, flip=True)
+
+
+@pytest.mark.parametrize("field", AUGMENTATION)
+def test_pictures(field: str) -> None:
+    """Pixel by pixel, of two views of each instant."""
+    overrides, value = AUGMENTATION[field]
+    before = dataclasses.replace(STRONG, **overrides)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 2, 8, 8, 3)).astype(np.uint8)
+    corner = rng.uniform(0, 100, (5, 2, 2))
+    boxes = np.concatenate([corner, corner + 40], axis=-1).astype(np.float32)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(4), i))(jnp.arange(5))
+    made = []
+    for config in (before, dataclasses.replace(before, **{field: value})):
+        pixels, box, flipped = jax.jit(augment, static_argnums=3)(keys, images, boxes, config)
+        for i, key in enumerate(keys):
+            wanted, wanted_box, wanted_flip = formulas.augmented(key, images[i], boxes[i], config)
+            np.testing.assert_allclose(pixels[i], wanted, atol=2e-2)
+            np.testing.assert_allclose(box[i], wanted_box, atol=1e-3)
+            assert bool(flipped[i]) == wanted_flip
+        made.append(np.asarray(pixels))
+    assert np.abs(made[0] - made[1]).max() > 1
+
+
+# -------- all of them
+
+
+@pytest.mark.parametrize(
+    ("settings", "formulas_of"),
+    [
+        (Network, {*SHAPES, *BEHAVIOUR}),
+        (Objective, set(OBJECTIVE)),
+        (Optimiser, set(OPTIMISER)),
+        (Augmentation, set(AUGMENTATION)),
+    ],
+)
+def test_every_field_has_a_formula(settings: type, formulas_of: set[str]) -> None:
+    assert {field.name for field in dataclasses.fields(settings)} == formulas_of
+
+
+def test_a_method_has_no_other_settings() -> None:
+    parts = {field.name for field in dataclasses.fields(Method)}
+    assert parts == {"network", "objective", "optimiser", "augmentation"}
