@@ -115,7 +115,9 @@ def labelled_figures(
     }
 
 
-def unlabelled_figures(answers: Answers, of: Unlabelled, objective: Objective, heat: float) -> dict[str, float]:
+def unlabelled_figures(
+    answers: Answers, of: Unlabelled, objective: Objective, heat: float
+) -> dict[str, float]:
     losses, positives, negatives, truths = [], [], [], []
     instants = range(len(of.valid))
     for i in instants:
@@ -264,7 +266,9 @@ def augmented_view(
     draws = uniform(crop, 3, -1.0)
     side = size * (1 + config.scale * draws[0])
     left, top = (size - side) / 2 + size * config.shift * draws[1:]
-    changed = covered(recoloured(picture.astype(np.float64), colour, config.colour), occlusion, config.occlusion)
+    changed = covered(
+        recoloured(picture.astype(np.float64), colour, config.colour), occlusion, config.occlusion
+    )
     out = np.zeros_like(changed)
     for row in range(size):
         for column in range(size):
