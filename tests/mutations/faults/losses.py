@@ -270,7 +270,8 @@ FAULTS = (
         "pairs: this replica's rows alone are candidates",
         PAIRS_FILE,
         "columns = jax.tree.map(lambda x: jnp.repeat(x, 2), pairs.candidate_instants)",
-        "flat = pairs.embedding.reshape(-1, dim)\n    columns = jax.tree.map(lambda x: jnp.repeat(x, 2), pairs.instants)",
+        "flat = pairs.embedding.reshape(-1, dim)\n"
+        "    columns = jax.tree.map(lambda x: jnp.repeat(x, 2), pairs.instants)",
         PAIRS,
     ),
     Fault(
