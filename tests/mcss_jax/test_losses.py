@@ -198,6 +198,10 @@ def test_rotation_loss() -> None:
     assert single == pytest.approx([1.0, 0.5, 0.0])
     total, count = loss(predicted, target, np.asarray([True, True, True, False]))
     assert (float(total), float(count)) == pytest.approx((1.5, 3.0))
+    # Twice the difference over 8; a row that does not count has no gradient, whatever its target.
+    slope = jax.jit(jax.grad(losses.rotation, has_aux=True))(predicted, target, np.arange(4) < 3)[0]
+    np.testing.assert_allclose(slope[:3], (predicted - target)[:3] / 4, atol=1e-6)
+    assert not np.asarray(slope[3]).any()
 
 
 def test_memory_is_linear_in_the_batch() -> None:

@@ -1,6 +1,7 @@
 """The encoder has torchvision's shape, its convolutions lax's values, and its embedding length one."""
 
 from functools import partial
+from typing import Any
 
 import flax
 import jax
@@ -10,7 +11,7 @@ import pytest
 from jax import lax
 
 from mcss_jax.networks import convolution, pixels
-from mcss_jax.networks.resnet import ResNet
+from mcss_jax.networks.resnet import STAGES, ResNet
 from tests.refusals import refused
 
 
@@ -64,13 +65,91 @@ def test_the_stem_is_torchvisions() -> None:
     expected = convolve_by_loops(x, kernel, 2, 3)
     convolved = convolution.convolve(jnp.asarray(x)[None], jnp.asarray(kernel), 2)
     np.testing.assert_allclose(convolved[0], expected, rtol=1e-4, atol=1e-4)
-    rows, columns = (n // 2 + n % 2 for n in expected.shape[:2])
-    pooled = np.full((rows, columns, 4), -np.inf)
+    pooled = pool_by_loops(expected)
+    np.testing.assert_allclose(convolution.max_pool_3x3_stride_2(convolved)[0], pooled, rtol=1e-4, atol=1e-4)
+
+
+def pool_by_loops(x: np.ndarray) -> np.ndarray:
+    """Of the stem: window 3, stride 2, padding 1."""
+    rows, columns = ((n + 1) // 2 for n in x.shape[:2])
+    pooled = np.zeros((rows, columns, x.shape[2]))
     for p in range(rows):
         for q in range(columns):
-            window = expected[max(0, 2 * p - 1) : 2 * p + 2, max(0, 2 * q - 1) : 2 * q + 2]
+            window = x[max(0, 2 * p - 1) : 2 * p + 2, max(0, 2 * q - 1) : 2 * q + 2]
             pooled[p, q] = window.max(axis=(0, 1))
-    np.testing.assert_allclose(convolution.max_pool_3x3_stride_2(convolved)[0], pooled, rtol=1e-4, atol=1e-4)
+    return pooled
+
+
+def resnet_by_loops(pictures: np.ndarray, variables: Any, depth: int, stem: str, train: bool) -> np.ndarray:
+    """Features of the pictures, which are normalised together in training; blocks as in STAGES."""
+    params, statistics = (variables[name] for name in ("params", "batch_stats"))
+
+    def convolved(x: list[np.ndarray], of: Any, stride: int) -> list[np.ndarray]:
+        kernel = np.asarray(of["kernel"], np.float64)
+        return [convolve_by_loops(picture, kernel, stride, len(kernel) // 2) for picture in x]
+
+    def normalised(x: list[np.ndarray], of: Any, kept: Any) -> list[np.ndarray]:
+        everything = np.concatenate([picture.reshape(-1, picture.shape[-1]) for picture in x])
+        mean = everything.mean(0) if train else np.asarray(kept["bn"]["mean"])
+        variance = everything.var(0) if train else np.asarray(kept["bn"]["var"])
+        scale, bias = np.asarray(of["bn"]["scale"]), np.asarray(of["bn"]["bias"])
+        return [(picture - mean) / np.sqrt(variance + 1e-5) * scale + bias for picture in x]
+
+    def block(x: list[np.ndarray], name: str, stride: int) -> list[np.ndarray]:
+        of, kept = params[name], statistics[name]
+        strides = (1, stride, 1) if depth == 50 else (stride, 1)
+        y = x
+        for i, step in enumerate(strides, start=1):
+            y = normalised(convolved(y, of[f"conv{i}"], step), of[f"bn{i}"], kept[f"bn{i}"])
+            if i < len(strides):
+                y = [np.maximum(picture, 0) for picture in y]
+        if "downsample_conv" in of:
+            past = convolved(x, of["downsample_conv"], stride)
+            x = normalised(past, of["downsample_bn"], kept["downsample_bn"])
+        return [np.maximum(a + b, 0) for a, b in zip(x, y, strict=True)]
+
+    x = [picture.astype(np.float64) for picture in pictures]
+    if stem == "conv":
+        x = convolved(x, params["conv1"], 2)
+    else:
+        side = int(stem[-1])
+        cells = range(pictures.shape[1] // side)
+        cut = [
+            [[p[side * i : side * (i + 1), side * j : side * (j + 1)].ravel() for j in cells] for i in cells]
+            for p in x
+        ]
+        x = convolved([np.asarray(p) for p in cut], params["conv1"], 1)
+    x = [np.maximum(picture, 0) for picture in normalised(x, params["bn1"], statistics["bn1"])]
+    if stem == "conv":
+        x = [pool_by_loops(picture) for picture in x]
+    for stage, blocks in enumerate(STAGES[depth]):
+        for i in range(blocks):
+            x = block(x, f"layer{stage + 1}_{i}", 2 if stage and not i else 1)
+    return np.asarray([picture.mean(axis=(0, 1)) for picture in x])
+
+
+@pytest.mark.parametrize(("depth", "stem", "train"), [(18, "patch4", True), (50, "conv", False)])
+def test_against_the_formula(depth: int, stem: str, train: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STAGES, depth, (2, 1))
+    network, rng = ResNet(depth=depth, width=2, embedding_dim=3, stem=stem), np.random.default_rng(4)
+    pictures = rng.normal(size=(3, 16, 16, 3)).astype(np.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), pictures)
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(
+            # Variances near zero, so that what is added to them counts; kernels of both signs.
+            rng.uniform(1e-4, 1e-3, leaf.shape) if "var" in str(path) else rng.normal(0, 0.3, leaf.shape),
+            jnp.float32,
+        ),
+        shapes,
+    )
+    apply = jax.jit(partial(network.apply, train=train, mutable=["batch_stats"]))
+    (features, embedding), _ = apply(variables, jnp.asarray(pictures))
+    wanted = resnet_by_loops(pictures, variables, depth, stem, train)
+    np.testing.assert_allclose(features, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
+    dense = variables["params"]["embedding"]
+    direction = wanted @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    np.testing.assert_allclose(embedding, direction, atol=1e-3)
 
 
 def lax_convolution(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

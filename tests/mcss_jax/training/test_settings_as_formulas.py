@@ -262,7 +262,7 @@ def state_at(step: int) -> TrainState:
     return TrainState(jnp.asarray(step, jnp.int32), {"params": {}}, None, statistics, Network())
 
 
-def loss_of(objective: Objective, step: int = STEP) -> Any:
+def loss_of(objective: Objective, step: int = STEP, part: Batch | None = None) -> Any:
     seen = batch()
     assert seen.labelled is not None
     method = Method(objective=objective, optimiser=Optimiser(steps=RUN))
@@ -270,7 +270,7 @@ def loss_of(objective: Objective, step: int = STEP) -> Any:
         "labelled": train_step.Crop(seen.labelled.box + MOVED, jnp.asarray(FLIPPED)),
         "unlabelled": train_step.Crop(jnp.zeros((8, 4)), jnp.asarray(FLIPPED)),
     }
-    return lambda of: train_step.objective(method, of, crops, state_at(step), seen, None)
+    return lambda of: train_step.objective(method, of, crops, state_at(step), part or seen, None)
 
 
 @functools.cache
@@ -310,11 +310,25 @@ def test_loss_and_figures(field: str) -> None:
     [(0.4, 0.1, 0, 0), (0.4, 0.1, 0, 50), (0.4, 0.1, 0, 100), (0.4, 0.1, 0, 170), (0.4, 0.0, 20, 10),
      (0.4, 0.0, 20, 20), (0.0, 0.3, 0, 50), (0.05, 0.5, 30, 15)],
 )  # fmt: skip
-def test_softness_over_the_run(start: float, end: float, steps: int, step: int) -> None:
+def test_softness_over_the_run(
+    start: float, end: float, steps: int, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a metric loss is given as its temperature."""
     objective = dataclasses.replace(
         BEFORE, temperature_start=start, temperature_end=end, temperature_steps=steps
     )
-    assert reported(objective, step) == pytest.approx(by_formula(objective, step), rel=1e-4)
+
+    def given(pairs: Any, of: Objective, temperature: jax.Array) -> None:
+        raise TemperatureError(float(temperature))
+
+    monkeypatch.setattr(train_step, "metric_loss", lambda name: given)
+    with pytest.raises(TemperatureError) as raised:
+        loss_of(objective, step, Batch(unlabelled=batch().unlabelled))(outputs())
+    assert raised.value.args[0] == pytest.approx(formulas.temperature_at(objective, step, RUN), rel=1e-5)
+
+
+class TemperatureError(Exception):
+    """Ends a step once its temperature is known."""
 
 
 @pytest.mark.parametrize(("metric_loss", "across_groups"), [("triplet", True), ("infonce", False)])

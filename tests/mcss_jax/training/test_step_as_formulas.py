@@ -11,6 +11,7 @@ import pytest
 
 from mcss_jax import streams
 from mcss_jax.method import Method, Network, Optimiser
+from mcss_jax.networks.pose_network import PoseNetwork
 from mcss_jax.training import train_step
 from mcss_jax.training.optimiser import transformation
 from mcss_jax.training.state import PoseStatistics, TrainState, init_state, pose_statistics
@@ -226,3 +227,13 @@ def test_a_fresh_state() -> None:
     statistics_of = state.collections["batch_stats"]["encoder"]["bn1"]["bn"]
     assert not np.asarray(statistics_of["mean"]).any() and (np.asarray(statistics_of["var"]) == 1).all()
     assert np.abs(other.params["encoder"]["conv1"]["kernel"] - encoder["conv1"]["kernel"]).max() > 1e-3
+
+
+def test_a_fresh_transformer() -> None:
+    network = Network(encoder="vit", vit_patch=4, vit_size=48, vit_layers=1, vit_heads=3)
+    pictures = jnp.zeros((1, 32, 32, 3))
+    params = jax.jit(PoseNetwork(network).init)(jax.random.key(0), pictures)["params"]["encoder"]
+    assert not np.asarray(params["cls_token"]).any()
+    assert float(params["pos_embed"].std()) == pytest.approx(0.02, rel=0.1)
+    for kernel in (params["patch_embed"]["kernel"], params["block0"]["fc1"]["kernel"]):
+        assert float(kernel.std()) == pytest.approx(1 / np.sqrt(len(kernel)), rel=0.1)

@@ -103,10 +103,10 @@ FAULTS = (
     ),
     Fault("losses: rotations are not divided by 8", LOSSES, "axis=(1, 2)) / 8.0", "axis=(1, 2)) / 4.0", LOSS),
     Fault(
-        "losses: an invalid pose is NaN in the gradient",
+        "losses: an invalid rotation is NaN in the gradient",
         LOSSES,
-        "predicted - jnp.where(valid[:, None, None], target, 0.0)), axis",
-        "predicted - target), axis",
+        "difference = predicted - jnp.where(valid[:, None, None], target, 0.0)",
+        "difference = predicted - target",
         OF_LOSSES,
     ),
     # -------- temperature

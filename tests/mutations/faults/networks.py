@@ -3,11 +3,12 @@
 from tests.mutations.fault import Fault
 
 FORMULAS = "tests/mcss_jax/training/test_settings_as_formulas.py"
+STEP = "tests/mcss_jax/training/test_step_as_formulas.py"
 SHAPES = (f"{FORMULAS}::test_shapes_of_a_network",)
 PRECISION = (f"{FORMULAS}::test_precision_is_that_of_every_activation",)
 HEADS = (f"{FORMULAS}::test_the_heads_of_an_attention",)
 GROUP = (f"{FORMULAS}::test_batch_normalisation_takes_its_group",)
-FRESH = ("tests/mcss_jax/training/test_step_as_formulas.py::test_a_fresh_state",)
+FRESH = (f"{STEP}::test_a_fresh_state",)
 RESNET_TESTS = ("tests/mcss_jax/networks/test_resnet.py::test_against_the_formula",)
 CONVOLUTION_TESTS = ("tests/mcss_jax/networks/test_resnet.py::test_convolution_is_laxs",)
 STEM_TESTS = ("tests/mcss_jax/networks/test_resnet.py::test_the_stem_is_torchvisions",)
@@ -159,8 +160,12 @@ FAULTS = (
     Fault(
         "resnet: no ReLU after the stem",
         RESNET,
-        'space_to_depth(x, int(self.stem[-1])))\n            x = nn.relu(_Norm(self.axis_name, dtype, name="bn1")(x, train))',
-        'space_to_depth(x, int(self.stem[-1])))\n            x = _Norm(self.axis_name, dtype, name="bn1")(x, train)',
+        """space_to_depth(x, int(self.stem[-1])))
+            x = nn.relu(_Norm(self.axis_name, dtype, name="bn1")(x, train))
+""",
+        """space_to_depth(x, int(self.stem[-1])))
+            x = _Norm(self.axis_name, dtype, name="bn1")(x, train)
+""",
         RESNET_TESTS,
     ),
     Fault(
@@ -283,8 +288,8 @@ FAULTS = (
     Fault(
         "regressor: a ReLU on the answer",
         REGRESSOR,
-        "            return nn.Dense(out",
-        "            return nn.relu(nn.Dense(out",
+        'return nn.Dense(out, name=f"{name}_out", kernel_init=nn.initializers.normal(0.01))(x)',
+        'return nn.relu(nn.Dense(out, name=f"{name}_out", kernel_init=nn.initializers.normal(0.01))(x))',
         REGRESSOR_TESTS,
     ),
     Fault(
