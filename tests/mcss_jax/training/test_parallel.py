@@ -244,6 +244,27 @@ def test_a_step_is_made_once() -> None:
     assert step is not parallel.mapped_step(other, "pmap", pair)
 
 
+@pytest.mark.parametrize(("kind", "devices"), [("jit", 1), ("pmap", 2), ("shard_map", 2)])
+def test_what_a_replica_is_given(kind: Any, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method, the parts, the name of the axis, the run's key and its own rows, in order of devices."""
+    method = dataclasses.replace(TINY, optimiser=dataclasses.replace(TINY.optimiser, learning_rate=0.25))
+
+    def body(of: Any, state: Any, batch: Any, rng: Any, *, axis_name: str | None, parts: int) -> Any:
+        assert of == method
+        rows = batch if axis_name is None else jax.lax.all_gather(batch, axis_name)
+        return {"w": state["w"] + 1}, {"parts": parts, "rows": rows, "key": jax.random.key_data(rng)}
+
+    monkeypatch.setattr(parallel, "accumulated_step", body)
+    step = parallel.mapped_step(method, kind, jax.local_devices()[:devices], accumulate=3)
+    after, report = step({"w": np.ones(2, np.float32)}, np.arange(8), KEY)
+    np.testing.assert_array_equal(after["w"], [2.0, 2.0])
+    assert int(report["parts"]) == 3
+    wanted = np.arange(8).reshape((8,) if kind == "jit" else (2, 4))
+    np.testing.assert_array_equal(report["rows"], wanted)
+    np.testing.assert_array_equal(report["key"], jax.random.key_data(KEY))
+    assert step is parallel.mapped_step(method, kind, jax.local_devices()[:devices], accumulate=3)
+
+
 def test_jit_is_for_one_device() -> None:
     with refused("jit", "4", "pmap", "shard_map"):
         parallel.mapped_step(TINY, "jit")
