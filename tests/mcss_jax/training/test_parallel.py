@@ -256,7 +256,7 @@ def test_what_a_replica_is_given(kind: Any, devices: int, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(parallel, "accumulated_step", body)
     step = parallel.mapped_step(method, kind, jax.local_devices()[:devices], accumulate=3)
-    after, report = step({"w": np.ones(2, np.float32)}, np.arange(8), KEY)
+    after, report = step.mapped(*step.place({"w": np.ones(2, np.float32)}, np.arange(8)), KEY)
     np.testing.assert_array_equal(after["w"], [2.0, 2.0])
     assert int(report["parts"]) == 3
     wanted = np.arange(8).reshape((8,) if kind == "jit" else (2, 4))
