@@ -1,11 +1,16 @@
 """What `check` refuses, and what reaches the library."""
 
+import dataclasses
+import typing
+from typing import Any
+
 import pytest
 
 from launch.cli import options
 from launch.runs import settings
 from launch.runs.settings import Train
 from mcss_jax.errors import UserError
+from mcss_jax.method import Method
 
 GOOD = options.build(Train, workdir="x")
 
@@ -120,30 +125,47 @@ def test_jit_is_for_one_device() -> None:
         settings.check_devices(config, 2)
 
 
-def test_every_setting_of_the_method_reaches_it() -> None:
-    """Each flag changes the method, except those of data, batch and run."""
+OF_THE_METHOD = {
+    name: option
+    for name, option in options.options(Train).items()
+    if option.path[0] in {field.name for field in dataclasses.fields(Method)}
+}
+
+
+def another(value: Any, hint: Any) -> Any:
+    """A value that is not this one, of the same kind."""
+    if typing.get_origin(hint) is typing.Literal:
+        return next(other for other in typing.get_args(hint) if other != value)
+    return not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value / 2 + 0.1
+
+
+@pytest.mark.parametrize("name", OF_THE_METHOD)
+def test_a_setting_of_the_method_reaches_it_and_changes_nothing_else(name: str) -> None:
+    option, base = OF_THE_METHOD[name], settings.method_of(GOOD)
+    value = another(option.of(GOOD), option.hint)
+    part, field = option.path
+    expected = {part: dataclasses.replace(getattr(base, part), **{field: value})}
+    changed = settings.method_of(options.replace(GOOD, **{name: value}))
+    assert changed == dataclasses.replace(base, **expected) != base
+
+
+@pytest.mark.parametrize("name", sorted(options.options(Train).keys() - OF_THE_METHOD.keys() - {"method"}))
+def test_other_settings_leave_the_method_as_it_is(name: str) -> None:
+    option = options.options(Train)[name]
+    value = "else" if option.hint is str else another(option.of(GOOD), option.hint)
+    assert settings.method_of(options.replace(GOOD, **{name: value})) == settings.method_of(GOOD)
+
+
+def test_methods_without_the_metric_loss_are_the_same_but_for_its_weight() -> None:
     base = settings.method_of(GOOD)
-    changes = {
-        "margin": 0.77, "metric_weight": 2.0, "rotation_weight": 2.0, "across_groups": False, "temperature_start": 0.5,
-        "temperature_end": 0.5, "temperature_steps": 7, "depth": 34, "width": 8, "stem": "patch8",
-        "embedding_dim": 9, "hidden": 9, "layers": 3, "precision": "bfloat16", "steps": 9, "learning_rate": 0.1,
-        "warmup_steps": 9, "weight_decay": 0.5, "clip_norm": 9.0, "augment_scale": 0.9, "augment_shift": 0.9,
-        "augment_colour": 0.9, "augment_occlusion": 0.9, "augment_flip": False, "min_negative_gap": 9.0,
-        "method": "batchnorm",
-    }  # fmt: skip
-    for name, value in changes.items():
-        assert settings.method_of(options.replace(GOOD, **{name: value})) != base, name
-    others = {
-        "dataset", "image_size", "data_dir", "labelled", "label_sampling", "train_split", "validation_split",
-        "stream", "stream_size", "labelled_batch", "blocks", "sequences", "instants", "mix_groups", "positives",
-        "instant_gap", "workdir", "seed", "log_every", "validate_every", "validation_stride", "save_every", "keep",
-        "stop_after", "decode_threads", "parallel", "devices", "coordinator_address", "num_processes", "process_id",
-        "coordinator_timeout", "cache", "accumulate", "init_from",
-    }  # fmt: skip
-    assert set(changes) | others == options.options(Train).keys()
+    assert base.objective.metric_weight > 0 and base == settings.method_of(
+        options.replace(GOOD, method="mcss")
+    )
+    without = dataclasses.replace(base, objective=dataclasses.replace(base.objective, metric_weight=0.0))
+    for name in ("baseline", "batchnorm"):
+        assert settings.method_of(options.replace(GOOD, method=name)) == without
     assert base.temperature_steps == GOOD.optimiser.steps
     assert settings.method_of(options.replace(GOOD, temperature_steps=7)).temperature_steps == 7
-    assert settings.method_of(options.replace(GOOD, method="batchnorm")).objective.metric_weight == 0.0
 
 
 def test_blocks_of() -> None:
