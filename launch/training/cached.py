@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, UInt8
 
-from datasets.tuples import pipeline, sampling
+from datasets.tuples import pipeline, prepared, sampling
 from launch.cli import out_of_memory
 from launch.runs import hosts
 from mcss_jax.errors import UserError
@@ -59,16 +59,17 @@ class _Kept(pipeline.Split):
 def _read(split: pipeline.Split, index: int, out: UInt8[np.ndarray, "v s s 3"]) -> dict[str, Any] | str:
     """Decodes the views of a record into `out`; what else it holds, or why it cannot be read."""
     try:
-        record = dict(split.source[index])
-        images, damaged = record.pop("images"), {}
-        for view in np.flatnonzero(record["view_valid"]).tolist():
-            try:
-                split.draw({"images": images}, view, out[view])
-            except UserError as error:
-                damaged[view] = str(error)
-                out[view] = 0
-    except Exception as error:  # whatever a damaged record raises is said when a batch meets it
+        with prepared.damage_in_words(f"record {index} of {split.name}"):
+            record = dict(split.source[index])
+    except UserError as error:  # damage is said when a batch meets it
         return str(error)
+    images, damaged = record.pop("images"), {}
+    for view in np.flatnonzero(record["view_valid"]).tolist():
+        try:
+            split.draw({"images": images}, view, out[view])
+        except UserError as error:
+            damaged[view] = str(error)
+            out[view] = 0
     return record | {"damaged": damaged, "place": 1 + index * split.views}
 
 

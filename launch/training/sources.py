@@ -99,7 +99,7 @@ class Prepared:
         for index in self._labelled:
             try:
                 record = self._split[int(index)]
-            except Exception:  # noqa: S112 - a damaged record is counted by the loader when it comes up
+            except UserError:  # a damaged record is counted by the loader when it comes up
                 continue
             pose = record["pose"][record["view_valid"]]
             poses.append((pose - pose[:, :1])[np.isfinite(pose).all(axis=(1, 2))])
