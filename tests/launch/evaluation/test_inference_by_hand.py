@@ -122,6 +122,12 @@ def test_errors_are_those_of_their_names(views: inference.Views) -> None:
     assert 0 < figures["pck_150mm"] < 100 and len({round(value, 3) for value in figures.values()}) == 7
 
 
+def test_views_are_grouped_by_their_sequences_action(views: inference.Views) -> None:
+    labels = protocols.labels_of(SPLIT, views.record, views.sequence)
+    expected = [f"action {sum(record >= first for first in (5, 11, 15))}" for record in views.record]
+    assert {kind: names.tolist() for kind, names in labels.items()} == {"action": expected}
+
+
 def test_without_true_poses_there_is_no_error(views: inference.Views) -> None:
     lost = np.array(views.true_canonical)
     lost[5, 3, 1] = np.nan
