@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datasets.tuples import pipeline, read_ahead, sampling
-from datasets.tuples.records import decode_jpeg
+from datasets.tuples.records import decode_jpeg, encode_jpeg
 from launch.training import cached
 from mcss_jax.training.batch import Batch
 from tests.datasets.in_memory import SIZE, VIEWS, changed, split_of
@@ -162,6 +162,19 @@ def test_what_is_no_damage_is_raised(
     monkeypatch.setattr(pipeline if name == "decode_into" else sampling, name, wrong)
     with pytest.raises(TypeError if error is TypeError else PermissionError):
         kind(SPLIT, LABELLED)(PLAN)
+
+
+@pytest.mark.parametrize("size", [9, 20, 33, 63, 64])
+def test_a_smaller_picture_is_the_mean_over_its_pixels(size: int) -> None:
+    """Of a ramp along both axes; no cut-out, and no axis for the other."""
+    y, x = np.mgrid[:64, :64]
+    ramp = np.stack([4 * x, 2 * y + 40, 255 - 2 * x - y], axis=-1).astype(np.uint8)
+    edges = np.arange(size + 1) * 64 / size
+    cover = np.clip(
+        np.minimum(edges[1:, None], np.arange(64) + 1) - np.maximum(edges[:-1, None], np.arange(64)), 0, 1
+    )
+    means = np.einsum("ay,bx,yxc->abc", cover, cover, ramp) * (size / 64) ** 2
+    assert np.abs(decode_jpeg(encode_jpeg(ramp), size) - means).max() < 8
 
 
 @pytest.mark.parametrize("batch", [4, 7, 8, 100])

@@ -259,7 +259,9 @@ def test_checksums_find_what_decoding_does_not(tmp_path, monkeypatch):
 
     def read_wrong(*args: Any, **kwargs: Any) -> Any:
         arrays = read(*args, **kwargs)
-        arrays["['b']"] = np.nextafter(arrays["['b']"], np.float32(2))
+        wrong = np.array(arrays["['b']"])
+        wrong[-1, -1] = np.nextafter(wrong[-1, -1], np.float32(2))  # no other number
+        arrays["['b']"] = wrong
         return arrays
 
     monkeypatch.setattr(checkpoint.ocp.Checkpointer, "restore", read_wrong)

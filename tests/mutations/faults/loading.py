@@ -255,7 +255,7 @@ FAULTS = (
         RECORDS,
         "Image.fromarray(picture).resize((size, size), Image.Resampling.BOX)",
         "picture[:size, :size]",
-        ("tests/datasets/tuples/test_pipeline.py::test_smaller_pictures",),
+        ("tests/datasets/tuples/test_loader_by_hand.py::test_a_smaller_picture_is_the_mean_over_its_pixels",),
     ),
     Fault(
         "loading: an older version is opened",
