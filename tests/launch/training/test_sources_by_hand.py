@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,6 +50,13 @@ def test_the_splits_of_the_settings_are_opened(opened: list[tuple[Any, ...]]) ->
     assert opened == [
         ("folder", "set", "train", 8, pipeline.FOR_TRAINING),
         ("folder", "set", "validation", 8),
+    ]
+    opened.clear()
+    others = {"train_split": "validation", "validation_split": "train", "labelled": "S8", "image_size": 0}
+    sources.open_source(options.replace(CONFIG, **others, dataset="other/set", data_dir="elsewhere"))
+    assert opened == [
+        ("elsewhere", "other/set", "validation", 0, pipeline.FOR_TRAINING),
+        ("elsewhere", "other/set", "train", 0),
     ]
     opened.clear()
     for changes in ({"validation_split": ""}, {"validate_every": 0}):
@@ -121,6 +129,7 @@ def test_a_cached_split_gives_the_same_batches(opened: Any) -> None:
     batches = [list(source.batches(3, 6, pipeline.Waiting())) for source in both]
     for (step, one), (same, other) in zip(*batches, strict=True):
         assert step == same
+        assert [isinstance(batch.labelled.images, jax.Array) for batch in (one, other)] == [False, True]
         for part in ("labelled", "unlabelled"):
             columns = [dataclasses.asdict(getattr(batch, part)) for batch in (one, other)]
             for name, column in columns[0].items():

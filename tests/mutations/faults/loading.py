@@ -516,4 +516,25 @@ FAULTS = (
         "1e3 * self.waiting.seconds",
         RUN,
     ),
+    Fault(
+        "loading: the split to train on is ignored",
+        SOURCES,
+        "data.data_dir, data.dataset, data.train_split, data.image_size, pipeline.FOR_TRAINING",
+        'data.data_dir, data.dataset, "train", data.image_size, pipeline.FOR_TRAINING',
+        RUN,
+    ),
+    Fault(
+        "loading: the size of the pictures to train on is ignored",
+        SOURCES,
+        "data.data_dir, data.dataset, data.train_split, data.image_size, pipeline.FOR_TRAINING",
+        "data.data_dir, data.dataset, data.train_split, 0, pipeline.FOR_TRAINING",
+        RUN,
+    ),
+    Fault(
+        "loading: pictures are never kept on the device",
+        SOURCES,
+        'cached.Loader if config.data.cache == "device" else pipeline.Loader',
+        "pipeline.Loader",
+        RUN,
+    ),
 )
