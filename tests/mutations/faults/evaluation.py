@@ -286,10 +286,10 @@ FAULTS = (
         CHOICE,
     ),
     Fault(
-        "evaluation: the sparser of two samplings is taken",
+        "evaluation: sequences of different samplings are taken at the sparser",
         PROTOCOLS,
-        "step = int(frames[1] - frames[0])",
-        "step = int(np.diff(frames).max())",
+        "return min((step for row in rows",
+        "return max((step for row in rows",
         CHOICE,
     ),
     Fault(
