@@ -1,30 +1,15 @@
 """Strict settings for every test: several fake CPU devices, no silent broadcasting, no reused random keys."""
 
-import importlib.metadata
 import os
 from pathlib import Path
+
+from tests import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 CACHE_BYTES = 1 << 30
 
-
-def _before_jax_starts() -> None:
-    """JAX reads these once, when its first array is made."""
-    # The suite means the same on every machine; GPU tests are asked for with JAX_PLATFORMS=cuda.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_force_host_platform_device_count" not in flags:
-        flags = f"{flags} --xla_force_host_platform_device_count=4"
-    # Tests compile much and compute little: the two halve their time without a compilation cache.
-    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    if importlib.metadata.version("jaxlib").startswith("0.10.") and "use_fusion_emitters" not in flags:
-        flags = f"{flags} --xla_cpu_use_fusion_emitters=false"  # newer ones end the program at this flag
-    os.environ["XLA_FLAGS"] = flags.strip()
-    os.environ.setdefault("MPLBACKEND", "agg")
-
-
-_before_jax_starts()
+environment.prepare()
 
 import jax  # noqa: E402  (after the environment is set)
 import pytest  # noqa: E402

@@ -20,22 +20,26 @@ from queue import Queue
 
 from tqdm import tqdm
 
+from tests import environment
+from tests.mutations import warm
 from tests.mutations.catalogue import every_fault
 from tests.mutations.fault import ROOT, Fault
 
 COPIED = ("mcss_jax", "datasets", "launch", "tests", "pyproject.toml", "README.md")
 FAILED, LONGEST = 1, 300  # pytest's exit code for tests that failed; seconds
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider")
 
 
-def pytest_in(
-    copy: Path, tests: Sequence[str], *options: str, longest: int | None = LONGEST
-) -> tuple[int, str]:
-    """Exit code and last lines of the tests, in a copy of the project."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *options, *tests]
-    try:
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=longest)
-    except subprocess.TimeoutExpired:
-        return FAILED, "no end"  # a fault that loops for ever is noticed
+def pytest_in(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """Exit code and last lines of the tests, in a copy of the project; no end of them is a failure."""
+    code, said = warm.pytest_in(copy, [*OPTIONS, *tests], LONGEST)
+    return (FAILED, "no end") if code is None else (code, said)
+
+
+def without_a_fault(copy: Path, tests: Sequence[str], jobs: int) -> tuple[int, str]:
+    """The same for all tests together: they must pass, or they would notice everything."""
+    command = [sys.executable, "-m", "pytest", *OPTIONS, f"--numprocesses={jobs}", *tests]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     return done.returncode, (done.stdout + done.stderr)[-1500:]
 
 
@@ -84,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not faults:
         parser.error(f"--only={asked.only}: no fault has such a name")
     survivors = 0
+    environment.prepare()
     with tempfile.TemporaryDirectory(prefix="mutations-") as temporary:
         copies: Queue[Path] = Queue()
         for job in range(asked.jobs):
@@ -98,10 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             finally:
                 copies.put(copy)
 
-        # Tests that fail without a fault would notice everything.
         first = copies.get()
         tests = sorted({test for fault in faults for test in fault.tests})
-        code, said = pytest_in(first, tests, f"--numprocesses={asked.jobs}", longest=None)
+        code, said = without_a_fault(first, tests, asked.jobs)
         copies.put(first)
         if code != 0:
             print(said, "\nthe tests fail without any fault", file=sys.stderr)

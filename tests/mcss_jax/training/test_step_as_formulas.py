@@ -1,4 +1,4 @@
-"""What a step does around its loss: random streams, pictures to the network, means over replicas, answers in millimetres."""
+"""What a step does around its loss: random streams, pictures to the network, means over replicas, answers in mm."""
 
 import dataclasses
 from collections.abc import Iterator

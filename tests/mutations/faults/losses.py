@@ -14,7 +14,7 @@ DISTANCES = "mcss_jax/distances.py"
 LOSSES = "mcss_jax/losses.py"
 MINING = "mcss_jax/mining.py"
 INFONCE = "mcss_jax/metric_losses/infonce.py"
-PAIRS_FILE = "mcss_jax/metric_losses/pairs.py"
+PAIRS_FILE = "mcss_jax/pairs.py"
 TRIPLET = "mcss_jax/metric_losses/triplet.py"
 TRAIN_STEP = "mcss_jax/training/train_step.py"
 

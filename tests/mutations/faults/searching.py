@@ -421,8 +421,8 @@ FAULTS = (
     Fault(
         "searching: the numbers K that were asked for are ignored",
         PROTOCOL,
-        "_scores(searched, retrieval.figures_at_k(found.pooled()[1], scale, ks), of_camera)",
-        "_scores(searched, retrieval.figures_at_k(found.pooled()[1], scale, (1,)), of_camera)",
+        "_scores(searched, retrieval.figures_at_k(neighbours.pooled()[1], scale, ks), of_camera)",
+        "_scores(searched, retrieval.figures_at_k(neighbours.pooled()[1], scale, (1,)), of_camera)",
         GIVEN,
     ),
     Fault(
@@ -456,8 +456,8 @@ FAULTS = (
     Fault(
         "searching: indices are those within a camera",
         PROTOCOL,
-        "np.where(indices >= 0, gallery[indices], -1)\n        found.distance[queries, c] = distance",
-        "indices\n        found.distance[queries, c] = distance",
+        "np.where(indices >= 0, gallery[indices], -1)\n        neighbours.distance[queries, c] = distance",
+        "indices\n        neighbours.distance[queries, c] = distance",
         LOOPS,
     ),
     Fault(
