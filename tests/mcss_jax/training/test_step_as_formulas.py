@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mcss_jax import streams
+from mcss_jax.augment import Augmentation
 from mcss_jax.method import Method, Network, Optimiser
 from mcss_jax.networks.pose_network import PoseNetwork
 from mcss_jax.training import train_step
@@ -87,14 +88,17 @@ def test_what_the_network_is_shown_and_who_gets_its_answers(
 ) -> None:
     """Augmented pictures, standardised as ImageNet's, all parts in one batch, in training mode."""
 
+    method = dataclasses.replace(TINY, augmentation=Augmentation(scale=0.3))
+
     def halved(keys: Any, views: Any, boxes: Any, config: Any) -> Any:
+        assert config == method.augmentation
         flipped = jax.random.uniform(keys[0]) + jnp.arange(len(views)) % 2 > 1
         return views.astype(jnp.float32) / 2, boxes + 1, flipped
 
     monkeypatch.setattr(train_step, "augment", halved)
     batch = jax.tree.map(jnp.asarray, make_batch(labelled=4, unlabelled=3))
     outputs, (collections, crops) = train_step.forward(
-        TINY, "params", state_at(0), batch, jax.random.key(0), "axis"
+        method, "params", state_at(0), batch, jax.random.key(0), "axis"
     )
     assert batch.labelled is not None and batch.unlabelled is not None
     of, variables, images, train, mutable = watched.seen

@@ -13,9 +13,11 @@ INFERENCE = (f"{STEP}::test_inference_undoes_the_standardisation_of_poses",)
 MEANS = (f"{STEP}::test_replicas_take_the_mean_of_gradients_and_statistics_and_the_sum_of_sums",)
 FRESH = (f"{STEP}::test_a_fresh_state",)
 STREAMS = (f"{STEP}::test_streams_are_what_they_have_always_been",)
-PARTS = ("tests/mcss_jax/training/test_accumulation.py",)
+ACCUMULATED = "tests/mcss_jax/training/test_accumulation.py"
+PARTS = (f"{ACCUMULATED}::test_the_large_batch_with_the_same_groups",)
+CUT = (f"{ACCUMULATED}::test_cutting_takes_every_row_once",)
+DIVIDES = (f"{ACCUMULATED}::test_parts_that_do_not_divide",)
 STATISTICS = ("tests/mcss_jax/training/test_train_step.py::test_pose_statistics",)
-OF_AUGMENT = ("tests/mcss_jax/test_augment.py",)
 
 AUGMENT = "mcss_jax/augment.py"
 OPTIMISER = "mcss_jax/training/optimiser.py"
@@ -281,7 +283,7 @@ FAULTS = (
         TRAIN_STEP,
         "part.boxes, method.augmentation)",
         "part.boxes, type(method.augmentation)())",
-        ("tests/mcss_jax/training/test_golden_step.py::test_five_updates",),
+        SHOWN,
     ),
     Fault(
         "forward: frozen statistics in training",
@@ -579,13 +581,13 @@ FAULTS = (
         ACCUMULATION,
         "x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)",
         "x.reshape(parts, -1, *x.shape[1:])",
-        PARTS,
+        CUT,
     ),
     Fault(
         "accumulation: parts divide one size alone",
         ACCUMULATION,
         "for name, size in sizes.items() if size % parts]",
         "for name, size in list(sizes.items())[:1] if size % parts]",
-        PARTS,
+        DIVIDES,
     ),
 )
