@@ -105,7 +105,7 @@ def shapes_by_formula(network: Network) -> dict[str, Any]:
 
 @pytest.mark.parametrize("field", SHAPES)
 def test_shapes_of_a_network(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resnet, "STAGES", {18: (1, 2), 50: (2, 1)})  # torchvision's are `test_resnet`'s
+    monkeypatch.setattr(resnet, "STAGES", {18: (1, 2, 1), 50: (2, 1, 1)})  # torchvision's are `test_resnet`'s
     overrides, value = SHAPES[field]
     before = dataclasses.replace(Network(width=8, embedding_dim=6, hidden=7), **overrides)
     after = dataclasses.replace(before, **{field: value})

@@ -247,7 +247,7 @@ FAULTS = (
         CONVOLUTION,
         "[(pad, pad)] * 2, dimension",
         '"SAME", dimension',
-        STEM_TESTS,
+        CONVOLUTION_TESTS,
     ),
     Fault(
         "convolution: pooling pads with zeros",

@@ -72,13 +72,6 @@ FAULTS = (
         EMBEDDED,
     ),
     Fault(
-        "parallel: as many devices as the process with most",
-        PARALLEL,
-        "return count or fewest",
-        "return count or most",
-        DEVICES,
-    ),
-    Fault(
         "parallel: the wrong process is named",
         PARALLEL,
         "for choose in (min, max)",
