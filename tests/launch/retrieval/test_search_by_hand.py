@@ -202,7 +202,7 @@ def test_a_searched_set_is_what_the_split_says_of_its_views() -> None:
 
 
 def test_the_numbers_k_that_are_asked_for_are_given() -> None:
-    """Every query found its own pose turned into another's, in every list: no search is needed to count."""
+    """Lists of random views: nothing need be searched to count."""
     searched = protocol.SearchSet(
         keys_of(PLACES), poses(5, N), {0: "a", 1: "b"}, {"action": np.full(N, "walk")}
     )
