@@ -80,6 +80,16 @@ class TestNearest:
             retrieval.nearest(queries, gallery, 5)[0], slow_nearest(queries, gallery, 5)[0]
         )
 
+    def test_small_distances_between_far_clusters(self):
+        """Products of a million hide squares of a thousandth: all candidates of a cluster look alike to them."""
+        steps = np.arange(60, 0, -1) / 1024
+        gallery = np.concatenate([np.stack([np.full(60, x), steps], axis=1) for x in (1000.0, -1000.0)])
+        queries = np.asarray([[1000.0, 0], [-1000, 0], [1000, 0.05]])
+        indices, distances = retrieval.nearest(queries, gallery, 5)
+        expected, far = slow_nearest(queries.astype(np.float32), gallery.astype(np.float32), 5)
+        np.testing.assert_array_equal(indices, expected)
+        np.testing.assert_allclose(distances, far, rtol=1e-6)
+
     @pytest.mark.parametrize("rule", [
         retrieval.ViewRule(),
         retrieval.ViewRule(same_view=True, same_instant=False),
@@ -331,7 +341,7 @@ class TestScores:
 
     def test_temporal_alignment_error(self):
         differences = retrieval.temporal_alignment_error(
-            np.array([0.0, 1.0, 2.0, 3.0]),
+            np.array([1.0, 1.0, 2.0, 3.0]),
             np.array([0.5, 1.0, 9.0]),
             np.array([[0, 2], [1, 0], [2, 2], [-1, 0]]),
         )

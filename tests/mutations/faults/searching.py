@@ -294,21 +294,11 @@ FAULTS = (
         (f"{SEARCH}::TestOracleAndChance::test_chance_by_enumeration",),
     ),
     Fault(
-        "searching: the farthest are retrieved",
-        NEIGHBOURS,
-        "bias[:count] = -half",
-        "bias[:count] = half",
-        NEAREST,
-    ),
-    Fault(
         "searching: what is uncertain is not looked at again",
         NEIGHBOURS,
         "certain = (squares[:, -1] < missed_at_least) | (indices[:, -1] < 0)",
         "certain = (squares[:, -1] < missed_at_least) | True",
-        (
-            f"{SEARCH}::TestNearest::test_ties_go_to_the_lowest_index",
-            f"{SEARCH}::TestNearest::test_near_duplicates_far_from_the_origin",
-        ),
+        (f"{SEARCH}::TestNearest::test_small_distances_between_far_clusters",),
     ),
     Fault(
         "searching: distances are squares",
