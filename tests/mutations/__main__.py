@@ -10,7 +10,6 @@ import argparse
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,21 +25,21 @@ from tests.mutations.catalogue import every_fault
 from tests.mutations.fault import ROOT, Fault
 
 COPIED = ("mcss_jax", "datasets", "launch", "tests", "pyproject.toml", "README.md")
-FAILED, LONGEST = 1, 300  # pytest's exit code for tests that failed; seconds
+FAILED, BROKEN, LONGEST = 1, 3, 300  # pytest's exit codes for tests that failed, for pytest itself; seconds
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider")
 
 
-def pytest_in(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """Exit code and last lines of the tests, in a copy of the project; no end of them is a failure."""
-    code, said = warm.pytest_in(copy, [*OPTIONS, *tests], LONGEST)
-    return (FAILED, "no end") if code is None else (code, said)
+def pytest_in(copy: Path, tests: Sequence[str], longest: float | None = LONGEST) -> tuple[int, str]:
+    """Exit code and last lines of the tests, in a copy of the project; no end of them is a failure.
 
-
-def without_a_fault(copy: Path, tests: Sequence[str], jobs: int) -> tuple[int, str]:
-    """The same for all tests together: they must pass, or they would notice everything."""
-    command = [sys.executable, "-m", "pytest", *OPTIONS, f"--numprocesses={jobs}", *tests]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
-    return done.returncode, (done.stdout + done.stderr)[-1500:]
+    A failure is one that pytest counts: what goes wrong before tests begin (exit code 1 too) judges nothing.
+    """
+    code, said = warm.pytest_in(copy, [*OPTIONS, *tests], longest)
+    if code is None:
+        return FAILED, "no end"
+    if code == FAILED and not re.search(r"\d+ (failed|error)", said):
+        return BROKEN, said
+    return code, said
 
 
 def copied(folder: Path) -> Path:
@@ -96,6 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             (parent / "copy").mkdir(parents=True)
             copies.put(copied(parent / "copy"))
 
+        def passes(tests: Sequence[str]) -> tuple[int, str]:
+            copy = copies.get()
+            try:
+                return pytest_in(copy, tests, None) if tests else (0, "")
+            finally:
+                copies.put(copy)
+
         def judged(fault: Fault) -> tuple[Fault, str]:
             copy = copies.get()
             try:
@@ -103,14 +109,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             finally:
                 copies.put(copy)
 
-        first = copies.get()
         tests = sorted({test for fault in faults for test in fault.tests})
-        code, said = without_a_fault(first, tests, asked.jobs)
-        copies.put(first)
-        if code != 0:
-            print(said, "\nthe tests fail without any fault", file=sys.stderr)
-            return 2
         with ThreadPoolExecutor(asked.jobs) as pool:
+            # Tests that fail without a fault would notice everything.
+            for code, said in pool.map(passes, (tests[job :: asked.jobs] for job in range(asked.jobs))):
+                if code != 0:
+                    print(said, "\nthe tests fail without any fault", file=sys.stderr)
+                    return 2
             for fault, problem in tqdm(
                 pool.map(judged, faults), total=len(faults), unit="mutant", mininterval=1
             ):

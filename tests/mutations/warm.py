@@ -29,7 +29,8 @@ def _child(copy: str, arguments: list[str], output: str) -> None:
         del sys.modules[name]
     import pytest
 
-    code = int(pytest.main(arguments))
+    # A plugin that is imported already cannot have its assertions rewritten, which it does not need.
+    code = int(pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *arguments]))
     sys.stdout.flush()
     # Without the exit's own waiting: nobody needs what libraries would tidy up.
     os._exit(code)
