@@ -41,12 +41,12 @@ def main(config: Benchmark) -> None:
         if not hosts.first():
             continue
         print(table(rows), flush=True)
-        new = records.records(name, rows, config)
+        suite_records = records.records(name, rows, config)
         if config.output:
-            records.append(config.output, new)
+            records.append(config.output, suite_records)
         if config.compare:
-            print(records.comparison(new, before), flush=True)
-        measured += new
+            print(records.comparison(suite_records, before), flush=True)
+        measured += suite_records
     if config.plot and hosts.first():
         plot.draw(measured, config.plot)
 

@@ -17,9 +17,11 @@ def main(config: Export) -> None:
     """Exports and says how far the file is from the network."""
     file = export(config)
     card = run_folder.read_json(export_card.path_of(file))
-    for one in card["checks"]:
-        figures = ", ".join(f"{name} {value:.2g}" for name, value in one["differences"].items())
-        progress.say(f"largest differences from JAX on {one['pictures']} crops ({one['crops']}): {figures}")
+    for check in card["checks"]:
+        figures = ", ".join(f"{name} {value:.2g}" for name, value in check["differences"].items())
+        progress.say(
+            f"largest differences from JAX on {check['pictures']} crops ({check['crops']}): {figures}"
+        )
     progress.say(f"exported {file} ({card['bytes'] / 1e6:.1f} MB); what it is: {file}.md")
 
 

@@ -30,8 +30,8 @@ def main(config: Retrieve) -> None:
     check(config)
     run = run_folder.open_run(config.workdir, config.step or None)
     if config.load_gallery:
-        searched = gallery.load(config.load_gallery, gallery.identity(run.state))
-        return search_pictures.main(run, searched, config)
+        loaded = gallery.load(config.load_gallery, gallery.identity(run.state))
+        return search_pictures.main(run, loaded, config)
     split = evaluate.open_data(run, config.dataset, config.data_dir, config.split)
     if config.queries:
         views = embedded(run, split, config)
@@ -43,11 +43,13 @@ def main(config: Retrieve) -> None:
         run_folder.write_text(output, json.dumps(content(result), indent=2) + "\n")
         progress.say(f"written to {output}")
     if config.queries or config.save_gallery:
-        searched = gallery.of_views(split, views, gallery.identity(run.state))
+        embedded_gallery = gallery.of_views(split, views, gallery.identity(run.state))
         if config.save_gallery:
-            progress.say(f"gallery: {len(searched):,} views in {gallery.save(searched, config.save_gallery)}")
+            progress.say(
+                f"gallery: {len(embedded_gallery):,} views in {gallery.save(embedded_gallery, config.save_gallery)}"
+            )
         if config.queries:
-            search_pictures.main(run, searched, config)
+            search_pictures.main(run, embedded_gallery, config)
 
 
 if __name__ == "__main__":

@@ -31,15 +31,15 @@ def first_update(command: Sequence[str], environment: Mapping[str, str], workdir
     """
     log = workdir / metric_log.JSONL
     start, seconds = time.perf_counter(), None
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, env=dict(environment), stdout=said, stderr=subprocess.STDOUT)
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, env=dict(environment), stdout=output, stderr=subprocess.STDOUT)
         while seconds is None and process.poll() is None:
             time.sleep(POLL_S)
             if log.is_file() and log.stat().st_size:
                 seconds = time.perf_counter() - start
         code = process.wait()
-        said.seek(0)
-        lines = said.read().strip().splitlines() or ["nothing was said"]
+        output.seek(0)
+        lines = output.read().strip().splitlines() or ["nothing was said"]
     if code or seconds is None:
         # What its own sentence is about is the user's, and what it calls a defect is one.
         kind = RuntimeError if code in (0, flags.DEFECT) else UserError

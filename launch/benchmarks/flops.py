@@ -38,20 +38,18 @@ class Multiplications(NamedTuple):
 
 def multiplications(network: Network, size: int) -> Multiplications:
     """Of a picture of size x size pixels. Raises UserError for a size that the network does not take."""
-    by_layer: dict[tuple[str, ...], int] = {}
+    products: dict[tuple[str, ...], int] = {}
 
     def count(call: Callable[..., Any], arguments: Any, keywords: Any, context: Any) -> Any:
         out = call(*arguments, **keywords)
         if context.method_name == "__call__":
-            into, layer = arguments[0].shape[-1], context.module
+            inputs, layer = arguments[0].shape[-1], context.module
             if isinstance(layer, Conv):
-                by_layer[layer.path] = math.prod(out.shape[1:]) * into * layer.size**2
+                products[layer.path] = math.prod(out.shape[1:]) * inputs * layer.size**2
             elif isinstance(layer, nn.Dense):
-                by_layer[layer.path] = math.prod(out.shape[1:]) * into
-            elif isinstance(layer, Attention):  # queries by keys, weights by values
-                by_layer[layer.path] = 2 * out.shape[1] ** 2 * into
+                products[layer.path] = out.shape[-1] * inputs
         return out
 
     with nn.intercept_methods(count):
         jax.eval_shape(PoseNetwork(network).init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
-    return Multiplications(sum(by_layer.values()), by_layer["encoder", STEMS[network.encoder]])
+    return Multiplications(sum(products.values()), products["encoder", "conv1"])

@@ -24,10 +24,12 @@ def render_rows(config: Benchmark) -> list[Row]:
     """Pictures of synthetic people, small and large."""
 
     def row(size: int, instants: int) -> Row:
-        of = stream.StreamConfig(subjects=(1,), groups=1, sequences=2, instants=instants, size=size)
-        program = {"render": lambda: stream.stream_batch(0, 0, of).images}
+        stream_config = stream.StreamConfig(
+            subjects=(1,), groups=1, sequences=2, instants=instants, size=size
+        )
+        program = {"render": lambda: stream.stream_batch(0, 0, stream_config).images}
         timing = in_turn(program, config.repeats)["render"]
-        return Row(f"render {size}px", timing, 2 * instants * of.views, "images")
+        return Row(f"render {size}px", timing, 2 * instants * stream_config.views, "images")
 
     return [row(size=64, instants=16), row(size=224, instants=2)]
 
@@ -44,9 +46,9 @@ def input_rows(config: Benchmark) -> list[Row]:
     with contextlib.closing(source.batches(0, last, pipeline.Waiting())) as batches:
 
         def program() -> list[Any]:
-            several = [next(batches)[1] for _ in range(config.updates)]
-            images.append(sum(batch.pictures for batch in several))
-            return several
+            updates_batches = [next(batches)[1] for _ in range(config.updates)]
+            images.append(sum(batch.pictures for batch in updates_batches))
+            return updates_batches
 
         timing = in_turn({"input": program}, config.repeats)["input"]
     return [Row(f"input {source.image_size}px", timing, images[-1], "images")]

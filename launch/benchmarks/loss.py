@@ -64,10 +64,10 @@ def loss_rows(config: Benchmark) -> list[Row]:
     batch = random_batch(config, size)
     step = StepProgram(config, batch)
     timings = in_turn({"loss": lambda: program(*arguments), "step": step}, config.repeats)
-    of_image = timings["step"].median_s * len(step.devices) / batch.pictures
+    seconds_per_image = timings["step"].median_s * len(step.devices) / batch.pictures
     figures = {
-        "share_of_a_step_of_its_images": timings["loss"].median_s / (2 * pairs * of_image),
-        "share_of_a_step_of_one_image_a_pair": timings["loss"].median_s / (pairs * of_image),
+        "share_of_a_step_of_its_images": timings["loss"].median_s / (2 * pairs * seconds_per_image),
+        "share_of_a_step_of_one_image_a_pair": timings["loss"].median_s / (pairs * seconds_per_image),
         "compiled_flop": cost.flop,
         "compiled_bytes": cost.bytes,
         "program_memory_MB": cost.memory_bytes / 1e6,

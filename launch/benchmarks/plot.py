@@ -21,11 +21,11 @@ COLOUR = METHODS["mcss"].light
 
 def _draw(axes: Axes, records: Sequence[Record], key: str, colour: str, label: str | None = None) -> None:
     """Median rates over a logarithmic axis, with the quartiles of the repetitions as bars."""
-    of = sorted(records, key=lambda record: record[key])
-    x = [record[key] for record in of]
-    rates = [record["images"] / record["median_s"] for record in of]
-    below = [rate - r["images"] / r["quartile_3_s"] for rate, r in zip(rates, of, strict=True)]
-    above = [r["images"] / r["quartile_1_s"] - rate for rate, r in zip(rates, of, strict=True)]
+    by_key = sorted(records, key=lambda record: record[key])
+    x = [record[key] for record in by_key]
+    rates = [record["images"] / record["median_s"] for record in by_key]
+    below = [rate - r["images"] / r["quartile_3_s"] for rate, r in zip(rates, by_key, strict=True)]
+    above = [r["images"] / r["quartile_1_s"] - rate for rate, r in zip(rates, by_key, strict=True)]
     axes.errorbar(x, rates, yerr=(below, above), marker="o", capsize=3, color=colour, label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(x, [f"{tick:g}" for tick in x])
@@ -68,11 +68,11 @@ def draw(records: Sequence[Record], path: str) -> None:
     figure, grid = plt.subplots(
         1, len(panels), figsize=(4.2 * len(panels), 3.8), squeeze=False, layout="constrained"
     )
-    for axes, (title, label, key, of) in zip(grid[0], panels, strict=True):
+    for axes, (title, label, key, panel_records) in zip(grid[0], panels, strict=True):
         if key == "devices_used":
-            _by_processes(axes, of)
+            _by_processes(axes, panel_records)
         else:
-            _draw(axes, of, key, COLOUR)
+            _draw(axes, panel_records, key, COLOUR)
         axes.set_ylim(bottom=0)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(label)
@@ -89,9 +89,9 @@ def draw(records: Sequence[Record], path: str) -> None:
 def _by_processes(axes: Axes, records: Sequence[Record]) -> None:
     counts = sorted({record["processes"] for record in records})
     for index, count in enumerate(counts):
-        of = [record for record in records if record["processes"] == count]
+        group = [record for record in records if record["processes"] == count]
         colour = COLOUR if index == 0 else OTHERS[index - 1].light
-        _draw(axes, of, "devices_used", colour, f"{count:g} process{'' if count == 1 else 'es'}")
+        _draw(axes, group, "devices_used", colour, f"{count:g} process{'' if count == 1 else 'es'}")
     ticks = sorted({record["devices_used"] for record in records})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     if len(counts) > 1:
@@ -99,8 +99,8 @@ def _by_processes(axes: Axes, records: Sequence[Record]) -> None:
 
 
 def _network(record: Record) -> str:
-    of = record["settings"]
-    return f"ResNet-{of['depth']}/{of['width']} {of['stem']}, {of['precision']}"
+    network = record["settings"]
+    return f"ResNet-{network['depth']}/{network['width']} {network['stem']}, {network['precision']}"
 
 
 def _device(record: Record) -> str:

@@ -64,7 +64,7 @@ class _Take(takes.Take):
 
     frames: int = 0
     side: int = SIDE
-    known: bool = False
+    has_boxes: bool = False
 
     def read(self, locate: takes.Locate) -> takes.Footage:
         frame = np.arange(0, self.frames, EVERY)
@@ -75,8 +75,8 @@ class _Take(takes.Take):
             extrinsics=np.eye(3, 4),
             distortion=np.zeros(5),
             pose=np.zeros((len(frame), 17, 3), np.float32),
-            box=person_boxes(self.frames, self.side)[frame] if self.known else None,
-            box_source="mask" if self.known else "static",
+            box=person_boxes(self.frames, self.side)[frame] if self.has_boxes else None,
+            box_source="mask" if self.has_boxes else "static",
             frames=self.frames,
         )
         return takes.Footage((view,) * VIEWS, frame, frame / RATE, EVERY / RATE, float(RATE))
@@ -93,7 +93,7 @@ class _Builder(DistributionBuilder):
     split_names = property(lambda self: ("train",))
 
 
-def _inventory(path: Path, frames: int, side: int, count: int, known: bool) -> takes.Inventory:
+def _inventory(path: Path, frames: int, side: int, count: int, has_boxes: bool) -> takes.Inventory:
     file = originals.File(path.name, path.stat().st_size, "", (), str(path.parent), path.stat().st_mtime_ns)
     made = tuple(
         _Take(
@@ -108,7 +108,7 @@ def _inventory(path: Path, frames: int, side: int, count: int, known: bool) -> t
             kept_frames=-(-frames // EVERY),
             frames=frames,
             side=side,
-            known=known,
+            has_boxes=has_boxes,
         )
         for n in range(count)
     )
@@ -161,8 +161,8 @@ def prepare_rows(
         def decode() -> int:
             return sum(1 for _ in video.decoded(path, threads=1))
 
-        def program(known: bool) -> Callable[[], None]:
-            inventory = _inventory(path, frames, side, count, known)
+        def program(has_boxes: bool) -> Callable[[], None]:
+            inventory = _inventory(path, frames, side, count, has_boxes)
 
             def run() -> None:
                 stage = folder / "stage"

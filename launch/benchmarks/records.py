@@ -33,10 +33,10 @@ def records(suite: str, rows: Sequence[Row], config: Any) -> list[Record]:
     return [{"suite": suite, **row.figures_of(), **context} for row in rows]
 
 
-def append(path: str, records: Iterable[Record]) -> None:
+def append(path: str, entries: Iterable[Record]) -> None:
     """Appends one JSON line a record. Raises OSError when the file cannot be written."""
     with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
+        file.writelines(json.dumps(record) + "\n" for record in entries)
 
 
 def read(path: str) -> list[Record]:
@@ -46,7 +46,7 @@ def read(path: str) -> list[Record]:
     """
     if not Path(path).is_file():
         raise UserError(f"--compare={path}: there is no such file; give the --output of an earlier run")
-    records = []
+    parsed = []
     for number, line in enumerate(Path(path).read_bytes().decode(errors="replace").splitlines(), start=1):
         try:
             record = json.loads(line)
@@ -60,8 +60,8 @@ def read(path: str) -> list[Record]:
             raise UserError(
                 f"{path}, line {number}, is not a figure of launch.benchmark ({error}); give a file that --output wrote"
             ) from error
-        records.append(record)
-    return records
+        parsed.append(record)
+    return parsed
 
 
 def differences(now: Record, before: Record) -> list[str]:

@@ -79,27 +79,31 @@ def cost(jitted: Any, *arguments: Any) -> Cost:
 
 
 def figures(
-    of: Cost, timing: Timing, model_flop: float, limit: Ceilings, precision: str, devices: int
+    program_cost: Cost, timing: Timing, model_flop: float, limit: Ceilings, precision: str, devices: int
 ) -> dict[str, float]:
     """Utilisation of one repetition that takes `model_flop` over all devices.
 
     The FLOP are the model's; the bytes are the compiler's: it counts what each fused operation reads and writes,
     so caches can make the share exceed one. The compiler's FLOP stand beside, for what its count leaves out.
     """
-    least = max(model_flop / limit.flop[precision], of.bytes * devices / limit.bytes)
+    least_time = max(model_flop / limit.flop[precision], program_cost.bytes * devices / limit.bytes)
     return {
         "model_flop": model_flop,
         "model_flop_utilisation": model_flop / timing.median_s / limit.flop[precision],
-        "compiled_flop": of.flop * devices,
-        "compiled_bytes": of.bytes * devices,
-        "share_of_roofline": least / timing.median_s,
-        "program_memory_MB": of.memory_bytes / 1e6,
-        "compile_s": of.compile_s,
+        "compiled_flop": program_cost.flop * devices,
+        "compiled_bytes": program_cost.bytes * devices,
+        "share_of_roofline": least_time / timing.median_s,
+        "program_memory_MB": program_cost.memory_bytes / 1e6,
+        "compile_s": program_cost.compile_s,
     }
 
 
 def peak_memory(devices: Sequence[jax.Device]) -> dict[str, float]:
     """The most memory that a device has held since the program began, MB; nothing where the device does not tell."""
-    told = [device.memory_stats() for device in devices]
-    peaks = [one["peak_bytes_in_use"] for one in told if one and "peak_bytes_in_use" in one]
+    statistics = [device.memory_stats() for device in devices]
+    peaks = [
+        device_statistics["peak_bytes_in_use"]
+        for device_statistics in statistics
+        if device_statistics and "peak_bytes_in_use" in device_statistics
+    ]
     return {"peak_device_memory_MB": max(peaks) / 1e6} if peaks else {}

@@ -31,8 +31,8 @@ MOST_ON_CPU = 4
 LIMIT_S = 3600
 
 
-def _doubling(most: int) -> tuple[int, ...]:
-    return tuple(2**power for power in range(most.bit_length()))
+def _doubling(largest: int) -> tuple[int, ...]:
+    return tuple(2**power for power in range(largest.bit_length()))
 
 
 def counts_of(config: Benchmark) -> tuple[int, ...]:
@@ -52,9 +52,9 @@ def counts_of(config: Benchmark) -> tuple[int, ...]:
 
 
 def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
+    with contextlib.closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def commands(config: Benchmark, processes: int, output: Path) -> list[list[str]]:
@@ -83,14 +83,14 @@ def on_host_devices(config: Benchmark, devices: int, processes: int) -> dict[str
         output = Path(folder) / "figures.jsonl"
         running = []
         for command in commands(config, processes, output):
-            said = stack.enter_context(tempfile.TemporaryFile("w+"))
-            process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+            output_file = stack.enter_context(tempfile.TemporaryFile("w+"))
+            process = subprocess.Popen(command, env=environment, stdout=output_file, stderr=subprocess.STDOUT)
             stack.callback(process.kill)  # when a sibling failed; nothing where it has ended
-            running.append((process, said))
-        for process, said in running:
+            running.append((process, output_file))
+        for process, output_file in running:
             if code := process.wait(LIMIT_S):
-                said.seek(0)
-                lines = said.read().strip().splitlines() or ["nothing was said"]
+                output_file.seek(0)
+                lines = output_file.read().strip().splitlines() or ["nothing was said"]
                 kind = RuntimeError if code == flags.DEFECT else UserError
                 raise kind(f"the step on {processes} x {devices} host devices failed: {lines[-1]}")
         return json.loads(output.read_text().splitlines()[0])
@@ -114,18 +114,18 @@ def scaling_rows(config: Benchmark) -> list[Row]:
     """Rows of every count, and on a CPU of two processes with half of the devices each."""
     counts = counts_of(config)
     shared = jax.default_backend() == "cpu"
-    measured: dict[tuple[int, int], dict[str, Any]] = {}
+    records: dict[tuple[int, int], dict[str, Any]] = {}
     if max(counts) <= jax.local_device_count():
         limit = roofline.ceilings(parallel.choose_devices(), min(config.repeats, 5))
         for count in counts:
-            of = options.replace(enlarged(config, count), devices=count, profile="")
-            measured[1, count] = measure(of, size_of(config), limit).figures_of()
+            enlarged_config = options.replace(enlarged(config, count), devices=count, profile="")
+            records[1, count] = measure(enlarged_config, size_of(config), limit).figures_of()
     else:
         for count in counts:
-            measured[1, count] = on_host_devices(enlarged(config, count), count, 1)
+            records[1, count] = on_host_devices(enlarged(config, count), count, 1)
             if count % PROCESSES == 0:
-                measured[PROCESSES, count] = on_host_devices(
+                records[PROCESSES, count] = on_host_devices(
                     enlarged(config, count), count // PROCESSES, PROCESSES
                 )
-    alone = measured[1, 1]["per_second"]
-    return [_row(record, processes, count, alone, shared) for (processes, count), record in measured.items()]
+    alone = records[1, 1]["per_second"]
+    return [_row(record, processes, count, alone, shared) for (processes, count), record in records.items()]

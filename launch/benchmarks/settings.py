@@ -67,5 +67,5 @@ def enlarged(config: Benchmark, multiple: int) -> Benchmark:
 
 def arguments(config: settings.Train) -> list[str]:
     """The command line of `launch.train` for these settings: what differs from the defaults."""
-    run = {name: one.of(config) for name, one in options.options(settings.Train).items()}
+    run = {name: setting.value(config) for name, setting in options.options(settings.Train).items()}
     return options.arguments(options.build(settings.Train, **run))

@@ -75,7 +75,7 @@ def in_turn(programs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, T
 
     first = {name: seconds_of(program) for name, program in programs.items()}
     rounds = [{name: seconds_of(program) for name, program in programs.items()} for _ in range(repeats)]
-    return {name: Timing(tuple(one[name] for one in rounds), first[name]) for name in programs}
+    return {name: Timing(tuple(times[name] for times in rounds), first[name]) for name in programs}
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -214,7 +214,7 @@ def triplet(embedding: Tensor, part: Unlabelled, objective: Objective) -> Tensor
         negative = torch.where(mask, distance, torch.inf).amin(1)
     positive = (pairs[:, 0] - pairs[:, 1]).norm(dim=1).repeat_interleave(2)
     has_negative = mask.any(1)
-    # Not `hinge[found]`, which an accelerator would have to be waited for.
+    # Not `hinge[has_negative]`, which an accelerator would have to be waited for.
     hinge = F.relu(objective.margin + positive - negative)
     return torch.where(has_negative, hinge, 0.0).sum() / has_negative.sum().clamp_min(1)
 

@@ -25,21 +25,21 @@ LARGEST = 1 << 63
 
 def define(config: type, parser: flags.FlagValues = flags.FLAGS) -> None:
     """Defines an absl flag for every setting: bool, int, float, str, Literal (an enum) and `X | None`."""
-    for name, one in options.options(config).items():
-        hint, default = one.hint, one.default
+    for name, setting in options.options(config).items():
+        hint, default = setting.hint, setting.default
         if isinstance(hint, types.UnionType):
             hint = next(part for part in typing.get_args(hint) if part is not type(None))
         if typing.get_origin(hint) is typing.Literal:
             choices = [str(choice) for choice in typing.get_args(hint)]
-            flags.DEFINE_enum(name, str(default), choices, one.meaning, flag_values=parser)
+            flags.DEFINE_enum(name, str(default), choices, setting.meaning, flag_values=parser)
         elif hint is bool:
-            flags.DEFINE_boolean(name, default, one.meaning, flag_values=parser)
+            flags.DEFINE_boolean(name, default, setting.meaning, flag_values=parser)
         elif hint is int:
-            flags.DEFINE_integer(name, default, one.meaning, flag_values=parser)
+            flags.DEFINE_integer(name, default, setting.meaning, flag_values=parser)
         elif hint is float:
-            flags.DEFINE_float(name, default, one.meaning, flag_values=parser)
+            flags.DEFINE_float(name, default, setting.meaning, flag_values=parser)
         else:
-            flags.DEFINE_string(name, default, one.meaning, flag_values=parser)
+            flags.DEFINE_string(name, default, setting.meaning, flag_values=parser)
 
 
 def parsed(config: type[Config], parser: flags.FlagValues = flags.FLAGS) -> Config:
@@ -47,17 +47,19 @@ def parsed(config: type[Config], parser: flags.FlagValues = flags.FLAGS) -> Conf
 
     Raises UserError for text that can name nothing, and for numbers that nothing can hold.
     """
-    given = {}
-    for name, one in options.options(config).items():
+    by_name = {}
+    for name, setting in options.options(config).items():
         value: Any = parser[name].value
         if isinstance(value, str):
             _check_text(name, value)
         elif isinstance(value, int) and abs(value) >= LARGEST:
             raise UserError(f"--{name}={value}; expected a whole number of at most 64 bits")
-        if typing.get_origin(one.hint) is typing.Literal and isinstance(typing.get_args(one.hint)[0], int):
+        if typing.get_origin(setting.hint) is typing.Literal and isinstance(
+            typing.get_args(setting.hint)[0], int
+        ):
             value = int(value)
-        given[name] = value
-    return options.build(config, **given)
+        by_name[name] = value
+    return options.build(config, **by_name)
 
 
 def _check_text(name: str, value: str) -> None:
@@ -95,8 +97,8 @@ def from_file(config: type[Config], file: Path, **overrides: Any) -> Config:
 def help_text(config: type, program: str, description: str) -> str:
     """What `--help` prints: the description, then every flag under its group, with choices and default."""
     groups: dict[str, list[str]] = {}
-    for name, one in options.options(config).items():
-        hint, choices = one.hint, ""
+    for name, setting in options.options(config).items():
+        hint, choices = setting.hint, ""
         if typing.get_origin(hint) is typing.Literal:
             choices = "|".join(str(choice) for choice in typing.get_args(hint))
         elif hint is not bool:
@@ -107,9 +109,11 @@ def help_text(config: type, program: str, description: str) -> str:
             )
             choices = {int: "INTEGER", float: "NUMBER"}.get(base, "TEXT")
         head = f"  --[no]{name}" if hint is bool else f"  --{name}={choices}"
-        default = "" if one.default in (None, "") else f" (default: {one.default})"
-        body = textwrap.fill(one.meaning + default, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
-        groups.setdefault(one.group, []).append(f"{head}\n{body}")
+        default = "" if setting.default in (None, "") else f" (default: {setting.default})"
+        body = textwrap.fill(
+            setting.meaning + default, 100, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
+        groups.setdefault(setting.group, []).append(f"{head}\n{body}")
     sections = [f"{group}:\n" + "\n".join(lines) for group, lines in groups.items()]
     general = "General:\n  --flagfile=FILE\n      Reads flags from a file, one a line; # starts a comment."
     return (
@@ -165,14 +169,16 @@ def _without_devices() -> str:
 
     JAX looks at its first use, wherever that is, and says it by exceptions of several kinds.
     """
-    wanted = os.environ.get("JAX_PLATFORMS")
-    if not wanted or jax.distributed.is_initialized():
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if not platforms or jax.distributed.is_initialized():
         return ""
     try:
         jax.devices()
     except Exception as error:
-        said = f" ({sentence(error)})" if str(error) else ""
-        return f"JAX_PLATFORMS={wanted}: JAX finds no such device here{said}; name another, or leave it out"
+        detail = f" ({sentence(error)})" if str(error) else ""
+        return (
+            f"JAX_PLATFORMS={platforms}: JAX finds no such device here{detail}; name another, or leave it out"
+        )
     return ""
 
 

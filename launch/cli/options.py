@@ -45,7 +45,7 @@ class Option:
     bounds: Bounds | None
     roles: Collection[Role]
 
-    def of(self, config: Any) -> Any:
+    def value(self, config: Any) -> Any:
         """The value in a configuration."""
         return functools.reduce(getattr, self.path, config)
 
@@ -79,60 +79,64 @@ def nested(default: Any, group: str, prefix: str = "") -> Any:
 
 def options(config: type) -> dict[str, Option]:
     """Every setting of a configuration by the name of its flag, in order."""
-    every = list(_options(config, (), "", ""))
-    assert len({one.name for one in every}) == len(every), f"two flags of {config.__name__} have one name"
-    return {one.name: one for one in every}
+    settings = list(_options(config, (), "", ""))
+    assert len({setting.name for setting in settings}) == len(settings), (
+        f"two flags of {config.__name__} have one name"
+    )
+    return {setting.name: setting for setting in settings}
 
 
 def _options(config: type, path: tuple[str, ...], group: str, prefix: str) -> Iterator[Option]:
     hints = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
-        of_field, hint = field.metadata, hints[field.name]
+        metadata, hint = field.metadata, hints[field.name]
         there = (*path, field.name)
         if dataclasses.is_dataclass(hint):
-            yield from _options(typing.cast(type, hint), there, of_field["group"], of_field["prefix"])
+            yield from _options(typing.cast(type, hint), there, metadata["group"], metadata["prefix"])
         else:
             yield Option(
-                name=of_field.get("flag") or prefix + field.name,
+                name=metadata.get("flag") or prefix + field.name,
                 path=there,
                 hint=hint,
                 default=field.default,
-                meaning=of_field["meaning"],
-                group=of_field.get("group") or group,
-                changeable=of_field.get("changeable", False),
-                bounds=of_field.get("bounds"),
-                roles=of_field.get("roles", ()),
+                meaning=metadata["meaning"],
+                group=metadata.get("group") or group,
+                changeable=metadata.get("changeable", False),
+                bounds=metadata.get("bounds"),
+                roles=metadata.get("roles", ()),
             )
 
 
 def with_role(config: type, role: Role) -> list[str]:
     """The names of the settings that have this role, in order."""
-    return [name for name, one in options(config).items() if role in one.roles]
+    return [name for name, setting in options(config).items() if role in setting.roles]
 
 
 def values(config: Any) -> dict[str, Any]:
     """Every setting by the name of its flag."""
-    return {name: one.of(config) for name, one in options(type(config)).items()}
+    return {name: setting.value(config) for name, setting in options(type(config)).items()}
 
 
-def build(config: type[Config], **given: Any) -> Config:
+def build(config: type[Config], **settings: Any) -> Config:
     """The configuration with these settings, by the names of their flags, and the defaults of all others."""
-    unknown = given.keys() - options(config).keys()
+    unknown = settings.keys() - options(config).keys()
     if unknown:
         raise TypeError(f"{config.__name__} has no settings {sorted(unknown)}")
     return _built(
-        config, (), {one.path: given[name] for name, one in options(config).items() if name in given}
+        config,
+        (),
+        {setting.path: settings[name] for name, setting in options(config).items() if name in settings},
     )
 
 
-def _built(config: type, path: tuple[str, ...], given: Mapping[tuple[str, ...], Any]) -> Any:
+def _built(config: type, path: tuple[str, ...], by_path: Mapping[tuple[str, ...], Any]) -> Any:
     hints, fields = typing.get_type_hints(config), {}
     for field in dataclasses.fields(config):
         there = (*path, field.name)
         if dataclasses.is_dataclass(hints[field.name]):
-            fields[field.name] = _built(hints[field.name], there, given)
-        elif there in given:
-            fields[field.name] = given[there]
+            fields[field.name] = _built(hints[field.name], there, by_path)
+        elif there in by_path:
+            fields[field.name] = by_path[there]
     return config(**fields)
 
 
@@ -143,18 +147,18 @@ def replace(config: Config, **changed: Any) -> Config:
 
 def check_values(config: Any) -> None:
     """Raises UserError naming the first setting that has a value which it may not have."""
-    for name, one in options(type(config)).items():
-        expected = problem(one.of(config), one.hint, one.bounds)
+    for name, setting in options(type(config)).items():
+        expected = problem(setting.value(config), setting.hint, setting.bounds)
         if expected:
-            raise UserError(f"--{name}={one.of(config)}; expected {expected}")
+            raise UserError(f"--{name}={setting.value(config)}; expected {expected}")
 
 
 def arguments(config: Any) -> list[str]:
     """The flags of a configuration: every setting that is not the default, as the line of a flag file."""
     parts = []
-    for name, one in options(type(config)).items():
-        value = one.of(config)
-        if value == one.default:
+    for name, setting in options(type(config)).items():
+        value = setting.value(config)
+        if value == setting.default:
             continue
         if isinstance(value, bool):
             parts.append(f"--{name}" if value else f"--no{name}")
@@ -178,8 +182,8 @@ def flattened(config: type, content: Mapping[str, Any]) -> dict[str, Any]:
 
     Older configurations were stored flat, by the names of flags: they are taken as they are.
     """
-    names = {one.path: name for name, one in options(config).items()}
-    flat: dict[str, Any] = {}
+    names = {setting.path: name for name, setting in options(config).items()}
+    by_name: dict[str, Any] = {}
 
     def walk(part: Mapping[str, Any], path: tuple[str, ...]) -> None:
         for key, value in part.items():
@@ -187,10 +191,10 @@ def flattened(config: type, content: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, dict):
                 walk(value, there)
             else:
-                flat[names.get(there, ".".join(there))] = value
+                by_name[names.get(there, ".".join(there))] = value
 
     walk(content, ())
-    return flat
+    return by_name
 
 
 def stored(config: type[Config], content: Mapping[str, Any], source: str | Path) -> Config:
@@ -199,14 +203,14 @@ def stored(config: type[Config], content: Mapping[str, Any], source: str | Path)
     Raises UserError naming the setting and `source`, where it was found, for one that is unknown or that no flag
     would have given.
     """
-    flat, known = flattened(config, content), options(config)
-    if not flat.keys() <= known.keys():
+    flat, settings = flattened(config, content), options(config)
+    if not flat.keys() <= settings.keys():
         raise UserError(
-            f"{source} is of another version of this program: it has settings {sorted(flat.keys() - known.keys())}, "
+            f"{source} is of another version of this program: it has settings {sorted(flat.keys() - settings.keys())}, "
             "which are unknown here"
         )
     for name, value in flat.items():
-        expected = problem(value, known[name].hint, known[name].bounds)
+        expected = problem(value, settings[name].hint, settings[name].bounds)
         if expected:
             raise UserError(f"{source} has {name} {value!r}; expected {expected}")
     return build(config, **flat)
@@ -214,11 +218,11 @@ def stored(config: type[Config], content: Mapping[str, Any], source: str | Path)
 
 def differences(config: Any, content: Mapping[str, Any]) -> list[str]:
     """Settings in which a stored configuration differs, `changeable` ones aside: `--seed: 0 before, 1 now`."""
-    known = options(type(config))
+    settings = options(type(config))
     # A setting that is younger than what is stored had, in effect, its default.
-    before = {name: one.default for name, one in known.items()} | flattened(type(config), content)
+    before = {name: setting.default for name, setting in settings.items()} | flattened(type(config), content)
     now = values(config)
-    changeable = {name for name, one in known.items() if one.changeable}
+    changeable = {name for name, setting in settings.items() if setting.changeable}
     return [
         f"--{name}: {before[name]!r} before, {now.get(name, 'unknown')!r} now"
         for name in sorted(before.keys() - changeable)
@@ -235,9 +239,9 @@ def refuse_differences(config: Any, file: Path) -> None:
         content = dict(json.loads(file.read_text()))
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is not readable as a configuration: {error}") from error
-    other = differences(config, content)
-    if other:
+    changes = differences(config, content)
+    if changes:
         raise UserError(
             f"{file.parent} holds a run with other settings; use the same flags or another --workdir. "
-            f"Differences: {'; '.join(other)}"
+            f"Differences: {'; '.join(changes)}"
         )

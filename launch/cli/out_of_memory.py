@@ -25,11 +25,11 @@ def free_bytes(device: jax.Device) -> int | None:
 def sentence(error: Exception, config: Any) -> str:
     """`out of device memory (what JAX said of it, if more); lower --batch, or ...`, for the settings of any program."""
     if isinstance(error, MemoryError):
-        said = f" ({' '.join(str(error).split())})" if str(error) else ""
-        return f"out of memory{said}; {_lower(config)}use a machine with more"
+        detail = f" ({' '.join(str(error).split())})" if str(error) else ""
+        return f"out of memory{detail}; {_lower(config)}use a machine with more"
     # The rest of a long report are tables of what was allocated.
-    said = str(error).partition("RESOURCE_EXHAUSTED")[2].lstrip(": ").split("\n")[0].rstrip(". ")
-    reason = f" ({said})" if said else ""
+    detail = str(error).partition("RESOURCE_EXHAUSTED")[2].lstrip(": ").split("\n")[0].rstrip(". ")
+    reason = f" ({detail})" if detail else ""
     processor = "" if jax.default_backend() == "cpu" else ", or the processor: JAX_PLATFORMS=cpu"
     return f"out of device memory{reason}; {_lower(config)}use a device with more{processor}"
 
@@ -44,7 +44,7 @@ def _lower(config: Any) -> str:
 
 def _without_effect(config: Any) -> set[str]:
     """Settings of training that its other settings leave without effect."""
-    given = options.values(config)
-    picture = "image_size" if given.get("stream") else "stream_size"
-    unread = options.with_role(type(config), Role.METHOD) if given.get("method") == "baseline" else []
+    settings = options.values(config)
+    picture = "image_size" if settings.get("stream") else "stream_size"
+    unread = options.with_role(type(config), Role.METHOD) if settings.get("method") == "baseline" else []
     return {picture, *unread}

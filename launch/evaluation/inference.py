@@ -42,7 +42,7 @@ class Views:
     def __len__(self) -> int:
         return len(self.record)
 
-    def of(self, chosen: np.ndarray) -> "Views":
+    def select(self, chosen: np.ndarray) -> "Views":
         """The views that a mask or index chooses."""
         return Views(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
 
@@ -80,7 +80,7 @@ def predict(
             padded(views.box.astype(np.float32), size),
         )
         true = views.pose - views.pose[:, :1]
-        of_batch = {
+        values_by_column = {
             "record": views.record,
             "camera": views.camera,
             "sequence": views.sequence,
@@ -91,7 +91,7 @@ def predict(
             "true_in_camera": true,
             "true_canonical": np.asarray(canonical_of(padded(true, size)))[:count],
         }
-        for column, values in of_batch.items():
+        for column, values in values_by_column.items():
             columns[column].append(values)
     if not columns["record"]:
         raise UserError(f"{name} has no valid view among the chosen records and cameras")

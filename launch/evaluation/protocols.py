@@ -58,7 +58,7 @@ def choose(
     """
     if every < 0 or stride < 1:
         raise UserError(f"--every={every} and --stride={stride}; expected at least 0 and at least 1")
-    excluded = _known_names("--exclude", exclude, list(map(sequence_name, split.table)), split.name)
+    excluded = _checked_names("--exclude", exclude, list(map(sequence_name, split.table)), split.name)
     rows = [row for row in split.table if row.length and sequence_name(row) not in excluded]
     every = every or _denser_step(rows)
     flagged = [row for row in rows if row.defect]
@@ -73,7 +73,7 @@ def choose(
         records=records,
         every=every,
         stride=stride,
-        cameras=_known_names("--cameras", cameras, pipeline.camera_names(split), split.name)
+        cameras=_checked_names("--cameras", cameras, pipeline.camera_names(split), split.name)
         if cameras
         else (),
         damaged=tuple(f"{sequence_name(row)} ({row.defect})" for row in flagged),
@@ -116,13 +116,13 @@ def _records(row: SequenceRow, every: int, name: str) -> Int[np.ndarray, " n"]:
     return row.first + np.flatnonzero(frames % every == 0)
 
 
-def _known_names(flag: str, text: str, known: Sequence[str], where: str) -> tuple[str, ...]:
+def _checked_names(flag: str, text: str, available: Sequence[str], where: str) -> tuple[str, ...]:
     """The names in a list separated by commas. Raises UserError for one that is not known."""
-    wanted = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    for name in wanted:
-        if name not in known:
-            raise UserError(f"{flag} names {name!r}; {where} has {', '.join(dict.fromkeys(known))}")
-    return wanted
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in available:
+            raise UserError(f"{flag} names {name!r}; {where} has {', '.join(dict.fromkeys(available))}")
+    return names
 
 
 def labels_of(
@@ -146,7 +146,7 @@ def card(
 ) -> dict[str, Any]:
     """What of a split was evaluated and where its boxes and poses come from; n views, by sequence and view."""
     first = {int(s): split[split.table[s].first] for s in np.unique(sequence)}
-    seen = dict.fromkeys(zip(view.tolist(), sequence.tolist(), strict=True))
+    pairs = dict.fromkeys(zip(view.tolist(), sequence.tolist(), strict=True))
     frames = f"every frame whose number is a multiple of {choice.every}" if choice.every else "all stored"
     verb = "left out" if choice.dropped else "kept"
     out: dict[str, Any] = {
@@ -155,7 +155,7 @@ def card(
         if choice.damaged
         else "none known",
         **({"excluded": list(choice.excluded)} if choice.excluded else {}),
-        "cameras": list(dict.fromkeys(first[s]["camera"][v].decode() for v, s in sorted(seen))),
+        "cameras": list(dict.fromkeys(first[s]["camera"][v].decode() for v, s in sorted(pairs))),
         "absent views": _absent(choice, split, first, sequence, view),
         "boxes": ", ".join(sorted({record["box_source"].decode() for record in first.values()})),
     }
@@ -179,10 +179,10 @@ def _absent(
     parts, total = [], 0
     for s, record in first.items():
         names = [name.decode() for name in record["camera"]]
-        wanted = [
+        expected = [
             v for v, name in enumerate(names) if name and (not choice.cameras or name in choice.cameras)
         ]
-        counts = {v: int(((sequence == s) & (view == v)).sum()) for v in wanted}
+        counts = {v: int(((sequence == s) & (view == v)).sum()) for v in expected}
         for v, count in counts.items():
             lacking = max(counts.values()) - count
             if lacking:
@@ -194,13 +194,13 @@ def _absent(
 
 def boxes_from_labels(trained: str, evaluated: str) -> str:
     """What boxes owe to the people who count as unlabelled; sources as in the cards."""
-    said = []
+    parts = []
     for kind, words in (("joints", "yes: their joints"), ("mask", "the owners' ground-truth masks of them")):
         uses = (("training", trained), ("evaluation", evaluated))
         where = [name for name, source in uses if kind in source]
         if where:
-            said.append(f"{words}, in {' and '.join(where)}")
-    return "; ".join(said) or "no"
+            parts.append(f"{words}, in {' and '.join(where)}")
+    return "; ".join(parts) or "no"
 
 
 def joint_mapping(trained_on: str, evaluated_on: str) -> str:

@@ -93,8 +93,8 @@ def figure_table(caption: str, rows: Mapping[str, Mapping[str, float]], names: M
 
 def chart(figure: Figure, alt: str, caption: str = "") -> str:
     """A matplotlib figure as part of the page, in the page's colours; `alt` says what is drawn."""
-    said = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure class="chart">{_svg(figure, alt)}{said}</figure>'
+    figcaption = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f'<figure class="chart">{_svg(figure, alt)}{figcaption}</figure>'
 
 
 def _svg(figure: Figure, alt: str) -> str:

@@ -103,8 +103,10 @@ def check_unseen(folder: str, run: run_folder.Run, split: pipeline.Split) -> Non
     trained_on = source(run.card["dataset"], run.card.get("specification", {}))
     if run.config.data.stream or trained_on != source(split.name, split.specification):
         return
-    seen = {*run.card["labelled_subjects"], *run.card["unlabelled_subjects"]}
-    met = [subject for subject in dict.fromkeys(row.subject for row in split.table) if subject in seen]
+    trained_people = {*run.card["labelled_subjects"], *run.card["unlabelled_subjects"]}
+    met = [
+        subject for subject in dict.fromkeys(row.subject for row in split.table) if subject in trained_people
+    ]
     if met:
         raise UserError(
             f"{folder} was trained on {', '.join(met)}, who are in {split.name} too; a report is about people whom no "
@@ -114,13 +116,13 @@ def check_unseen(folder: str, run: run_folder.Run, split: pipeline.Split) -> Non
 
 def confounders(compared: Compared, a: str, b: str) -> list[str]:
     """What two runs differ in beside their method: then the gain of one over the other is not the method's alone."""
-    one, other = compared.configs[a], compared.configs[b]
+    config_a, config_b = compared.configs[a], compared.configs[b]
     names = [
         f"--{name}"
         for name, setting in options.options(settings.Train).items()
         if not setting.changeable
         and Role.METHOD not in setting.roles
-        and setting.of(one) != setting.of(other)
+        and setting.value(config_a) != setting.value(config_b)
     ]
     beside = {
         "training data": compared.trained_on,
@@ -132,8 +134,8 @@ def confounders(compared: Compared, a: str, b: str) -> list[str]:
 def _of_lists(sizes: Int[np.ndarray, "n c"], ks: Sequence[int]) -> str:
     """How many lists are short, and which K are left out because a gallery is smaller."""
     left_out = [str(k) for k in protocol.KS if k not in ks]
-    said = protocol.shorter_lists(sizes, max(ks))
-    return said + (f"; K = {', '.join(left_out)} left out: a camera has fewer views" if left_out else "")
+    text = protocol.shorter_lists(sizes, max(ks))
+    return text + (f"; K = {', '.join(left_out)} left out: a camera has fewer views" if left_out else "")
 
 
 def compare(

@@ -64,8 +64,8 @@ def errors(compared: Compared) -> Section:
     drawn = figures.bars(
         list(BARS.values()), {n: [row[key] for key in BARS] for n, row in rows.items()}, "mm"
     )
-    said = "; ".join(f"{name} {row['pa_mpjpe']:.0f} mm" for name, row in rows.items())
-    chart = page.chart(drawn, f"Bars of three errors. PA-MPJPE: {said}.")
+    values = "; ".join(f"{name} {row['pa_mpjpe']:.0f} mm" for name, row in rows.items())
+    chart = page.chart(drawn, f"Bars of three errors. PA-MPJPE: {values}.")
     subjects = ", ".join(compared.first.card["subjects"])
     text = (
         f"{compared.split.name}, people {subjects}. Errors: lower is better; 3DPCK and AUC: higher. {MEAN_POSE}: the "

@@ -29,10 +29,12 @@ def section(lines: Sequence[Line]) -> Section:
     """The protocol card: how the finished runs were judged and made, and the settings that their methods start from."""
     finished = [line for line in lines if line["status"] == "finished"]
     rows = [[f"--{name}", str(value)] for name, value in finished[0]["judged"].items()]
-    rows += [[said, _words(line[name] for line in finished if name in line)] for said, name in _CARD.items()]
+    rows += [
+        [heading, _words(line[name] for line in finished if name in line)] for heading, name in _CARD.items()
+    ]
     seconds = [line.get("wall_seconds") for line in finished]
-    known = [value for value in seconds if value is not None]
-    rows.append(["training time", f"{sum(known) / 3600:.2f} h of {len(known)} runs"])
+    measured = [value for value in seconds if value is not None]
+    rows.append(["training time", f"{sum(measured) / 3600:.2f} h of {len(measured)} runs"])
     base = [text[2:].partition("=") for text in options.arguments(base_of(finished))]
     return Section(
         "Protocol of the study",
@@ -48,7 +50,7 @@ def commands(lines: Sequence[Line]) -> list[str]:
     # A run's folder is WORKDIR/runs/NAME.
     workdir = str(Path(str(finished[0]["configuration"].get("workdir", ""))).parent.parent)
     judged = finished[0]["judged"]
-    texts = [f"cat > {_BASE} <<'END'\n" + "\n".join([*options.arguments(base_of(finished)), "END"])]
+    shell_commands = [f"cat > {_BASE} <<'END'\n" + "\n".join([*options.arguments(base_of(finished)), "END"])]
     for grid in plan.grids_of([key_of(line) for line in lines]):
         config = Study(
             base=_BASE,
@@ -58,17 +60,17 @@ def commands(lines: Sequence[Line]) -> list[str]:
             seeds=",".join(map(str, grid.seeds)),
             **{field.name: judged[field.name] for field in dataclasses.fields(Study) if field.name in judged},
         )
-        texts.append(options.command("launch.study", config))
-    return texts
+        shell_commands.append(options.command("launch.study", config))
+    return shell_commands
 
 
 def base_of(finished: Sequence[Line]) -> settings.Train:
     """The settings that the methods start from: of each, the value in a run whose method does not set it."""
-    known = options.options(settings.Train).keys() - {"labelled", "seed", "workdir"}
+    names = options.options(settings.Train).keys() - {"labelled", "seed", "workdir"}
     base: dict[str, Any] = {}
     for line in finished:
         of_method = plan.METHODS.get(line["method"], {})
-        for name in (known - of_method.keys()) & line["configuration"].keys():
+        for name in (names - of_method.keys()) & line["configuration"].keys():
             base.setdefault(name, line["configuration"][name])
     return options.build(settings.Train, **base)
 

@@ -70,7 +70,7 @@ def results(lines: Sequence[Line]) -> Section:
         if not any(spread.values for row in table.values() for spread in row.values()):
             continue
         if metric in PLOTTED:
-            alt = f"{name} against label amount: {_said(table, amounts)}."
+            alt = f"{name} against label amount: {_values_text(table, amounts)}."
             drawn += [page.chart(figure, alt) for figure in figures.drawn(lines, metric).values()]
         tables.append(page.table(name, ["", *amounts], _rows(table, amounts)))
         gained = summary.gains(lines, metric)
@@ -91,7 +91,7 @@ def _rows(table: summary.Table, amounts: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def _said(table: summary.Table, amounts: Sequence[str]) -> str:
+def _values_text(table: summary.Table, amounts: Sequence[str]) -> str:
     return "; ".join(
         f"{method} " + ", ".join(f"{amount} {row[amount]}" for amount in amounts if amount in row)
         for method, row in table.items()

@@ -39,15 +39,15 @@ def sample(views: Views, count: int = PAIRS, seed: int = 0) -> Pairs:
     _, first, cameras = np.unique(views.record[order], return_index=True, return_counts=True)
     chosen = np.sort(rng.permutation(np.flatnonzero(cameras > 1))[:count])
     first, cameras = first[chosen], cameras[chosen]
-    one = rng.integers(0, cameras)
-    other = (one + rng.integers(1, cameras)) % cameras
+    first_camera = rng.integers(0, cameras)
+    second_camera = (first_camera + rng.integers(1, cameras)) % cameras
     a, b = rng.integers(0, len(views), (2, 4 * count))
     apart = np.flatnonzero((views.record[a] != views.record[b]) & (views.camera[a] != views.camera[b]))[
         :count
     ]
     return Pairs(
-        np.concatenate([order[first + one], a[apart]]),
-        np.concatenate([order[first + other], b[apart]]),
+        np.concatenate([order[first + first_camera], a[apart]]),
+        np.concatenate([order[first + second_camera], b[apart]]),
         np.arange(len(chosen) + len(apart)) < len(chosen),
     )
 

@@ -55,18 +55,18 @@ class Place(NamedTuple):
 class Located:
     """Keys found in a split, and by reason those that it lacks."""
 
-    wanted: tuple[Place, ...]
+    places: tuple[Place, ...]
     lacking: dict[str, tuple[str, ...]]
 
     @property
     def records(self) -> Int[np.ndarray, " n"]:
-        """Records that hold a wanted view, ascending."""
-        return np.unique(np.asarray([place.record for place in self.wanted], np.int64))
+        """Records that hold a view that a key names, ascending."""
+        return np.unique(np.asarray([place.record for place in self.places], np.int64))
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Names of the cameras of wanted views."""
-        return tuple(dict.fromkeys(place.key.camera for place in self.wanted))
+        """Names of the cameras of the views that keys name."""
+        return tuple(dict.fromkeys(place.key.camera for place in self.places))
 
 
 def read(files: Iterable[str | Path]) -> list[FrameKey]:
@@ -135,7 +135,7 @@ def locate(split: pipeline.Split, keys: Iterable[FrameKey], metadata: str = "") 
         )
     by_file = takes_by_file(metadata) if metadata else {}
     sequences = _sequences(split)
-    wanted = []
+    places = []
     lacking: dict[str, list[str]] = {}
     for key in keys:
         take = by_file.get((key.subject, key.take)) if key.is_human36m else (key.subject, key.take, "")
@@ -147,9 +147,9 @@ def locate(split: pipeline.Split, keys: Iterable[FrameKey], metadata: str = "") 
         elif key.frame not in sequence.records:
             lacking.setdefault("frame not stored", []).append(key.text)
         else:
-            wanted.append(Place(key, sequence.records[key.frame], sequence.views[key.camera]))
-    located = Located(tuple(wanted), {reason: tuple(texts) for reason, texts in lacking.items()})
-    if not wanted:
+            places.append(Place(key, sequence.records[key.frame], sequence.views[key.camera]))
+    located = Located(tuple(places), {reason: tuple(texts) for reason, texts in lacking.items()})
+    if not places:
         raise UserError(f"{split.name} has none of the frame keys: {_counts(located.lacking)}")
     return located
 
@@ -178,23 +178,23 @@ def _sequences(split: pipeline.Split) -> Mapping[Take, _Sequence]:
 def within(located: Located, split: pipeline.Split, choice: protocols.Choice) -> Located:
     """The keys in sequences and cameras of an evaluation's choice. Raises UserError when none is left."""
     sequences = frozenset(split.sequence_of[choice.records].tolist())
-    wanted = tuple(
+    kept = tuple(
         place
-        for place in located.wanted
+        for place in located.places
         if int(split.sequence_of[place.record]) in sequences
         and (not choice.cameras or place.key.camera in choice.cameras)
     )
-    if not wanted:
+    if not kept:
         raise UserError(
             "--cameras, --damaged and --exclude leave none of the frame keys; leave one of them out"
         )
-    return dataclasses.replace(located, wanted=wanted)
+    return dataclasses.replace(located, places=kept)
 
 
-def places(views: inference.Views, located: Located) -> Int[np.ndarray, " n"]:
+def view_indices(views: inference.Views, located: Located) -> Int[np.ndarray, " n"]:
     """Which of the predicted views the keys name, ascending. Raises UserError when there are none."""
     at = _index(views)
-    indices = sorted(at[p.record, p.view] for p in located.wanted if (p.record, p.view) in at)
+    indices = sorted(at[p.record, p.view] for p in located.places if (p.record, p.view) in at)
     if not indices:
         raise UserError("none of the frame keys names a valid view")
     return np.asarray(indices, np.int64)
@@ -207,7 +207,7 @@ def lacking_text(located: Located, views: inference.Views) -> str:
     the predicted ones, and lacking too.
     """
     at = _index(views)
-    invalid = tuple(p.key.text for p in located.wanted if (p.record, p.view) not in at)
+    invalid = tuple(p.key.text for p in located.places if (p.record, p.view) not in at)
     return _counts(located.lacking | ({"view not valid": invalid} if invalid else {}))
 
 

@@ -70,8 +70,10 @@ COLUMNS = {
 def identity(state: TrainState) -> str:
     """Identifies a network by its weights and statistics: 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    of_name = sorted(state.collections.items())
-    for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, *(arrays for _, arrays in of_name))):
+    named_arrays = sorted(state.collections.items())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+        (state.params, *(arrays for _, arrays in named_arrays))
+    ):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()[:16]

@@ -153,7 +153,7 @@ def search(
 
     Raises UserError when no query may retrieve anything.
     """
-    neighbours = _nothing(searched, k)
+    neighbours = _empty_lists(searched, k)
     for c, queries, gallery, rest in _in_each_camera(searched, rule):
         indices, distance = retrieval.nearest(features[queries], features[gallery], k, **rest)
         neighbours.indices[queries, c] = np.where(indices >= 0, gallery[indices], -1)
@@ -174,7 +174,7 @@ def oracle(
     With it, from the same pass over all pairs, what each query may retrieve in each camera [n, c]: what `chance`
     draws from. Raises as `search` does.
     """
-    neighbours = _nothing(searched, k)
+    neighbours = _empty_lists(searched, k)
     shape, poses = neighbours.indices.shape[:2], searched.poses
     candidates = retrieval.Candidates(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape))
     for c, queries, gallery, rest in _in_each_camera(searched, rule):
@@ -188,7 +188,7 @@ def oracle(
     return neighbours, candidates
 
 
-def _nothing(searched: SearchSet, k: int) -> Neighbours:
+def _empty_lists(searched: SearchSet, k: int) -> Neighbours:
     """Lists of length k for every query and camera, with nothing in them."""
     shape = (len(searched), len(searched.cameras), k)
     return Neighbours(
@@ -204,7 +204,8 @@ def _in_each_camera(
         inside = searched.seen_by(camera)
         queries, gallery = np.flatnonzero(~inside), np.flatnonzero(inside)
         q_keys, g_keys = (
-            retrieval.FrameKeys(*(leaf[chosen] for leaf in searched.keys)) for chosen in (queries, gallery)
+            retrieval.FrameKeys(*(column[chosen] for column in searched.keys))
+            for chosen in (queries, gallery)
         )
         yield c, queries, gallery, {"allowed": rule, "query_keys": q_keys, "gallery_keys": g_keys}
 
@@ -223,8 +224,8 @@ def check_gallery(searched: SearchSet, sizes: Int[np.ndarray, "n c"], k: int) ->
 
     A camera that no query may retrieve anything from is in no figure.
     """
-    most = sizes.max(axis=0)
-    for name, views in zip(searched.cameras.values(), most.tolist(), strict=True):
+    largest = sizes.max(axis=0)
+    for name, views in zip(searched.cameras.values(), largest.tolist(), strict=True):
         if 0 < views < k:
             raise UserError(
                 f"K={k} is larger than the gallery: camera {name} has at most {views} views that a query may "
@@ -234,8 +235,8 @@ def check_gallery(searched: SearchSet, sizes: Int[np.ndarray, "n c"], k: int) ->
 
 def ks_within(sizes: Int[np.ndarray, "n c"], ks: Sequence[int]) -> tuple[int, ...]:
     """The numbers of `ks` for which `check_gallery` raises nothing."""
-    most = sizes.max(axis=0)
-    return tuple(k for k in ks if k <= most[most > 0].min())
+    largest = sizes.max(axis=0)
+    return tuple(k for k in ks if k <= largest[largest > 0].min())
 
 
 def shorter_lists(sizes: Int[np.ndarray, "n c"], k: int) -> str:
@@ -245,7 +246,7 @@ def shorter_lists(sizes: Int[np.ndarray, "n c"], k: int) -> str:
 
 
 def score(searched: SearchSet, neighbours: Neighbours, ks: Sequence[int] = KS) -> Scores:
-    """Mean PA-MPJPE@K and Hit@K of what was found, for each K of `ks`."""
+    """Mean PA-MPJPE@K and Hit@K of the neighbours, for each K of `ks`."""
     scale = retrieval.pose_scale(searched.poses)
     of_camera = [
         retrieval.figures_at_k(neighbours.errors[:, c], scale, ks) for c in range(len(searched.cameras))
@@ -295,5 +296,5 @@ def _scores(
 
 def _mean(name: str, values: Float[np.ndarray, " n"], chosen: Bool[np.ndarray, " n"]) -> float:
     """Mean over the chosen queries that were asked, hits in percent; NaN when there are none."""
-    some = values[chosen & ~np.isnan(values)]
-    return float(some.mean()) * (100 if name.startswith("hit") else 1) if len(some) else np.nan
+    asked = values[chosen & ~np.isnan(values)]
+    return float(asked.mean()) * (100 if name.startswith("hit") else 1) if len(asked) else np.nan

@@ -82,7 +82,7 @@ def table(
     indices: Int[np.ndarray, "n k"],
     distances: Float[np.ndarray, "n k"],
 ) -> str:
-    """Queries and what was found for each, nearest first, with distances of embeddings."""
+    """Queries and the neighbours of each, nearest first, with distances of embeddings."""
     lines = []
     for name, row, far in zip(names, indices, distances, strict=True):
         lines.append(name)
@@ -110,9 +110,9 @@ def sheet(
     for row in range(shown):
         _paste(out, row, 0, queries[row], names[row], "")
         for column, (index, far) in enumerate(zip(indices[row], distances[row], strict=True), 1):
-            neighbour = None if picture is None else picture(int(index))
+            shown_view = None if picture is None else picture(int(index))
             where = f"camera {gallery.camera[index]}, frame {gallery.frame[index]}, {far:.3f}"
-            _paste(out, row, column, neighbour, str(gallery.sequence[index]), where)
+            _paste(out, row, column, shown_view, str(gallery.sequence[index]), where)
     return out
 
 

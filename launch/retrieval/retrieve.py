@@ -57,13 +57,13 @@ def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> Re
     """
     baseline = open_baseline(config.baseline) if config.baseline else None
     choice, keys = select(split, config)
-    every = inference.predict_split(run.state, split, choice, batch=config.batch)
-    chosen = np.arange(len(every)) if keys is None else frame_keys.places(every, keys)
-    views = every.of(chosen)
+    predicted = inference.predict_split(run.state, split, choice, batch=config.batch)
+    chosen = np.arange(len(predicted)) if keys is None else frame_keys.view_indices(predicted, keys)
+    views = predicted.select(chosen)
     card = evaluate.protocol(run, split, choice, views)
     if keys is not None:
         card["frames"] = "those that the frame keys name"
-        card["frame keys"] = f"{len(chosen):,} found; {frame_keys.lacking_text(keys, every)}"
+        card["frame keys"] = f"{len(chosen):,} found; {frame_keys.lacking_text(keys, predicted)}"
     if baseline is not None:
         card[SUPERVISED] = (
             f"{config.baseline}: labels used {baseline.card['labelled']}, seed {baseline.config.run.seed}, "
@@ -75,8 +75,8 @@ def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> Re
         check_without_poses(config, split.name)
     features = {EMBEDDING: views.embedding, POSE: views.canonical.reshape(len(views), -1)}
     if baseline is not None:
-        features[SUPERVISED] = _by_baseline(baseline, run, choice, config).of(chosen).embedding
-    features["untrained"] = untrained(run, split, choice, batch=config.batch).of(chosen).embedding
+        features[SUPERVISED] = _by_baseline(baseline, run, choice, config).select(chosen).embedding
+    features["untrained"] = untrained(run, split, choice, batch=config.batch).select(chosen).embedding
     if prepared is None:
         errors = {name: alignment(views, values) for name, values in features.items()}
         card["query"] = "every view; gallery: each other camera's views of its sequence, its own instant kept"
@@ -84,7 +84,7 @@ def retrieve(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> Re
     searched, sizes = prepared
     scores = _scores(searched, features, config)
     return Retrieved(
-        views, scores, {}, tuple(searched.cameras.values()), card | _said(config, searched, sizes)
+        views, scores, {}, tuple(searched.cameras.values()), card | _protocol_card(config, searched, sizes)
     )
 
 
@@ -161,7 +161,7 @@ def _scores(
     return scores
 
 
-def _said(config: Retrieve, searched: SearchSet, sizes: Int[np.ndarray, "n c"]) -> dict[str, Any]:
+def _protocol_card(config: Retrieve, searched: SearchSet, sizes: Int[np.ndarray, "n c"]) -> dict[str, Any]:
     """What the card must say of the protocol, by how many views each query may retrieve in each camera."""
     whose = {
         "other_views": "all subjects",
@@ -238,7 +238,7 @@ def embedded(run: run_folder.Run, split: pipeline.Split, config: Retrieve) -> in
     """The views that the flags ask for, with the run's embeddings. Raises as `select` does."""
     choice, keys = select(split, config)
     views = inference.predict_split(run.state, split, choice, batch=config.batch)
-    return views if keys is None else views.of(frame_keys.places(views, keys))
+    return views if keys is None else views.select(frame_keys.view_indices(views, keys))
 
 
 def file_name(config: Retrieve, run: run_folder.Run, split: pipeline.Split) -> str:

@@ -23,7 +23,7 @@ def alignment(
     Raises UserError when no sequence was seen by two cameras.
     """
     rng = np.random.default_rng(seed)
-    queries, retrieved = [], []
+    queries, matches = [], []
     for sequence in np.unique(views.sequence):
         inside = views.sequence == sequence
         cameras = np.unique(views.camera[inside])
@@ -35,10 +35,10 @@ def alignment(
             else:
                 nearest = retrieval.nearest(features[q], features[g], 1)[0][:, 0]
             queries.append(q)
-            retrieved.append(g[nearest])
+            matches.append(g[nearest])
     if not queries:
         raise UserError("temporal alignment needs a sequence that at least two cameras saw")
     errors = retrieval.temporal_alignment_error(
-        views.time[np.concatenate(queries)], views.time, np.concatenate(retrieved)[:, None]
+        views.time[np.concatenate(queries)], views.time, np.concatenate(matches)[:, None]
     )
     return {f"{name}_s": error for name, error in errors.items()}

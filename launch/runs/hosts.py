@@ -91,24 +91,24 @@ def _meeting(config: settings.Train, environment: Mapping[str, str]) -> _Meeting
             f"the coordinator at {config.devices.coordinator_address}",
             arguments | {"cluster_detection_method": "deactivate"},
         )
-    manager = None if config.devices.num_processes else cluster(environment)
-    if manager is None:
+    cluster_name = None if config.devices.num_processes else cluster(environment)
+    if cluster_name is None:
         return None
     # By itself JAX takes one GPU for a task of SLURM's; no restriction leaves the task all that it sees.
     every = {"local_device_ids": ()} if has_a_node(environment) else {}
     return _Meeting(
-        coordinator(manager, environment), every, "; --num_processes=1 trains on this machine alone"
+        coordinator(cluster_name, environment), every, "; --num_processes=1 trains on this machine alone"
     )
 
 
-def coordinator(manager: str, environment: Mapping[str, str]) -> str:
+def coordinator(cluster_name: str, environment: Mapping[str, str]) -> str:
     """The coordinator of a cluster that JAX found, in words, as far as the environment tells where it is."""
     for name in ("JAX_COORDINATOR_ADDRESS", "MEGASCALE_COORDINATOR_ADDRESS"):
         if name in environment:
             return f"the coordinator at {environment[name]}"
-    nodes = {"SLURM": "SLURM_STEP_NODELIST", "TPU": "TPU_WORKER_HOSTNAMES"}.get(manager, "")
+    nodes = {"SLURM": "SLURM_STEP_NODELIST", "TPU": "TPU_WORKER_HOSTNAMES"}.get(cluster_name, "")
     on = f", on the first of {environment[nodes]}," if nodes in environment else ""
-    return f"the coordinator of this {manager} job{on}"
+    return f"the coordinator of this {cluster_name} job{on}"
 
 
 def has_a_node(environment: Mapping[str, str]) -> bool:
@@ -167,12 +167,14 @@ def compare(items: Mapping[str, str]) -> None:
     if jax.process_count() == 1:
         return
     digests = [np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8) for text in items.values()]
-    others = differing(gather(np.stack(digests)))
-    if others:
+    differences = differing(gather(np.stack(digests)))
+    if differences:
         names = list(items)
-        said = "; ".join(f"{names[item]} (here {items[names[item]]}) on {others[item]}" for item in others)
+        listed = "; ".join(
+            f"{names[item]} (here {items[names[item]]}) on {differences[item]}" for item in differences
+        )
         raise UserError(
-            f"the processes of this run differ from process 0 in: {said}; start all of them alike"
+            f"the processes of this run differ from process 0 in: {listed}; start all of them alike"
         )
 
 

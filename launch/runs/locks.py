@@ -77,8 +77,10 @@ def _try(descriptor: int, how: int, file: Path, needed: bool) -> bool:
                 stacklevel=2,
             )
             return True
-        said = f"cannot lock this file ({error.strerror}); use a folder on a file system with locks (flock)"
-        raise OSError(error.errno, said, str(file)) from error
+        message = (
+            f"cannot lock this file ({error.strerror}); use a folder on a file system with locks (flock)"
+        )
+        raise OSError(error.errno, message, str(file)) from error
     return True
 
 

@@ -40,18 +40,18 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """The machine, and the versions of Python and JAX."""
-    installed = versions()
-    return machine() | {name: installed[name] for name in ("python", "jax")}
+    library_versions = versions()
+    return machine() | {name: library_versions[name] for name in ("python", "jax")}
 
 
 def revision(folder: Path = ROOT) -> str | None:
     """The commit that `folder` is at, with `-dirty` where files differ from it; None where nobody can say."""
     command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     try:
-        answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=True)
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    return process.stdout.strip()
 
 
 def code(root: Path = ROOT) -> str:

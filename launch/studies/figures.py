@@ -27,8 +27,8 @@ def _amounts(lines: Sequence[Line]) -> dict[str, set[str]]:
 def _everywhere(lines: Sequence[Line]) -> set[str]:
     """The methods that run with as many label amounts as any; the others are ablations and controls."""
     amounts = _amounts(lines)
-    most = max(map(len, amounts.values()), default=0)
-    return {method for method, amounts_of in amounts.items() if len(amounts_of) == most}
+    largest = max(map(len, amounts.values()), default=0)
+    return {method for method, labelled in amounts.items() if len(labelled) == largest}
 
 
 def curve(lines: Sequence[Line], metric: str = "pa_mpjpe") -> Figure:

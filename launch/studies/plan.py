@@ -84,12 +84,12 @@ def grids_of(keys: Sequence[Key]) -> list[Grid]:
     for method, labelled, seed in keys:
         seeds[method, labelled] = (*seeds.get((method, labelled), ()), seed)
     amounts: dict[tuple[str, tuple[int, ...]], tuple[str, ...]] = {}
-    for (method, labelled), of_cell in seeds.items():
-        amounts[method, of_cell] = (*amounts.get((method, of_cell), ()), labelled)
+    for (method, labelled), cell_seeds in seeds.items():
+        amounts[method, cell_seeds] = (*amounts.get((method, cell_seeds), ()), labelled)
     methods: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[str, ...]] = {}
-    for (method, of_cell), labels in amounts.items():
-        methods[labels, of_cell] = (*methods.get((labels, of_cell), ()), method)
-    return [Grid(names, labels, of_cell) for (labels, of_cell), names in methods.items()]
+    for (method, cell_seeds), labels in amounts.items():
+        methods[labels, cell_seeds] = (*methods.get((labels, cell_seeds), ()), method)
+    return [Grid(names, labels, cell_seeds) for (labels, cell_seeds), names in methods.items()]
 
 
 def parse_grid(methods: str, amounts: str, seeds: str, prefix: str = "") -> Grid:
@@ -105,12 +105,12 @@ def parse_grid(methods: str, amounts: str, seeds: str, prefix: str = "") -> Grid
     if not names:
         return Grid((), (), ())
     flag = f"--{prefix}_seeds" if prefix else "--seeds"
-    numbers = _entries(flag, seeds.split(","))
-    for seed in numbers:
+    seed_list = _entries(flag, seeds.split(","))
+    for seed in seed_list:
         if not seed.isdecimal():
             raise UserError(f"{flag} has {seed!r}; expected whole numbers of at least 0, separated by commas")
     labelled = _entries(f"--{prefix}_amounts" if prefix else "--amounts", amounts.split())
-    return Grid(names, labelled, tuple(map(int, numbers)))
+    return Grid(names, labelled, tuple(map(int, seed_list)))
 
 
 def _entries(flag: str, parts: Sequence[str]) -> tuple[str, ...]:
@@ -150,9 +150,9 @@ def _run(base: settings.Train, workdir: str, method: str, labelled: str, seed: i
 
 
 def _refuse_twins(base: settings.Train, methods: Sequence[str]) -> None:
-    known: dict[settings.Train, str] = {}
+    method_of: dict[settings.Train, str] = {}
     for method in methods:
-        twin = known.setdefault(options.replace(base, **METHODS[method]), method)
+        twin = method_of.setdefault(options.replace(base, **METHODS[method]), method)
         if twin != method:
             raise UserError(
                 f"with the settings of --base the methods {twin} and {method} are the same; leave one out, or change "

@@ -26,7 +26,7 @@ NEEDED: dict[str, dict[str, type]] = {
 }
 # Settings in which the runs of a study may differ: what tells them apart, and what plays no part in the result.
 _FREE = {"method", "labelled", "seed"} | {
-    name for name, one in options.options(settings.Train).items() if one.changeable
+    name for name, setting in options.options(settings.Train).items() if setting.changeable
 }
 _DEFAULTS = options.values(settings.Train())
 
@@ -102,22 +102,23 @@ def refuse_mixture(file: Path, lines: Iterable[Line]) -> None:
 
     Runs may differ in method, labels and seed, and in what their methods set.
     """
-    known: dict[str, tuple[Any, Line]] = {}
+    reference: dict[str, tuple[Any, Line]] = {}
     for line in lines:
         if line["status"] != "finished":
             continue
         conditions = _conditions(line)
-        changed = [name for name, value in conditions.items() if known.get(name, (value,))[0] != value]
-        if changed:
-            said = "; ".join(
-                f"{name}: {known[name][0]!r} before, {conditions[name]!r} now" for name in changed
+        differing = [name for name, value in conditions.items() if reference.get(name, (value,))[0] != value]
+        if differing:
+            differences = "; ".join(
+                f"{name}: {reference[name][0]!r} before, {conditions[name]!r} now" for name in differing
             )
+            earlier = describe(key_of(reference[differing[0]][1]))
             raise UserError(
-                f"{file} holds figures of {describe(key_of(known[changed[0]][1]))} under other settings than those of "
-                f"{describe(key_of(line))}; use the same flags or another --workdir. Differences: {said}"
+                f"{file} holds figures of {earlier} under other settings than those of {describe(key_of(line))}; "
+                f"use the same flags or another --workdir. Differences: {differences}"
             )
         for name, value in conditions.items():
-            known.setdefault(name, (value, line))
+            reference.setdefault(name, (value, line))
 
 
 def _conditions(line: Line) -> dict[str, Any]:
@@ -169,7 +170,7 @@ class Results:
         """The runs that are finished."""
         return [key for key, line in self._lines.items() if line["status"] == "finished"]
 
-    def of(self, runs: Iterable[PlannedRun]) -> list[Line]:
+    def lines_of(self, runs: Iterable[PlannedRun]) -> list[Line]:
         """The lines of a grid, in its order."""
         return [self.line(run) for run in runs]
 
@@ -185,9 +186,9 @@ class Results:
         """
         with locks.waited_for(self.file.parent):
             self.reread()
-            known = self._lines | {key_of(line): line for line in lines}
-            refuse_mixture(self.file, known.values())
-            self._write(known)
+            updated = self._lines | {key_of(line): line for line in lines}
+            refuse_mixture(self.file, updated.values())
+            self._write(updated)
 
     def plan(self, runs: Iterable[PlannedRun]) -> None:
         """Adds a line for every run that has none, so that the file says by itself what is missing; in their order."""
@@ -195,9 +196,9 @@ class Results:
             self.reread()
             self._write({run.key: self.line(run) for run in runs} | self._lines)
 
-    def _write(self, known: dict[Key, Line]) -> None:
-        run_folder.write_text(self.file, "".join(json.dumps(line) + "\n" for line in known.values()))
-        self._lines = known
+    def _write(self, updated: dict[Key, Line]) -> None:
+        run_folder.write_text(self.file, "".join(json.dumps(line) + "\n" for line in updated.values()))
+        self._lines = updated
 
     def check(self, runs: Iterable[PlannedRun], judged: dict[str, Any]) -> None:
         """Raises UserError when the file's figures cannot stand beside those that these runs would have."""

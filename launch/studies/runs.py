@@ -23,15 +23,15 @@ def calls(run: PlannedRun) -> list[dict[str, Any]]:
     """What is noted of the calls that trained a run, the first one first."""
     content = _note(run)
     # Studies of before kept one entry in the place of all.
-    once = {name: content[name] for name in _CALL if name in content}
-    listed = content.get("calls", [once] if once else [])
-    if not isinstance(listed, list) or not all(
-        isinstance(one, dict) and set(_CALL) <= set(one) for one in listed
+    single_entry = {name: content[name] for name in _CALL if name in content}
+    entries = content.get("calls", [single_entry] if single_entry else [])
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and set(_CALL) <= set(entry) for entry in entries
     ):
         raise UserError(
             f"{run.folder / TRAINING} is damaged: calls with {', '.join(_CALL)} were expected; remove it"
         )
-    return listed
+    return entries
 
 
 def _note(run: PlannedRun) -> dict[str, Any]:
@@ -77,14 +77,14 @@ def judge_run(run: PlannedRun, judge: Judge | None, judged: dict[str, Any]) -> s
         "judged": judged,
         "fingerprint": run_folder.read_json(run.folder / run_folder.CARD)["fingerprint"],
         "wall_seconds": None if None in seconds else sum(seconds),
-        "hardware": _said_once([entry["hardware"] for entry in entries]),
-        "revision": _said_once([entry["revision"] for entry in entries]),
+        "hardware": _without_repeats([entry["hardware"] for entry in entries]),
+        "revision": _without_repeats([entry["revision"] for entry in entries]),
         "configuration": options.values(run.config),
     }
     return study_results.finished(run, figures, about)
 
 
-def _said_once(values: list[Any]) -> Any:
+def _without_repeats(values: list[Any]) -> Any:
     different = [value for k, value in enumerate(values) if value not in values[:k]]
     return different[0] if len(different) == 1 else different
 

@@ -223,9 +223,9 @@ def do_run(
         expected = is_mendable(error)
         if not expected:
             traceback.print_exc()
-        said = ("" if expected else f"{type(error).__name__}: ") + flags.sentence(error)
-        results.put(study_results.failed(run, said))
-        progress.say(f"failed: {said}")
+        message = ("" if expected else f"{type(error).__name__}: ") + flags.sentence(error)
+        results.put(study_results.failed(run, message))
+        progress.say(f"failed: {message}")
     return trained
 
 
@@ -234,11 +234,11 @@ def write_summary(
 ) -> None:
     """Prints the tables, and writes them as JSON and the error against label amount as pictures.
 
-    Of several processes the last one writes what all have found.
+    Of several processes the last one writes the results of all.
     """
     with locks.waited_for(folder):
         results.reread()
-        lines = results.of(runs)
+        lines = results.lines_of(runs)
         if results.others(runs):
             progress.say(f"{results.file} has {results.others(runs)} runs more, which are not in this grid")
         progress.say(summary.text(lines))

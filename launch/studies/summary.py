@@ -54,8 +54,8 @@ def _tabulated(lines: Sequence[Line], value: Callable[[Line], float | None]) -> 
     for method in methods_of(lines):
         for labelled in labels_of(lines):
             inside = [line for line in lines if (line["method"], line["labelled"]) == (method, labelled)]
-            by_seed = {line["seed"]: value(line) for line in inside if line["status"] == "finished"}
-            values = {seed: figure for seed, figure in by_seed.items() if figure is not None}
+            figures = {line["seed"]: value(line) for line in inside if line["status"] == "finished"}
+            values = {seed: figure for seed, figure in figures.items() if figure is not None}
             out.setdefault(method, {})[labelled] = Spread(values, len(inside))
     return out
 
@@ -66,8 +66,8 @@ def errors(lines: Sequence[Line], metric: str) -> Table:
     control = _tabulated(
         [line for line in lines if line["method"] == REFERENCE], lambda line: line.get(f"mean_pose_{metric}")
     )
-    known = any(spread.values for spread in control.get(REFERENCE, {}).values())
-    return ({CONTROL: control[REFERENCE]} if known else {}) | table
+    has_control = any(spread.values for spread in control.get(REFERENCE, {}).values())
+    return ({CONTROL: control[REFERENCE]} if has_control else {}) | table
 
 
 def gains(lines: Sequence[Line], metric: str) -> Table:

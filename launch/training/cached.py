@@ -30,8 +30,8 @@ AT_ONCE = 64
 
 def free_bytes(device: jax.Device) -> int:
     """Memory that can still be had on a device; the machine's where the device does not tell, as a CPU does not."""
-    told = out_of_memory.free_bytes(device)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if told is None else told
+    free = out_of_memory.free_bytes(device)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if free is None else free
 
 
 @dataclasses.dataclass
@@ -93,13 +93,13 @@ def keep(
     Raises UserError when they do not fit.
     """
     shape = (1 + split.records * split.views, split.image_size, split.image_size, 3)
-    wanted, free = int(np.prod(shape, dtype=np.int64)), free_bytes(device)
-    if wanted > SHARE * free:
+    needed, free = int(np.prod(shape, dtype=np.int64)), free_bytes(device)
+    if needed > SHARE * free:
         raise UserError(
-            f"--cache=device wants {wanted / 1e9:.3g} GB for {split.name}, more than {SHARE:.0%} of the "
+            f"--cache=device wants {needed / 1e9:.3g} GB for {split.name}, more than {SHARE:.0%} of the "
             f"{free / 1e9:.3g} GB that are free on {device}; use --cache=none or a smaller --image_size"
         )
-    hosts.say(f"keeping {split.name} on {device}: {shape[0] - 1} pictures, {wanted / 1e9:.3g} GB")
+    hosts.say(f"keeping {split.name} on {device}: {shape[0] - 1} pictures, {needed / 1e9:.3g} GB")
     write = jax.jit(
         lambda whole, part, at: lax.dynamic_update_slice_in_dim(whole, part, at, 0), donate_argnums=0
     )

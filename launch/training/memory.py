@@ -33,10 +33,10 @@ def halved(config: settings.Train, devices: int) -> settings.Train | None:
         if name is None:
             return None
         shrunk[name] = getattr(config.batch, name) // 2
-    smaller = options.replace(config, **shrunk)
-    if settings.labelled_size(config) and not settings.labelled_size(smaller):
+    halved_config = options.replace(config, **shrunk)
+    if settings.labelled_size(config) and not settings.labelled_size(halved_config):
         return None
-    return smaller if _can_be_shared(smaller, devices) else None
+    return halved_config if _can_be_shared(halved_config, devices) else None
 
 
 def explained(
@@ -144,8 +144,8 @@ def judged_at_once(config: settings.Train, views: int) -> int:
     """Views of whole instants that validation embeds at a time: no more than an update, which is known to fit."""
     blocks = settings.blocks_of(config)
     update = settings.labelled_size(config) + (0 if blocks is None else 2 * blocks.size)
-    most = min(256, update // (jax.process_count() * config.batch.accumulate))
-    return max(views, most // views * views)
+    limit = min(256, update // (jax.process_count() * config.batch.accumulate))
+    return max(views, limit // views * views)
 
 
 def _problem(batch: Batch) -> str:
@@ -158,8 +158,8 @@ def _advice(trial: _Trial, config: settings.Train, devices: int) -> str:
     problem = _problem(trial.batch)
     hosts.say(f"{problem}; looking for what fits")
     smaller, times = config, 1
-    while (half := halved(smaller, devices)) is not None:
-        smaller, times = half, 2 * times
+    while (next_smaller := halved(smaller, devices)) is not None:
+        smaller, times = next_smaller, 2 * times
         if trial.fits(times, config.batch.accumulate):
             parts = times * config.batch.accumulate
             whole = f", or the whole batch with --accumulate={parts}"
@@ -176,10 +176,10 @@ def _smaller_network(config: settings.Train) -> str:
 def _untried(config: settings.Train, devices: int) -> str:
     """The next smaller steps of this method, in words."""
     smaller = halved(config, devices)
-    choices = [] if smaller is None else [_flags(smaller, config)]
+    remedies = [] if smaller is None else [_flags(smaller, config)]
     if _can_accumulate(config, devices, 2 * config.batch.accumulate):
-        choices.append(f"--accumulate={2 * config.batch.accumulate}")
-    return f"try {' or '.join(choices)}" if choices else _smaller_network(config)
+        remedies.append(f"--accumulate={2 * config.batch.accumulate}")
+    return f"try {' or '.join(remedies)}" if remedies else _smaller_network(config)
 
 
 def _flags(config: settings.Train, before: settings.Train) -> str:

@@ -127,7 +127,7 @@ class Streamed:
         # A second view that is the first one again is told apart by augmentation.
         images = b.images if blocks.positives == "views" else jnp.repeat(b.images, 2, axis=1)
         # Poses are those of other motions than the labelled takes', but of people whose labels may be used.
-        known = jnp.isin(b.subject, self._labelled_subjects)
+        has_label = jnp.isin(b.subject, self._labelled_subjects)
         return Unlabelled(
             images=images,
             # One subject is one group, whichever block it stands in: clothes and room are the same.
@@ -136,7 +136,7 @@ class Streamed:
             time=b.time,
             valid=jnp.ones(count, bool),
             sample=host * count + jnp.arange(count, dtype=jnp.int32),
-            pose=jnp.where(known[:, None, None], b.pose[:, 0], jnp.nan),
+            pose=jnp.where(has_label[:, None, None], b.pose[:, 0], jnp.nan),
         )
 
     def batches(

@@ -118,7 +118,7 @@ def test_the_longest_sequence_of_two_cameras() -> None:
     assert strip is not None
     assert (views.record[strip.asked], views.camera[strip.asked]) == (10, 1)
     assert views.record[strip.views].tolist() == [8, 9, 10, 11] and set(views.camera[strip.views]) == {2}
-    assert view_pairs.longest(views.of(np.isin(sequence, (0, 4)))) is None
+    assert view_pairs.longest(views.select(np.isin(sequence, (0, 4)))) is None
 
 
 def test_the_worst_are_of_different_sequences() -> None:

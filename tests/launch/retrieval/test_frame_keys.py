@@ -119,7 +119,7 @@ def test_human36m_by_its_metadata(tmp_path: Path, metadata: str) -> None:
     ]
     keys = frame_keys.read([written(tmp_path, *texts)])
     located = frame_keys.locate(split, keys, metadata)
-    assert [(p.record, p.view) for p in located.wanted] == [(5, 2), (0, 0)]
+    assert [(p.record, p.view) for p in located.places] == [(5, 2), (0, 0)]
     assert located.records.tolist() == [0, 5] and located.cameras == (H36M[2], H36M[0])
     assert located.lacking == {
         "frame not stored": tuple(texts[2:4]),
@@ -152,10 +152,10 @@ def test_mpi_inf_3dhp_and_what_the_other_flags_leave(tmp_path: Path) -> None:
         ]
     )
     located = frame_keys.locate(split, keys)
-    assert [(p.record, p.view) for p in located.wanted] == [(1, 1), (2, 0), (2, 1)]
+    assert [(p.record, p.view) for p in located.places] == [(1, 1), (2, 0), (2, 1)]
     assert list(located.lacking) == ["no such camera"]
     choice = protocols.choose(split, damaged="drop", cameras="2")
-    assert [(p.record, p.view) for p in frame_keys.within(located, split, choice).wanted] == [(2, 1)]
+    assert [(p.record, p.view) for p in frame_keys.within(located, split, choice).places] == [(2, 1)]
     nothing = dataclasses.replace(choice, cameras=("0",), records=np.asarray([0, 1]))
     with refused("--cameras", "--damaged", "--exclude"):
         frame_keys.within(located, split, nothing)
@@ -165,7 +165,7 @@ def test_places_among_predicted_views(tmp_path: Path) -> None:
     split = split_of(["0", "2"], ("S1", "Seq1", "", [0, 10]))
     keys = frame_keys.read([written(tmp_path, "S1:Seq1:V2:C2:000010", "S1:Seq1:V0:C0:000000")])
     located = frame_keys.locate(split, keys)
-    assert frame_keys.places(views_at((0, 0), (0, 1), (1, 0), (1, 1)), located).tolist() == [0, 3]
+    assert frame_keys.view_indices(views_at((0, 0), (0, 1), (1, 0), (1, 1)), located).tolist() == [0, 3]
     assert frame_keys.lacking_text(located, views_at((0, 0), (1, 1))) == "none lacking"
     with pytest.raises(UserError, match="none of the frame keys names a valid view"):
-        frame_keys.places(views_at((0, 1), (1, 0)), located)
+        frame_keys.view_indices(views_at((0, 1), (1, 0)), located)

@@ -131,7 +131,7 @@ def test_the_card_says_where_frame_keys_are_used_unlike_prvipe() -> None:
         (dataclasses.replace(theirs, same_instant=False), False),
         (dataclasses.replace(theirs, gallery="same_subject"), False),
     ):
-        card = retrieve._said(config, searched, sizes)
+        card = retrieve._protocol_card(config, searched, sizes)
         assert ("published Hit@K (Pr-VIPE)" not in card) == comparable
         assert card["query"] == "every view that may retrieve any: 2 of 2"
 

@@ -57,13 +57,13 @@ LINES = [line_of(run) for run in RUNS]
 
 def test_a_file_holds_one_line_a_run(tmp_path: Path) -> None:
     results = Results(tmp_path / "study" / "results.jsonl")
-    results.put(*results.of(RUNS))
+    results.put(*results.lines_of(RUNS))
     assert {line["status"] for line in study_results.read(results.file)} == {"unfinished"}
     for line in reversed(LINES):
         results.put(line)
         assert len(study_results.read(results.file)) == len(RUNS)
     again = Results(results.file)
-    assert again.of(RUNS) == LINES
+    assert again.lines_of(RUNS) == LINES
     assert {path.name for path in again.file.parent.iterdir()} == {again.file.name, locks.NAME}
     assert [run.key for run in RUNS if again.finished(run)] == [
         study_results.key_of(line) for line in LINES if "pa_mpjpe" in line
