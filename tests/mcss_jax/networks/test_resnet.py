@@ -65,8 +65,9 @@ def test_the_stem_is_torchvisions() -> None:
     expected = convolve_by_loops(x, kernel, 2, 3)
     convolved = convolution.convolve(jnp.asarray(x)[None], jnp.asarray(kernel), 2)
     np.testing.assert_allclose(convolved[0], expected, rtol=1e-4, atol=1e-4)
-    pooled = pool_by_loops(expected)
-    np.testing.assert_allclose(convolution.max_pool_3x3_stride_2(convolved)[0], pooled, rtol=1e-4, atol=1e-4)
+    for shift in (0.0, 100.0):  # below zero everywhere, too: beyond its edge a map is never the largest
+        pooled = convolution.max_pool_3x3_stride_2(convolved - shift)[0]
+        np.testing.assert_allclose(pooled, pool_by_loops(expected - shift), rtol=1e-4, atol=1e-4)
 
 
 def pool_by_loops(x: np.ndarray) -> np.ndarray:
