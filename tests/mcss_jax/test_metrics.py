@@ -105,6 +105,16 @@ def test_pck_is_strict_and_counts_14_joints():
     assert float(metrics.pck(exactly, target, threshold=151.0)) == 1.0
 
 
+def test_pck_and_auc_count_the_joints_that_are_named():
+    """One joint of two is right, and right below every threshold but zero."""
+    target = np.zeros((17, 3), np.float32)
+    pred = target.copy()
+    pred[[7, 9], 0] = 1e4
+    assert float(metrics.pck(pred, target, joints=(7, 8))) == 0.5
+    assert float(metrics.pck(pred, target)) == 1.0, "neither 7 nor 9 is among the fourteen"
+    assert float(metrics.auc(pred, target, joints=(9, 10))) == pytest.approx(0.5 * 30 / 31)
+
+
 def test_auc_ends_at_30_of_31():
     assert float(metrics.auc(np.ones((17, 3)), np.ones((17, 3)))) == pytest.approx(30 / 31)
     far = np.zeros((17, 3))

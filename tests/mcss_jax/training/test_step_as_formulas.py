@@ -17,7 +17,7 @@ from mcss_jax.training import train_step
 from mcss_jax.training.optimiser import transformation
 from mcss_jax.training.state import PoseStatistics, TrainState, init_state, pose_statistics
 from tests.mcss_jax import formulas
-from tests.mcss_jax.steps import TINY, make_batch, poses
+from tests.mcss_jax.steps import TINY, make_batch, poses, two_blocks
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -204,10 +204,9 @@ def test_a_fresh_state() -> None:
     """Weights of the sizes that their initialisation says, from the key that is given; and nothing done yet."""
     method = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, hidden=64, width=16))
     statistics = pose_statistics(jnp.asarray(poses(np.random.default_rng(0), 5)))
-    state, other = (
-        jax.jit(init_state, static_argnums=(0, 2))(method, jax.random.key(seed), 32, statistics)
-        for seed in (0, 1)
-    )
+    init = jax.jit(init_state, static_argnums=(0, 2))
+    with two_blocks():
+        state, other = (init(method, jax.random.key(seed), 32, statistics) for seed in (0, 1))
     assert int(state.step) == 0 and state.network == method.network
     np.testing.assert_array_equal(state.statistics.mean, statistics.mean)
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(state.opt_state))
