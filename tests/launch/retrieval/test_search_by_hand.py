@@ -207,7 +207,7 @@ def test_the_numbers_k_that_are_asked_for_are_given() -> None:
         keys_of(PLACES), poses(5, N), {0: "a", 1: "b"}, {"action": np.full(N, "walk")}
     )
     rng = np.random.default_rng(6)
-    found = protocol.Found(
+    found = protocol.Neighbours(
         rng.permuted(np.tile(np.arange(N), (N, 2, 1)), axis=2)[:, :, :6],
         np.sort(rng.uniform(size=(N, 2, 6)), axis=2),
         rng.uniform(10, 90, (N, 2, 6)),

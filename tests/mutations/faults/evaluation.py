@@ -323,7 +323,7 @@ FAULTS = (
     Fault(
         "evaluation: unknown names are passed over",
         PROTOCOLS,
-        "        if name not in known:\n",
+        "        if name not in available:\n",
         "        if False:\n",
         CHOICE,
     ),

@@ -3,10 +3,11 @@
 from tests.mutations.fault import Fault
 
 FORMULAS = "tests/mcss_jax/training/test_settings_as_formulas.py"
+NETWORKS = "tests/mcss_jax/networks/test_network_settings.py"
 STEP = "tests/mcss_jax/training/test_step_as_formulas.py"
-PRECISION = (f"{FORMULAS}::test_precision_is_that_of_every_activation",)
-HEADS = (f"{FORMULAS}::test_the_heads_of_an_attention",)
-GROUP = (f"{FORMULAS}::test_batch_normalisation_takes_its_group",)
+PRECISION = (f"{NETWORKS}::test_precision_is_that_of_every_activation",)
+HEADS = (f"{NETWORKS}::test_the_heads_of_an_attention",)
+GROUP = (f"{NETWORKS}::test_batch_normalisation_takes_its_group",)
 FRESH = (f"{STEP}::test_a_fresh_state",)
 RESNET_TESTS = ("tests/mcss_jax/networks/test_resnet.py::test_against_the_formula",)
 CONVOLUTION_TESTS = ("tests/mcss_jax/networks/test_resnet.py::test_convolution_is_laxs",)
@@ -36,7 +37,7 @@ METRICS = "mcss_jax/metrics.py"
 
 def shapes_by(field: str) -> tuple[str]:
     """The test of the field that decides them."""
-    return (f"{FORMULAS}::test_shapes_of_a_network[{field}]",)
+    return (f"{NETWORKS}::test_shapes_of_a_network[{field}]",)
 
 
 FAULTS = (

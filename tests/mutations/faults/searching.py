@@ -523,8 +523,8 @@ FAULTS = (
     Fault(
         "searching: galleries are counted by the smallest query",
         PROTOCOL,
-        "return tuple(k for k in ks if k <= most[most > 0].min())",
-        "return tuple(k for k in ks if k <= most.max())",
+        "return tuple(k for k in ks if k <= largest[largest > 0].min())",
+        "return tuple(k for k in ks if k <= largest.max())",
         LOOPS,
     ),
 )
