@@ -208,7 +208,7 @@ def adamw(
             second[name] = 0.999 * second[name] + 0.001 * g * g
             mean = first[name] / (1 - 0.9 ** (step + 1))
             square = second[name] / (1 - 0.999 ** (step + 1))
-            decay = optimiser.weight_decay * now[name] if now[name].ndim > 1 else 0.0
+            decay = optimiser.weight_decay * now[name] if name == "kernel" else 0.0
             now[name] = now[name] - learning_rate(optimiser, step) * (mean / (np.sqrt(square) + 1e-8) + decay)
     return now
 

@@ -199,7 +199,7 @@ def test_the_losses_agree(torch_step: Any) -> None:
     statistics = benchmark_batch.statistics()
     with steps.two_blocks():
         method = settings.method_of(config)
-        state = steps.make_state(method).replace(statistics=statistics)
+        state = dataclasses.replace(steps.make_state(method), statistics=statistics)
         _, report = jax.jit(train_step.train_step, static_argnums=0)(method, state, batch, jax.random.key(0))
         step = torch_step.Step(config, batch, statistics)
     torch_step.load(step.network, state.variables)

@@ -65,10 +65,10 @@ def test_alone(
     assert cpu.alone({} if platforms is None else {"JAX_PLATFORMS": platforms}) == expected
 
 
-@pytest.mark.parametrize("found", ["libtpu", "jax_plugins"])
-def test_another_device_has_a_package(actual: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["libtpu", "jax_plugins"])
+def test_another_device_has_a_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu.importlib.metadata, "entry_points", lambda group: [])
-    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: name == actual or None)
+    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: name == package or None)
     assert not cpu.alone({})
 
 

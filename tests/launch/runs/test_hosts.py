@@ -87,7 +87,7 @@ def test_a_task_with_a_node_to_itself_is_left_all_its_gpus(
 
 
 @pytest.mark.parametrize(
-    ("found", "environment", "expected"),
+    ("cluster", "environment", "expected"),
     [
         ("SLURM", SLURM, "the coordinator of this SLURM job, on the first of node[01-02],"),
         ("SLURM", SLURM | {"JAX_COORDINATOR_ADDRESS": "a:1"}, "the coordinator at a:1"),
@@ -101,8 +101,8 @@ def test_a_task_with_a_node_to_itself_is_left_all_its_gpus(
         ("Kubernetes", {}, "the coordinator of this Kubernetes job"),
     ],
 )
-def test_where_a_cluster_s_coordinator_is(actual: str, environment: dict[str, str], expected: str) -> None:
-    assert hosts.coordinator(actual, environment) == expected
+def test_where_a_cluster_s_coordinator_is(cluster: str, environment: dict[str, str], expected: str) -> None:
+    assert hosts.coordinator(cluster, environment) == expected
 
 
 @pytest.fixture

@@ -208,7 +208,7 @@ TRAINED = Optimiser(steps=9, learning_rate=0.1, warmup_steps=2, weight_decay=0.1
 
 def draws(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    shapes = {"kernel": (3, 2), "convolution": (1, 1, 2, 2), "bias": (4,), "scale": (2,)}
+    shapes = {"kernel": (3, 2), "pos_embed": (1, 3, 2), "bias": (4,), "scale": (2,)}
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
