@@ -46,9 +46,11 @@ def multiplications(network: Network, size: int) -> Multiplications:
             if isinstance(layer, Conv):
                 products[layer.path] = math.prod(out.shape[1:]) * inputs * layer.size**2
             elif isinstance(layer, nn.Dense):
-                products[layer.path] = out.shape[-1] * inputs
+                products[layer.path] = math.prod(out.shape[1:]) * inputs
+            elif isinstance(layer, Attention):  # queries by keys, weights by values
+                products[layer.path] = 2 * out.shape[1] ** 2 * inputs
         return out
 
     with nn.intercept_methods(count):
         jax.eval_shape(PoseNetwork(network).init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
-    return Multiplications(sum(products.values()), products["encoder", "conv1"])
+    return Multiplications(sum(products.values()), products["encoder", STEMS[network.encoder]])

@@ -86,7 +86,7 @@ def test_every_view_has_what_the_network_says_of_it(views: inference.Views) -> N
 def test_errors_are_those_of_their_names(views: inference.Views) -> None:
     """Predictions near the truth, so that shares of joints are neither all nor none."""
     rng, n = np.random.default_rng(0), 12
-    some = views.of(np.arange(n))
+    some = views.select(np.arange(n))
     noise = rng.normal(size=(2, n, 17, 3)) * rng.uniform(20, 110, (2, n, 1, 1))
     near = dataclasses.replace(
         some,

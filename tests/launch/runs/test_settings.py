@@ -142,7 +142,7 @@ def another(value: Any, hint: Any) -> Any:
 @pytest.mark.parametrize("name", OF_THE_METHOD)
 def test_a_setting_of_the_method_reaches_it_and_changes_nothing_else(name: str) -> None:
     option, base = OF_THE_METHOD[name], settings.method_of(GOOD)
-    value = another(option.of(GOOD), option.hint)
+    value = another(option.value(GOOD), option.hint)
     part, field = option.path
     expected = {part: dataclasses.replace(getattr(base, part), **{field: value})}
     changed = settings.method_of(options.replace(GOOD, **{name: value}))
@@ -152,7 +152,7 @@ def test_a_setting_of_the_method_reaches_it_and_changes_nothing_else(name: str) 
 @pytest.mark.parametrize("name", sorted(options.options(Train).keys() - OF_THE_METHOD.keys() - {"method"}))
 def test_other_settings_leave_the_method_as_it_is(name: str) -> None:
     option = options.options(Train)[name]
-    value = "else" if option.hint is str else another(option.of(GOOD), option.hint)
+    value = "else" if option.hint is str else another(option.value(GOOD), option.hint)
     assert settings.method_of(options.replace(GOOD, **{name: value})) == settings.method_of(GOOD)
 
 
