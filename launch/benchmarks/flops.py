@@ -14,6 +14,7 @@ from flax import linen as nn
 from mcss_jax.method import EncoderName, Network
 from mcss_jax.networks.convolution import Conv
 from mcss_jax.networks.pose_network import PoseNetwork
+from mcss_jax.networks.vision_transformer import Attention
 
 # The first layer of each encoder: nobody asks for the gradient of what it is given.
 STEMS: dict[EncoderName, str] = {"resnet": "conv1", "vit": "patch_embed"}
