@@ -50,7 +50,7 @@ EXTENSIONS = {
 FOREIGN = {
     *("help", "flagfile"),  # of all programs
     *("check", "xla_cpu_experimental_ynn_fusion_type"),  # ruff, XLA
-    *("only", "all"),  # tests.mutations
+    *("only",),  # tests.mutations
     *("gpus-per-task",),  # SLURM
     *("subset", "downsample"),  # VideoPose3D
 }
