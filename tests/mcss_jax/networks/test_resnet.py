@@ -70,6 +70,26 @@ def test_the_stem_is_torchvisions() -> None:
         np.testing.assert_allclose(pooled, pool_by_loops(expected - shift), rtol=1e-4, atol=1e-4)
 
 
+def test_the_patch_stem_ends_in_a_relu() -> None:
+    """By what the first block is given: at the start blocks are the identity, and would hide it."""
+    names = (("bn1",), ("layer1_0", "conv1"))
+    network = ResNet(width=4, embedding_dim=4, stem="patch8")
+    pictures = jnp.asarray(np.random.default_rng(0).normal(size=(3, 32, 32, 3)), jnp.float32)
+    variables = network.init(jax.random.key(0), pictures)
+    _, kept = network.apply(
+        variables,
+        pictures,
+        False,
+        mutable=["intermediates"],
+        capture_intermediates=lambda module, _: module.path in names,
+    )
+    (stem,) = kept["intermediates"]["bn1"]["__call__"]
+    (given,) = kept["intermediates"]["layer1_0"]["conv1"]["__call__"]
+    kernel = variables["params"]["layer1_0"]["conv1"]["kernel"]
+    assert (stem < 0).any()
+    np.testing.assert_allclose(given, convolution.convolve(jnp.maximum(stem, 0), kernel), atol=1e-5)
+
+
 def pool_by_loops(x: np.ndarray) -> np.ndarray:
     """Of the stem: window 3, stride 2, padding 1."""
     rows, columns = ((n + 1) // 2 for n in x.shape[:2])
