@@ -58,6 +58,18 @@ class Term(NamedTuple):
     has_negative: Bool[Array, " a"]
 
 
+def distance_figures(
+    positive: Float[Array, " a"], negative: Float[Array, " a"], has_negative: Bool[Array, " a"]
+) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
+    """What is logged of every metric loss: distances to the positive and to the negative, as (sum, count)."""
+    counted = has_negative.astype(jnp.float32)
+    count = jnp.sum(counted)
+    return {
+        "positive_distance": (jnp.sum(positive * counted), count),
+        "negative_distance": (jnp.sum(negative * counted), count),
+    }
+
+
 def positive_distances(pairs: Pairs) -> Float[Array, " a"]:
     """Per anchor the distance to the other view."""
     return jnp.repeat(distances.rowwise(pairs.embedding[:, 0], pairs.embedding[:, 1]), 2)

@@ -63,12 +63,17 @@ class Split:
     def records(self) -> int:
         return len(self.source)
 
+    def read(self, index: int) -> dict[str, Any]:
+        """Record `index`, which is not kept. Raises UserError when it is damaged."""
+        with prepared.damage_in_words(f"record {index} of {self.name}"):
+            record: dict[str, Any] = self.source[index]
+        return record
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Record `index` as NumPy and bytes; JPEG files stay encoded. Raises UserError when it is damaged."""
         record = self.cache.get(index)
         if record is None:
-            with prepared.damage_in_words(f"record {index} of {self.name}"):
-                record = self.source[index]
+            record = self.read(index)
             # Access is uniform, so which records stay does not matter: the first that fit.
             if self.cached_bytes < CACHE_BYTES:
                 self.cached_bytes += sum(len(image) for image in record["images"])
@@ -356,7 +361,7 @@ def iterate_views(
                 for v in range(split.views)
                 if is_selected(record, v)
             ]  # fmt: skip
-        except Exception as error:
+        except UserError as error:
             raise UserError(f"record {index} of {split.name} cannot be evaluated: {error}") from error
 
     def stacked(rows: list[tuple[Any, ...]]) -> Views:

@@ -1,5 +1,9 @@
 """The synthetic batches that the benchmark's suites work on, and their network in a few words."""
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -60,11 +64,13 @@ def size_of(config: settings.Train) -> int:
     return config.data.image_size or config.data.stream_size
 
 
+def encoder_name(network: Mapping[str, Any]) -> str:
+    """An encoder in a few words, by its settings; those of older records had no other kind than a ResNet."""
+    if network.get("encoder", "resnet") == "vit":
+        return f"ViT-{network['vit_size']}x{network['vit_layers']}/{network['vit_patch']}"
+    return f"ResNet-{network['depth']}/{network['width']} {network['stem']}"
+
+
 def describe(config: settings.Train, size: int) -> str:
     """The network and its pictures in a few words."""
-    network = config.network
-    encoders = {
-        "resnet": f"ResNet-{network.depth}/{network.width} {network.stem}",
-        "vit": f"ViT-{network.vit_size}x{network.vit_layers}/{network.vit_patch}",
-    }
-    return f"{encoders[network.encoder]} {size}px"
+    return f"{encoder_name(dataclasses.asdict(config.network))} {size}px"

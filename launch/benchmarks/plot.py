@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from launch.benchmarks.batch import encoder_name
 from launch.benchmarks.records import Record
 from launch.pages.palette import GRID, METHODS, OTHERS
 from launch.runs import run_folder
@@ -99,8 +100,8 @@ def _by_processes(axes: Axes, records: Sequence[Record]) -> None:
 
 
 def _network(record: Record) -> str:
-    network = record["settings"]
-    return f"ResNet-{network['depth']}/{network['width']} {network['stem']}, {network['precision']}"
+    settings = record["settings"]
+    return f"{encoder_name(settings)}, {settings['precision']}"
 
 
 def _device(record: Record) -> str:

@@ -18,7 +18,7 @@ from launch.interchange import transformer_names, weights_file, weights_names
 from launch.runs import run_folder, settings
 from mcss_jax import skeleton
 from mcss_jax.errors import UserError
-from mcss_jax.method import NOT_NEGATIVE, Depth, Network
+from mcss_jax.method import COUNT, NOT_NEGATIVE, Depth, Network
 from mcss_jax.networks.vision_transformer import resized_positions
 from mcss_jax.setting import Role
 from mcss_jax.storage import checkpoint
@@ -47,6 +47,7 @@ class ImportWeights:
         64,
         "Channels of the first stage; 64 is torchvision's and timm's network.",
         WEIGHTS,
+        bounds=COUNT,
         roles={Role.MEMORY},
     )
     vit_heads: int = option(
@@ -80,8 +81,6 @@ def check(config: ImportWeights) -> None:
         if not getattr(config, name):
             raise UserError(f"--{name} is missing; for example --{name}={example}")
     options.check_values(config)
-    if config.width < 1:
-        raise UserError(f"--width={config.width}; expected at least 1")
     folder = Path(config.workdir).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--workdir={config.workdir} exists and is not empty; choose another, or remove it")

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, UInt8
 
-from datasets.tuples import pipeline, prepared, sampling
+from datasets.tuples import pipeline, sampling
 from launch.cli import out_of_memory
 from launch.runs import hosts
 from mcss_jax.errors import UserError
@@ -59,8 +59,7 @@ class _Kept(pipeline.Split):
 def _read(split: pipeline.Split, index: int, out: UInt8[np.ndarray, "v s s 3"]) -> dict[str, Any] | str:
     """Decodes the views of a record into `out`; what else it holds, or why it cannot be read."""
     try:
-        with prepared.damage_in_words(f"record {index} of {split.name}"):
-            record = dict(split.source[index])
+        record = dict(split.read(index))
     except UserError as error:  # damage is said when a batch meets it
         return str(error)
     images, damaged = record.pop("images"), {}

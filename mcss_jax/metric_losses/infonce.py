@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mcss_jax import mining
 from mcss_jax.method import Objective
-from mcss_jax.pairs import Pairs, Term, per_anchor, positive_distances
+from mcss_jax.pairs import Pairs, Term, distance_figures, per_anchor, positive_distances
 
 
 def loss(pairs: Pairs, objective: Objective, temperature: Float[Array, ""] | float) -> Term:
@@ -23,22 +24,15 @@ def loss(pairs: Pairs, objective: Objective, temperature: Float[Array, ""] | flo
         # Rows without a negative count for nothing; a zero keeps their gradient from being NaN.
         logits = jnp.where(allowed, _cosine(distance) / scale, -jnp.inf)
         logits = jnp.where(has_negative[:, None], logits, 0.0)
-        nearest = jnp.where(allowed, distance, jnp.inf)
-        mined = jnp.argmin(nearest, axis=1).astype(jnp.int32)
-        negative = jnp.where(has_negative, jnp.min(nearest, axis=1), 0.0)
-        return jax.nn.logsumexp(logits, axis=1), negative, mined, has_negative
+        return jax.nn.logsumexp(logits, axis=1), *mining.hardest(distance, allowed, 0.0)
 
     negatives, negative, mined, has_negative = per_anchor(pairs, score)
     positive = positive_distances(pairs)
     same = _cosine(positive) / scale
     entropy = jnp.logaddexp(same, negatives) - same
-    counted = has_negative.astype(jnp.float32)
-    count = jnp.sum(counted)
-    figures = {
-        "positive_distance": (jnp.sum(positive * counted), count),
-        "negative_distance": (jnp.sum(negative * counted), count),
-    }
-    return Term(jnp.sum(jnp.where(has_negative, entropy, 0.0)), count, figures, mined, has_negative)
+    figures = distance_figures(positive, negative, has_negative)
+    total, anchors = jnp.sum(jnp.where(has_negative, entropy, 0.0)), jnp.sum(has_negative)
+    return Term(total, anchors.astype(jnp.float32), figures, mined, has_negative)
 
 
 def _cosine(distance: Float[Array, "*b"]) -> Float[Array, "*b"]:

@@ -113,7 +113,7 @@ def _nearest_direct(
 
 
 def _even_block(n: int, limit: int) -> int:
-    """A block size of at most `most` that splits n into blocks of nearly equal size."""
+    """A block size of at most `limit` that splits n into blocks of nearly equal size."""
     return -(-n // -(-n // limit))
 
 

@@ -16,6 +16,7 @@ MINING = "mcss_jax/mining.py"
 INFONCE = "mcss_jax/metric_losses/infonce.py"
 PAIRS_FILE = "mcss_jax/pairs.py"
 TRIPLET = "mcss_jax/metric_losses/triplet.py"
+SEEN = "mcss_jax/pairs.py"
 TRAIN_STEP = "mcss_jax/training/train_step.py"
 
 FAULTS = (
@@ -331,15 +332,15 @@ FAULTS = (
     Fault(
         "infonce: the furthest negative is reported",
         INFONCE,
-        "jnp.min(nearest, axis=1), 0.0)",
-        "jnp.max(jnp.where(allowed, distance, 0.0), axis=1), 0.0)",
+        "mining.hardest(distance, allowed, 0.0)",
+        "mining.hardest(-distance, allowed, 0.0)",
         LOSS,
     ),
     Fault(
         "infonce: figures exchanged",
         INFONCE,
-        '"positive_distance": (jnp.sum(positive * counted)',
-        '"positive_distance": (jnp.sum(negative * counted)',
+        "distance_figures(positive, negative, has_negative)",
+        "distance_figures(negative, positive, has_negative)",
         LOSS,
     ),
     Fault(
@@ -351,24 +352,24 @@ FAULTS = (
     ),
     # -------- figures
     Fault(
-        "figures: triplet's positive distance is the negative's",
-        TRIPLET,
-        "(jnp.sum(triplets.positive * counted), count)",
-        "(jnp.sum(triplets.negative * counted), count)",
+        "figures: the positive distance is the negative's",
+        SEEN,
+        "(jnp.sum(positive * counted), count)",
+        "(jnp.sum(negative * counted), count)",
         LOSS,
     ),
     Fault(
-        "figures: triplet's negative distance is the positive's",
-        TRIPLET,
-        "(jnp.sum(triplets.negative * counted), count)",
-        "(jnp.sum(triplets.positive * counted), count)",
+        "figures: the negative distance is the positive's",
+        SEEN,
+        "(jnp.sum(negative * counted), count)",
+        "(jnp.sum(positive * counted), count)",
         LOSS,
     ),
     Fault(
         "figures: distances of anchors without a negative count",
-        TRIPLET,
-        "counted = triplets.valid.astype(jnp.float32)",
-        "counted = jnp.ones(triplets.valid.shape)",
+        SEEN,
+        "counted = has_negative.astype(jnp.float32)",
+        "counted = jnp.ones(has_negative.shape)",
         LOSS,
     ),
     Fault(
