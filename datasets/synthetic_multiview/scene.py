@@ -5,13 +5,16 @@ Camera convention: X_cam = R @ X_world + t in millimetres, x right, y down, z fo
 """
 
 from types import ModuleType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from datasets.synthetic_multiview.anatomy import Arrays, hsv_to_rgb
+
+Rooms = Literal["shared", "person", "sequence"]
+"""What has a room of its own, with its rig, light and clothes: nobody, every person, or every sequence."""
 
 FRAME_SIZE = 1000  # pixels, both sides, as in Human3.6M
 ROOM_HALF = 6000.0  # mm; cameras stand inside

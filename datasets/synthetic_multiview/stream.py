@@ -24,7 +24,9 @@ class StreamConfig(NamedTuple):
     size: int = 64
     cameras: int = 4  # of the rig, from which `views` different ones are drawn at every instant
     gap: float = 0.5  # seconds between successive instants of a sequence
-    wild: bool = False  # rig, room, light and clothes vary by group; otherwise rig and room are fixed
+    rooms: scene.Rooms = (
+        "shared"  # what has a room, rig, light and clothes of its own; here "sequence" is a group
+    )
     margin: float = 0.08  # of the crop's side, around the silhouette
     samples: int = 1  # rays per pixel and side
     chunk: int = 16  # pictures rendered at once: as many as stay in a processor's cache
@@ -50,7 +52,7 @@ class StreamBatch(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Which instants to make: who does what, when, and which cameras look; `group` decides a wild stream's place."""
+    """Which instants to make: who does what, when, and which cameras look; `group` numbers the rooms of sequences."""
 
     subject: Int[Array, " b"]
     action: Int[Array, " b"]
@@ -82,8 +84,11 @@ def _instant(
     config: StreamConfig, seed: int | Array, moment: Moments
 ) -> tuple[anatomy.Body, anatomy.Person, scene.Room, scene.Camera, StreamBatch]:
     """Everything about one instant but its pictures; the camera's leading axis is the views."""
-    place = moment.group if config.wild else jnp.zeros_like(moment.group)
-    # A studio person wears few outfits, a wild one a new outfit in every group.
+    place = {
+        "shared": jnp.zeros_like(moment.group),
+        "person": moment.subject,
+        "sequence": moment.group,
+    }[config.rooms]
     person = anatomy.person(anatomy.person_draws(seed, moment.subject, place), jnp)
     room = scene.room(scene.room_draws(seed, place), jnp)
     rig = scene.rig(scene.rig_draws(seed, place, config.cameras), jnp)
@@ -131,7 +136,15 @@ def pictures_at(seed: int | Array, moments: Moments, config: StreamConfig) -> St
 def stream_batch(
     seed: int | Array, step: int | Array, config: StreamConfig, host: int = 0, hosts: int = 1
 ) -> StreamBatch:
-    """The batch of one step, a pure function of (seed, step, config), or one host's equal stretch of it.
+    """The batch of one step, a pure function of (seed, step, config), or one host's equal stretch of it."""
+    whole = moments_of(seed, step, config)
+    rows = slice(host * len(whole.group) // hosts, (host + 1) * len(whole.group) // hosts)
+    return pictures_at(seed, Moments(*(field[rows] for field in whole)), config)
+
+
+@partial(jax.jit, static_argnames="config")
+def moments_of(seed: int | Array, step: int | Array, config: StreamConfig) -> Moments:
+    """What the batch of a step shows; nothing is rendered.
 
     Groups and sequences are numbered through, over all steps, so that none ever comes again.
     """
@@ -142,9 +155,7 @@ def stream_batch(
     group = jnp.broadcast_to(groups[:, None, None], shape).reshape(-1)
     sequence = jnp.broadcast_to(sequences[:, :, None], shape).reshape(-1)
     index = jnp.broadcast_to(jnp.arange(config.instants, dtype=jnp.int32)[None, None, :], shape).reshape(-1)
-    rows = slice(host * group.size // hosts, (host + 1) * group.size // hosts)
-    moments = jax.vmap(partial(_draw, config, seed))(group[rows], sequence[rows], index[rows])
-    return pictures_at(seed, moments, config)
+    return jax.vmap(partial(_draw, config, seed))(group, sequence, index)
 
 
 def stream(seed: int, config: StreamConfig, first_step: int = 0) -> Iterator[StreamBatch]:

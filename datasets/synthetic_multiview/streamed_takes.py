@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from datasets.synthetic_multiview import motion, stream
+from datasets.synthetic_multiview import motion, scene, stream
 from datasets.tuples.records import SequenceRow
 
 POSES_AT_ONCE = 1600
@@ -27,6 +27,7 @@ class Takes:
       seed: decides people, room, rig and motion.
       size: side of the pictures, pixels.
       gap: seconds between records.
+      rooms: what has a room, rig, light and clothes of its own.
     """
 
     subjects: tuple[int, ...]
@@ -37,6 +38,7 @@ class Takes:
     instants: int = 400
     gap: float = 0.1
     cameras: int = 4
+    rooms: scene.Rooms = "shared"
 
     def __len__(self) -> int:
         return len(self.subjects) * len(motion.ACTIONS) * self.takes * self.instants
@@ -67,7 +69,9 @@ class Takes:
 
     @property
     def _config(self) -> stream.StreamConfig:
-        return stream.StreamConfig(subjects=self.subjects, size=self.size, cameras=self.cameras)
+        return stream.StreamConfig(
+            subjects=self.subjects, size=self.size, cameras=self.cameras, rooms=self.rooms
+        )
 
     def _moments(self, records: Int[np.ndarray, " n"], views: Int[np.ndarray, "n v"]) -> stream.Moments:
         row, index = np.divmod(records, self.instants)

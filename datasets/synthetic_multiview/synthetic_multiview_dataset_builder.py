@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float
 
-from datasets.synthetic_multiview import anatomy, motion, performance, scene
+from datasets.synthetic_multiview import anatomy, motion, people, performance, scene
 from datasets.synthetic_multiview.motion_files import SPLITS, Archive
 from datasets.synthetic_multiview.render import render
 from datasets.tuples import tuple_builder
@@ -38,8 +38,8 @@ class Config(tfds.core.BuilderConfig):
       takes: sequences per subject and action.
       instants: records per sequence.
       seconds_per_record: their spacing.
-      wild: rig, room, light and clothes vary by sequence; otherwise all share one room and rig, and a subject
-        keeps their clothes.
+      rooms: what has a room of its own, with its rig, light and clothes: nobody (all share one room, and a subject
+        keeps their clothes), a person, or a sequence.
       samples: rays per pixel and side.
       motion: files that people move by instead of the generated actions; they say subjects, takes and instants.
     """
@@ -49,16 +49,10 @@ class Config(tfds.core.BuilderConfig):
     takes: int = 1
     instants: int = 8
     seconds_per_record: float = 0.2
-    wild: bool = False
+    rooms: scene.Rooms = "shared"
     samples: int = 1
     seed: int = 0
     motion: Archive | None = None
-
-
-_SPLITS = {"train": (1, 2, 3, 4, 5), "validation": (6,), "test": (7, 8)}
-# More people than the studio, each for a shorter time: what a minute of rendering can show a network of clothes and
-# builds counts for more than what it can show of one person.
-_DEMO = {"train": (1, 2, 3, 4, 5, 9, 10, 11, 12, 13), "validation": (6, 14), "test": (7, 8, 15, 16)}
 
 
 def _config(name: str, description: str, **kwargs: Any) -> Config:
@@ -88,7 +82,7 @@ class Builder(tuple_builder.TupleBuilder):
         _config(
             "demo",
             "For launch/demo.sh: 64 px, one room and rig.",
-            subjects=_DEMO,
+            subjects=people.DEMO,
             takes=3,
             instants=14,
             seconds_per_record=0.3,
@@ -97,7 +91,7 @@ class Builder(tuple_builder.TupleBuilder):
             "studio",
             "224 px, one room and rig as in a motion-capture studio; about 205,000 views.",
             size=224,
-            subjects=_SPLITS,
+            subjects=people.STUDIO,
             takes=2,
             instants=400,
             seconds_per_record=0.1,
@@ -107,11 +101,30 @@ class Builder(tuple_builder.TupleBuilder):
             "wild",
             "224 px; rig, room, light and clothes change with every sequence; about 205,000 views.",
             size=224,
-            subjects=_SPLITS,
+            subjects=people.STUDIO,
             takes=8,
             instants=100,
             seconds_per_record=0.1,
-            wild=True,
+            rooms="sequence",
+        ),
+        _config(
+            "sessions",
+            "For launch/demo.sh: 64 px; every person in a room of their own, with its rig, light and clothes.",
+            subjects=people.SESSIONS,
+            takes=3,
+            instants=14,
+            seconds_per_record=0.3,
+            rooms="person",
+        ),
+        _config(
+            "sessions_studio",
+            "As sessions, 224 px; about 410,000 views.",
+            size=224,
+            subjects=people.SESSIONS,
+            takes=2,
+            instants=320,
+            seconds_per_record=0.1,
+            rooms="person",
         ),
     ]
 
@@ -129,10 +142,14 @@ class Builder(tuple_builder.TupleBuilder):
     @property
     def specification(self) -> dict[str, Any]:
         config = self.builder_config
-        common = ("size", "seconds_per_record", "wild", "samples", "seed")
+        common = {name: getattr(config, name) for name in ("size", "seconds_per_record", "samples", "seed")}
+        # Sets of before there were rooms for people said only whether they are wild: theirs stay the same sets.
+        common |= {"wild": config.rooms == "sequence"}
+        if config.rooms == "person":
+            common |= {"rooms": config.rooms}
         if config.motion is not None:
-            return {name: getattr(config, name) for name in common} | {"motion": config.motion.specification}
-        return {name: getattr(config, name) for name in (*common, "takes", "instants")}
+            return common | {"motion": config.motion.specification}
+        return common | {"takes": config.takes, "instants": config.instants}
 
     def sequences(self, split: str) -> int:
         return len(self.acts(split))
@@ -173,7 +190,7 @@ class Builder(tuple_builder.TupleBuilder):
                     subject=act.subject,
                     action=act.action,
                     subaction=act.subaction,
-                    group=act.sequence if config.wild else act.person,
+                    group=act.sequence if config.rooms == "sequence" else act.person,
                     seconds_per_record=config.seconds_per_record,
                     instants=instants,
                 )
@@ -193,7 +210,7 @@ def render_sequence(
 
     Raises CancelledError when `stop` is set meanwhile.
     """
-    place = act.sequence if config.wild else 0
+    place = {"shared": 0, "person": act.person, "sequence": act.sequence}[config.rooms]
 
     def exact(draws: jax.Array) -> Float[np.ndarray, "..."]:
         return np.asarray(draws, np.float64)

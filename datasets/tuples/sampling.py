@@ -5,7 +5,7 @@ nothing but the number of its step.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
@@ -40,30 +40,69 @@ def parse_labelled(text: str, table: Sequence[SequenceRow]) -> Labels:
     has_poses = {row.subject: False for row in table}
     for row in table:
         has_poses[row.subject] |= row.has_pose
-    names = ", ".join(sorted(has_poses))
     if text == "none":
         return Labels(())
     if text == "all":
         return Labels(tuple((subject, 1.0) for subject, has_pose in sorted(has_poses.items()) if has_pose))
+    fractions = _fractions("--labelled", text, has_poses)
+    for subject in fractions:
+        if not has_poses[subject]:
+            raise UserError(f"--labelled names subject {subject!r}, but the data set holds no pose of theirs")
+    return Labels(tuple(sorted(fractions.items())))
+
+
+def _fractions(flag: str, text: str, subjects: Collection[str]) -> dict[str, float]:
+    """The fraction of each subject named. Raises UserError for subjects and fractions that cannot be."""
     fractions: dict[str, float] = {}
     for part in text.split(","):
         subject, colon, share = part.strip().partition(":")
-        if subject not in has_poses:
-            raise UserError(f"--labelled names subject {subject!r}; the training split has {names}")
+        if subject not in subjects:
+            raise UserError(
+                f"{flag} names subject {subject!r}; the training split has {', '.join(sorted(subjects))}"
+            )
         if subject in fractions:
-            raise UserError(f"--labelled names subject {subject!r} twice in {text!r}")
-        if not has_poses[subject]:
-            raise UserError(f"--labelled names subject {subject!r}, but the data set holds no pose of theirs")
+            raise UserError(f"{flag} names subject {subject!r} twice in {text!r}")
         try:
             fraction = float(share) if colon else 1.0
         except ValueError:
             fraction = float("nan")
         if not 0.0 < fraction <= 1.0:
             raise UserError(
-                f"--labelled gives subject {subject!r} the fraction {share!r}; expected a number in (0, 1]"
+                f"{flag} gives subject {subject!r} the fraction {share!r}; expected a number in (0, 1]"
             )
         fractions[subject] = fraction
-    return Labels(tuple(sorted(fractions.items())))
+    return fractions
+
+
+def unlabelled_table(text: str, table: Sequence[SequenceRow]) -> tuple[SequenceRow, ...]:
+    """The rows of a table that `all`, `S1,S5`, `S1:0.5` or `all:0.5` leaves, for pictures without labels.
+
+    Of a subject's sequences a fraction keeps that many whole ones, evenly spread; where it is less than one sequence,
+    the beginning of the first.
+
+    Raises UserError for an unknown or repeated subject and a fraction outside (0, 1].
+    """
+    subjects = dict.fromkeys(row.subject for row in table)
+    if text.partition(":")[0] == "all" and "all" not in subjects:
+        share = _fractions("--unlabelled", text, ("all",))["all"]
+        fractions = dict.fromkeys(subjects, share)
+    else:
+        fractions = _fractions("--unlabelled", text, subjects)
+    kept: list[SequenceRow] = []
+    for subject, fraction in fractions.items():
+        rows = [row for row in table if row.subject == subject and row.length]
+        wanted = fraction * len(rows)
+        if wanted < 1:
+            kept += [_beginning(row, wanted) for row in rows[:1]]
+        else:
+            count = round(wanted)
+            kept += [rows[int((i + 0.5) * len(rows) / count)] for i in range(count)]
+    return tuple(sorted(kept, key=lambda row: row.first))
+
+
+def _beginning(row: SequenceRow, fraction: float) -> SequenceRow:
+    """The first records of a sequence, at least one."""
+    return dataclasses.replace(row, length=max(1, round(fraction * row.length)), runs=())
 
 
 def labelled_records(
@@ -173,8 +212,8 @@ def unlabelled_records(
     """
     rng = _generator(seed, step, _UNLABELLED)
     if blocks.mix_groups:
-        total = sum(row.length for row in table)
-        return rng.choice(total, blocks.size, replace=blocks.size > total)
+        records = np.concatenate([row.first + np.arange(row.length) for row in table])
+        return rng.choice(records, blocks.size, replace=blocks.size > len(records))
     groups: dict[int, list[SequenceRow]] = {}
     for row in (row for row in table if row.length > 0):
         groups.setdefault(row.group, []).append(row)
@@ -259,7 +298,7 @@ def check(table: Sequence[SequenceRow], views: int, blocks: Blocks | None, label
         if blocks.size > records:
             raise UserError(
                 f"a batch of {blocks.size} unlabelled instants (--blocks x --sequences x --instants) is "
-                f"larger than the training split of {records} instants; lower one of the three"
+                f"larger than the training split of {records} instants; lower one of the three, or set them to auto"
             )
     if size > 0 and labelled == 0:
         raise UserError("a labelled batch was asked for, but --labelled leaves no labelled instant")

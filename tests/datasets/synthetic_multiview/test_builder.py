@@ -1,5 +1,6 @@
 """The prepared synthetic set: counts, order, table and records, disjoint people, the same set every time."""
 
+import dataclasses
 import hashlib
 import sys
 import threading
@@ -145,6 +146,43 @@ def test_wild_sequences_are_groups_of_their_own() -> None:
         for take in range(config.takes)
     }
     assert len(numbers) == 8 * len(motion.ACTIONS) * config.takes
+
+
+def test_a_person_keeps_their_room_in_sessions_and_nobody_shares_it() -> None:
+    """Rig, light and clothes too; a group is a person. In the demo one room is everybody's."""
+
+    def seen(name: str, person: int, action: int) -> tuple_builder.Instant:
+        config = dataclasses.replace(module.Builder.builder_configs[name], instants=1)
+        act = performance.generated(person, action, 0, config.seed, np.zeros(1))
+        return module.render_sequence(config, act)[0]
+
+    def same(a: tuple_builder.Instant, b: tuple_builder.Instant) -> bool:
+        return bool(np.array_equal(a.extrinsics, b.extrinsics))
+
+    first, again, other = seen("sessions", 1, 0), seen("sessions", 1, 5), seen("sessions", 9, 0)
+    assert same(first, again) and not same(first, other)
+    assert same(seen("demo", 1, 0), seen("demo", 9, 0))
+    # Nobody is where the demo has them, wherever the number is the same.
+    assert not same(first, seen("demo", 1, 0))
+    backgrounds = [
+        np.median(tuple_builder.decode_jpeg(i.images[0])[:8], axis=(0, 1)) for i in (first, again, other)
+    ]
+    assert np.abs(backgrounds[0] - backgrounds[1]).max() < np.abs(backgrounds[0] - backgrounds[2]).max()
+
+
+def test_the_people_of_sessions_are_as_many_as_said_and_none_has_been_tested() -> None:
+    configs = module.Builder.builder_configs
+    tested = {
+        person for name in ("tiny", "demo", "studio", "wild") for person in configs[name].subjects["test"]
+    }
+    for name in ("sessions", "sessions_studio"):
+        people = configs[name].subjects
+        assert {split: len(of) for split, of in people.items()} == {"train": 10, "validation": 4, "test": 6}
+        assert not set(people["test"]) & tested
+        specification = module.Builder(config=name, data_dir="nowhere").specification
+        assert specification["rooms"] == "person" and specification["wild"] is False
+    assert (configs["sessions"].size, configs["sessions_studio"].size) == (64, 224)
+    assert "rooms" not in module.Builder(config="demo", data_dir="nowhere").specification
 
 
 def test_a_stopped_sequence_is_cancelled() -> None:

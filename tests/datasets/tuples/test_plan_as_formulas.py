@@ -79,15 +79,23 @@ def spaced(rng: np.random.Generator, length: int, count: int, seconds: float) ->
 
 
 def unlabelled(
-    blocks: int, sequences: int, instants: int, seconds: float, mix: bool, seed: int, step: int
+    blocks: int,
+    sequences: int,
+    instants: int,
+    seconds: float,
+    mix: bool,
+    seed: int,
+    step: int,
+    rows_of_all: tuple[SequenceRow, ...],
 ) -> list[int]:
     """Groups and their sequences by their share of the records, each once while there are others."""
     rng = draws(seed, 0, step)
+    whole = [row.first + k for row in rows_of_all for k in range(row.length)]
     if mix:
-        return rng.choice(RECORDS, blocks * sequences * instants, replace=False).tolist()
-    groups = list(dict.fromkeys(row.group for row in TABLE))
-    of_group = {group: [row for row in TABLE if row.group == group] for group in groups}
-    shares = np.asarray([sum(row.length for row in of_group[group]) for group in groups]) / RECORDS
+        return rng.choice(whole, blocks * sequences * instants, replace=False).tolist()
+    groups = list(dict.fromkeys(row.group for row in rows_of_all))
+    of_group = {group: [row for row in rows_of_all if row.group == group] for group in groups}
+    shares = np.asarray([sum(row.length for row in of_group[group]) for group in groups]) / len(whole)
     numbers: list[int] = []
     while len(numbers) < blocks:
         numbers += rng.choice(
@@ -134,11 +142,12 @@ def expected(
     size: int = 6,
     seed: int = 5,
     step: int = 3,
+    of: tuple[SequenceRow, ...] = TABLE,
 ) -> dict[str, list[Any]]:
     """A plan's four columns, by loops."""
     pairs = orders(blocks * sequences * instants, seed, 2, step)
     return {
-        "unlabelled": unlabelled(blocks, sequences, instants, seconds, mix, seed, step),
+        "unlabelled": unlabelled(blocks, sequences, instants, seconds, mix, seed, step, of),
         "unlabelled_views": [[view for view in order for _ in range(repeats)] for order in pairs],
         "labelled": labelled(records, size, seed, step),
         "labelled_views": orders(size, seed, 3, step),
@@ -180,6 +189,12 @@ BATCH: dict[str, dict[Any, dict[str, Any]]] = {
     "positives": {"augmented": {"repeats": 2}},
 }
 DATA: dict[str, dict[Any, dict[str, Any]]] = {
+    # Of a subject's sequences as many whole ones as the fraction says, evenly spread: of two, the second for a half.
+    "unlabelled": {
+        "S1,S3": {"of": tuple(TABLE[i] for i in (0, 1, 7, 8))},
+        "all:0.5": {"of": tuple(TABLE[i] for i in (1, 3, 5, 8))},
+        "S2:0.19": {"of": (dataclasses.replace(TABLE[2], length=28),)},
+    },
     "labelled": {
         "none": {"size": 0},
         "S1,S3": {"records": [*S1, *range(RECORDS - 64, RECORDS)]},
@@ -191,6 +206,7 @@ DATA: dict[str, dict[Any, dict[str, Any]]] = {
 # Which pictures are read, and how large they are given out: not which of them are drawn.
 ELSEWHERE = {
     "dataset", "data_dir", "train_split", "validation_split", "image_size", "cache", "stream", "stream_size",
+    "stream_rooms",
 }  # fmt: skip
 CASES = [
     pytest.param(field, value, changes, id=f"{field}={value}")
