@@ -84,7 +84,13 @@ class Objective:
         NOT_NEGATIVE,
         roles={Role.METHOD},
     )
-    across_groups: bool = setting(True, "Instants of other people are negatives too.", roles={Role.METHOD})
+    across_groups: bool = setting(
+        False,
+        "Ablation: instants of other groups (another person, room or clothes) are negatives too; they are told apart "
+        "by looks, not by pose.",
+        roles={Role.METHOD},
+        earlier=True,
+    )
     infonce_temperature: float = setting(
         0.1,
         "Temperature of --metric_loss=infonce; what the margin is to triplet.",

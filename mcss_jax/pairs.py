@@ -88,24 +88,42 @@ def per_anchor(
     columns = jax.tree.map(lambda x: jnp.repeat(x, 2), pairs.candidate_instants)
 
     def scored(anchor: Float[Array, "r d"], of: Instants) -> Scores:
-        allowed = mining.negative_mask(
-            of.group,
-            of.sequence,
-            of.time,
-            pairs.min_gap,
-            pairs.across_groups,
-            columns=(columns.group, columns.sequence, columns.time),
-        )
-        return score(distances.pairwise(anchor, flat), allowed & of.valid[:, None] & columns.valid[None, :])
+        return score(distances.pairwise(anchor, flat), _allowed(pairs, of, columns))
 
     anchors = pairs.embedding.reshape(-1, dim)
     of = jax.tree.map(lambda x: jnp.repeat(x, 2), pairs.instants)
-    total = 2 * instants
+    return _in_blocks(scored, (anchors, of), 2 * instants, block)
+
+
+def negatives(pairs: Pairs, block: int = 2048) -> Int[Array, " m"]:
+    """How many whole instants may be negatives of each of this replica's instants; 0 for one that is not whole."""
+
+    def counted(of: Instants) -> Int[Array, " r"]:
+        return jnp.sum(_allowed(pairs, of, pairs.candidate_instants), axis=1, dtype=jnp.int32)
+
+    return _in_blocks(counted, (pairs.instants,), len(pairs.embedding), block)
+
+
+def _allowed(pairs: Pairs, of: Instants, columns: Instants) -> Bool[Array, "r c"]:
+    """The mask of the negatives that r anchors may have among c candidates."""
+    mask = mining.negative_mask(
+        of.group,
+        of.sequence,
+        of.time,
+        pairs.min_gap,
+        pairs.across_groups,
+        columns=(columns.group, columns.sequence, columns.time),
+    )
+    return mask & of.valid[:, None] & columns.valid[None, :]
+
+
+def _in_blocks(function: Callable[..., Scores], rows: tuple, total: int, block: int) -> Scores:
+    """`function(*rows)`, so many rows at a time; what it gives are arrays with an entry for each row."""
     if total <= block:
-        return scored(anchors, of)
+        return function(*rows)
     pad = -total % block
-    filled = jax.tree.map(lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)), (anchors, of))
+    filled = jax.tree.map(lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)), rows)
     chunks = jax.tree.map(lambda x: x.reshape(-1, block, *x.shape[1:]), filled)
     return jax.tree.map(
-        lambda x: x.reshape(-1)[:total], lax.map(jax.checkpoint(lambda chunk: scored(*chunk)), chunks)
+        lambda x: x.reshape(-1)[:total], lax.map(jax.checkpoint(lambda chunk: function(*chunk)), chunks)
     )

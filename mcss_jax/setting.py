@@ -5,7 +5,14 @@ import enum
 import math
 import typing
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
+
+AUTO: Literal["auto"] = "auto"
+CountOrAuto = int | Literal["auto"]
+"""A whole number, or `auto`: chosen from the data when a run begins, and kept with its settings from then on."""
+
+NEVER: Any = object()
+"""The earlier default of a setting whose default has never changed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +55,20 @@ class Role(enum.Enum):
     OF_HOST = "something of one host: the processes of a run may differ in it"
 
 
-def setting(default: Any, meaning: str, bounds: Bounds | None = None, *, roles: Collection[Role] = ()) -> Any:
-    """A dataclass field that is a setting: its default, what it means, what it may be, what else it decides."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds, "roles": roles})
+def setting(
+    default: Any,
+    meaning: str,
+    bounds: Bounds | None = None,
+    *,
+    roles: Collection[Role] = (),
+    earlier: Any = NEVER,
+) -> Any:
+    """A dataclass field that is a setting: its default, what it means, what it may be, what else it decides.
+
+    `earlier` is the default that it had before, which configurations that do not name it meant.
+    """
+    metadata = {"meaning": meaning, "bounds": bounds, "roles": roles, "earlier": earlier}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def problem(value: Any, hint: Any, bounds: Bounds | None = None) -> str | None:
@@ -58,10 +76,16 @@ def problem(value: Any, hint: Any, bounds: Bounds | None = None) -> str | None:
 
     `true` is no number here, and 1 is a number for a float.
     """
-    choices = typing.get_args(hint)
+    if hint == CountOrAuto:
+        if value == AUTO:
+            return None
+        expected = problem(value, int, bounds)
+        return f"{expected}, or {AUTO}" if expected else None
+    if typing.get_origin(hint) is tuple:
+        return None if isinstance(value, tuple) and all(isinstance(part, str) for part in value) else "texts"
     if typing.get_origin(hint) is typing.Literal:
-        fits = any(type(value) is type(choice) and value == choice for choice in choices)
-        return None if fits else f"one of {', '.join(map(str, choices))}"
+        fits = any(type(value) is type(choice) and value == choice for choice in typing.get_args(hint))
+        return None if fits else f"one of {', '.join(map(str, typing.get_args(hint)))}"
     if type(value) not in ((int, float) if hint is float else (hint,)):
         return f"a value of type {hint.__name__}"
     if bounds is not None and not bounds.allow(value):

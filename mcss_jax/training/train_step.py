@@ -21,13 +21,17 @@ from mcss_jax.method import Method
 from mcss_jax.metric_losses.registry import metric_loss
 from mcss_jax.networks.pixels import standardise
 from mcss_jax.networks.pose_network import PoseNetwork
-from mcss_jax.pairs import Instants, Pairs, Term
+from mcss_jax.pairs import Instants, Pairs, Term, negatives
 from mcss_jax.training.batch import Batch, Labelled, Part
 from mcss_jax.training.optimiser import schedule, transformation
 from mcss_jax.training.state import TrainState, Variables
 
 Sums = dict[str, tuple[Float[Array, ""], Float[Array, ""]]]
 Report = dict[str, Float[Array, ""]]
+
+# Millimetres of canonical MPJPE. A mined negative whose pose is nearer to the anchor's than this is a false one: the
+# loss pushes apart what should lie together. A pose estimator's error is no smaller (docs/method.md#false-negatives).
+FALSE_NEGATIVE = 50.0
 
 # Numbers of the parts' random streams: each sample of each part is augmented by a key of its own.
 STREAMS: dict[Part, int] = {"labelled": 0, "unlabelled": 1}
@@ -82,17 +86,29 @@ def _targets(
     return skeleton.canonicalise(virtual)
 
 
-def _mined_pose_distance(
-    term: Term, pose: Float[Array, "b 17 3"], candidates: Float[Array, "n 17 3"]
-) -> tuple[Array, Array]:
-    """True distance (canonical MPJPE, mm) of anchors and mined negatives whose labels may be used."""
+def _mined_poses(term: Term, pose: Float[Array, "b 17 3"], candidates: Float[Array, "n 17 3"]) -> Sums:
+    """Of anchors and mined negatives whose labels may be used: true distance (canonical MPJPE, mm); share of false."""
     own = jnp.repeat(skeleton.canonicalise(pose)[0], 2, axis=0)
     other = skeleton.canonicalise(candidates)[0][term.mined // 2]
     labelled = term.has_negative & jnp.isfinite(own + other).all(axis=(1, 2))
     distance = metrics.mpjpe(
         jnp.where(labelled[:, None, None], own, 0), jnp.where(labelled[:, None, None], other, 0)
     )
-    return jnp.sum(jnp.where(labelled, distance, 0.0)), jnp.sum(labelled).astype(jnp.float32)
+    count = jnp.sum(labelled).astype(jnp.float32)
+    false = labelled & (distance < FALSE_NEGATIVE)
+    return {
+        "mined_pose_distance": (jnp.sum(jnp.where(labelled, distance, 0.0)), count),
+        "false_negatives": (jnp.sum(false).astype(jnp.float32), count),
+    }
+
+
+def _negatives(pairs: Pairs) -> Sums:
+    """The share of whole instants that have a negative, and how many instants may be theirs."""
+    number, whole = negatives(pairs), jnp.sum(pairs.instants.valid).astype(jnp.float32)
+    return {
+        "anchors_with_negative": (jnp.sum(number > 0).astype(jnp.float32), whole),
+        "negatives": (jnp.sum(number).astype(jnp.float32), whole),
+    }
 
 
 def forward(
@@ -178,7 +194,7 @@ def objective(
         sums |= term.figures
         # Flat: on a TPU the last two axes of an array are padded to 8 and 128, a pose's 17 and 3 to 42 times as much.
         candidates = _gather(seen.pose.reshape(-1, 51), axis_name).reshape(-1, 17, 3)
-        sums["mined_pose_distance"] = _mined_pose_distance(term, seen.pose, candidates)
+        sums |= _mined_poses(term, seen.pose, candidates) | _negatives(pairs)
         mined = term.mined
     # Variance about the global mean: zero when every picture has the same embedding (collapse).
     embeddings = [of.embedding.reshape(-1, of.embedding.shape[-1]) for of in outputs.values()]

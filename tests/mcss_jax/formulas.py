@@ -120,6 +120,7 @@ def unlabelled_figures(
 ) -> dict[str, float]:
     losses, positives, negatives, truths = [], [], [], []
     instants = range(len(of.valid))
+    allowed = [sum(is_negative(objective, of, i, j) for j in instants) for i in instants if bool(of.valid[i])]
     for i in instants:
         for view in range(2):
             distance = {
@@ -153,6 +154,9 @@ def unlabelled_figures(
         "positive_distance": float(np.mean(positives)),
         "negative_distance": float(np.mean(negatives)),
         "mined_pose_distance": float(np.mean(truths)),
+        "false_negatives": float(np.mean([truth < 50 for truth in truths])),
+        "anchors_with_negative": float(np.mean([number > 0 for number in allowed])),
+        "negatives": float(np.mean(allowed)),
     }
 
 

@@ -19,7 +19,8 @@ from mcss_jax.training.state import PoseStatistics, TrainState, init_state, pose
 SIZE = 32
 TINY = Method(
     network=Network(width=8, embedding_dim=8, stem="patch8", hidden=8, layers=1),
-    objective=Objective(margin=0.5, temperature_start=0.2),
+    # Across groups, as the few instants of a tiny batch would hardly be each other's negatives otherwise.
+    objective=Objective(margin=0.5, temperature_start=0.2, across_groups=True),
     # Warm-up would make the first update zero; a small epsilon-like step would hide differences.
     optimiser=Optimiser(learning_rate=1e-3, warmup_steps=0, steps=100),
     augmentation=Augmentation(),

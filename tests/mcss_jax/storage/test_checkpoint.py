@@ -232,7 +232,8 @@ def remove_the_arrays(folder: Path) -> None:
 def edit_info(folder: Path) -> None:
     file = folder / "info" / "metadata"
     stored = json.loads(file.read_text())
-    stored["text"] = stored["text"].replace('"step": 3', '"step": 4')
+    # Only the checksum can tell: it says the same.
+    stored["text"] = stored["text"].replace("{", "{ ", 1)
     file.write_text(json.dumps(stored))
 
 

@@ -1,4 +1,4 @@
-"""What is logged of mined negatives: how far their true poses are, where both labels may be used."""
+"""What is logged of mined negatives: how far their true poses are and how many are false, where labels may be used."""
 
 import dataclasses
 
@@ -17,6 +17,8 @@ from tests.mcss_jax.steps import make_batch, poses
 def test_it_is_the_canonical_distance_to_the_mined_instant() -> None:
     batch = make_batch(labelled=0, unlabelled=8)
     pose = poses(np.random.default_rng(4), 8)
+    away = np.random.default_rng(5).normal(0, 25, (8, 17, 3)) * np.linspace(0.2, 1.6, 8)[:, None, None]
+    pose = pose[:1] + away.astype(np.float32)  # some of them nearer to each other than 50 mm, some farther
     pose[5] = np.nan
     batch = dataclasses.replace(batch, unlabelled=dataclasses.replace(batch.unlabelled, pose=pose))
     embedding = np.random.default_rng(1).normal(size=(8, 2, 4)).astype(np.float32)
@@ -45,3 +47,6 @@ def test_it_is_the_canonical_distance_to_the_mined_instant() -> None:
     total, count = sums["mined_pose_distance"]
     assert float(count) == len(distances) > 4
     assert float(total) == pytest.approx(sum(distances), rel=1e-4)
+    false, of = sums["false_negatives"]
+    assert (float(false), float(of)) == (sum(distance < 50 for distance in distances), len(distances))
+    assert 0 < float(false) < float(of)

@@ -32,7 +32,7 @@ OBJECTIVE: Changes = {
     "metric_weight": ({}, 0.3),
     "rotation_weight": ({}, 0.2),
     "min_negative_gap": ({}, 0.3),
-    "across_groups": ({}, False),
+    "across_groups": ({}, True),
     "infonce_temperature": ({"metric_loss": "infonce"}, 0.4),
     "temperature_start": ({}, 0.6),
     "temperature_end": ({}, 0.02),
@@ -67,6 +67,9 @@ def batch() -> Batch:
     )  # in one recording per person, closer than the gap and not
     pose = poses(np.random.default_rng(6), 8)
     pose[[1, 6]] = np.nan
+    pose[4:6] = pose[2:4] + np.random.default_rng(9).normal(
+        0, 10, (2, 17, 3)
+    )  # of other people, and yet the same
     seen = dataclasses.replace(made.unlabelled, time=time, sequence=made.unlabelled.group, pose=pose)
     return jax.tree.map(jnp.asarray, dataclasses.replace(made, unlabelled=seen))
 

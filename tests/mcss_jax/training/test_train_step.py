@@ -59,7 +59,8 @@ def test_a_step_is_a_pure_function_and_reports_everything(state: TrainState, ste
     assert int(first.step) == 1
     assert set(report) == {
         "loss", "loss_pose", "loss_rotation", "loss_metric", "train_mpjpe_canonical", "positive_distance",
-        "negative_distance", "mined_pose_distance", "embedding_variance", "gradient_norm", "learning_rate",
+        "negative_distance", "mined_pose_distance", "false_negatives", "anchors_with_negative", "negatives",
+        "embedding_variance", "gradient_norm", "learning_rate",
     }  # fmt: skip
     assert all(np.isfinite(value) and value.shape == () for value in report.values())
     total = sum(float(report[name]) for name in ("loss_pose", "loss_rotation", "loss_metric"))
@@ -89,7 +90,7 @@ def test_unlabelled_poses_never_move_a_parameter(state: TrainState, step: Callab
     for garbage in (np.nan, 1e6, np.inf, 0.0):
         poisoned, actual = step(state, changed(make_batch(), "unlabelled", slice(None), pose=garbage), KEY)
         assert_same(clean, poisoned)
-        assert {n for n in report if actual[n] != report[n]} <= {"mined_pose_distance"}
+        assert {n for n in report if actual[n] != report[n]} <= {"mined_pose_distance", "false_negatives"}
     assert np.isnan(
         float(step(state, changed(make_batch(), "unlabelled", slice(None), pose=np.nan), KEY)[1]["mined_pose_distance"])
     )  # fmt: skip
