@@ -17,7 +17,7 @@ import jax
 
 from launch.benchmarks import records
 from launch.benchmarks.batch import describe, random_batch, size_of, statistics
-from launch.benchmarks.settings import check
+from launch.benchmarks.settings import check, numbered
 from launch.benchmarks.steps import StepProgram
 from launch.benchmarks.timing import Row, in_turn, table
 from launch.benchmarks.torch_comparison import Comparison, torch_step
@@ -43,6 +43,7 @@ def main(config: Comparison) -> None:
         if value != wanted:
             raise UserError(f"--{name}={value}; PyTorch's step is written for {wanted}")
     module = torch_step()
+    config = numbered(config)
     size = size_of(config)
     batch = random_batch(config, size)
     platform = jax.devices()[0].platform

@@ -1,6 +1,6 @@
 """Trains an encoder and regressor on multi-view tuples: the supervised baseline, MCSS, or a control.
 
-    python -m launch.train --flagfile=launch/experiments/demo_mcss.flags --workdir=runs/mcss
+    python -m launch.train --flagfile=launch/experiments/sessions_mcss.flags --workdir=runs/mcss
 
 The same command again resumes at the right step with the right batch. Ctrl-C saves and says where; so do SIGTERM and
 SIGUSR1, after which the exit code is 75: to be started again. On several hosts the same command runs on each, all with

@@ -13,7 +13,7 @@ from launch.benchmarks.steps import throughput, trace
 from launch.benchmarks.timing import Row, in_turn
 from launch.cli import options
 from launch.runs import run_folder, settings
-from launch.training import sources
+from launch.training import batch_numbers, sources
 from mcss_jax import streams
 from mcss_jax.training import parallel
 
@@ -40,6 +40,7 @@ def _source(config: Benchmark) -> sources.Source:
 
 def input_rows(config: Benchmark) -> list[Row]:
     """The host's pipeline alone, read ahead as in training; several batches a repetition, so that this evens out."""
+    config = batch_numbers.settled(config, len(parallel.choose_devices(config.devices.count)))
     source = _source(config)
     last = (config.repeats + 1) * config.updates
     images: list[int] = []
@@ -57,6 +58,7 @@ def input_rows(config: Benchmark) -> list[Row]:
 def train_rows(config: Benchmark) -> list[Row]:
     """Input and step as training runs them; `input_wait` is the time that the loop waited for its next batch."""
     devices = parallel.choose_devices(config.devices.count)
+    config = batch_numbers.settled(config, len(devices))
     settings.check_devices(config, len(devices))
     source = _source(config)
     statistics = sources.means(source.labelled_poses).statistics

@@ -8,7 +8,7 @@ import numpy as np
 
 from launch.benchmarks import roofline
 from launch.benchmarks.batch import describe, random_batch, size_of
-from launch.benchmarks.settings import Benchmark
+from launch.benchmarks.settings import Benchmark, numbered
 from launch.benchmarks.steps import StepProgram
 from launch.benchmarks.timing import Row, in_turn
 from launch.runs import settings
@@ -58,6 +58,7 @@ def loss_rows(config: Benchmark) -> list[Row]:
     The share is of device time, so it holds for any number of devices that divide the loss's rows as the step does.
     A pair has two images; the share of a step of one image a pair, the harder measure, stands beside it.
     """
+    config = numbered(config)
     pairs, size = config.loss_pairs, size_of(config)
     program, arguments = loss_program(config, pairs)
     cost = roofline.cost(program, *arguments)

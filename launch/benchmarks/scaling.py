@@ -19,7 +19,7 @@ import jax
 
 from launch.benchmarks import roofline
 from launch.benchmarks.batch import size_of
-from launch.benchmarks.settings import Benchmark, arguments, enlarged, integers
+from launch.benchmarks.settings import Benchmark, arguments, enlarged, integers, numbered
 from launch.benchmarks.steps import measure
 from launch.benchmarks.timing import Row, Timing
 from launch.cli import flags, options
@@ -112,7 +112,7 @@ def _row(record: dict[str, Any], processes: int, devices: int, alone: float, sha
 
 def scaling_rows(config: Benchmark) -> list[Row]:
     """Rows of every count, and on a CPU of two processes with half of the devices each."""
-    counts = counts_of(config)
+    config, counts = numbered(config), counts_of(config)
     shared = jax.default_backend() == "cpu"
     records: dict[tuple[int, int], dict[str, Any]] = {}
     if max(counts) <= jax.local_device_count():

@@ -1,6 +1,7 @@
 """The settings of `launch.benchmark`, and of the programs that it starts."""
 
 import dataclasses
+from typing import TypeVar
 
 from launch.cli import options
 from launch.cli.options import option
@@ -8,6 +9,7 @@ from launch.runs import settings
 from mcss_jax.errors import UserError
 from mcss_jax.method import COUNT
 
+Config = TypeVar("Config", bound=settings.Train)
 MEASURE = "Measurement"
 
 
@@ -58,10 +60,17 @@ def check_benchmark(config: Benchmark) -> None:
         raise UserError("--sweep_batch is empty; expected at least one multiple, such as 1")
 
 
+def numbered(config: Config, devices: int = 1) -> Config:
+    """The settings with numbers in the place of `auto`, those of a large data set: suites whose batches are noise."""
+    return settings.with_numbers(config, None, devices)
+
+
 def enlarged(config: Benchmark, multiple: int) -> Benchmark:
     """The same run with a batch `multiple` times as large."""
     return options.replace(
-        config, labelled_batch=config.batch.labelled_batch * multiple, blocks=config.batch.blocks * multiple
+        config,
+        labelled_batch=config.batch.labelled_batch * multiple,
+        blocks=int(config.batch.blocks) * multiple,
     )
 
 

@@ -9,7 +9,7 @@ from launch.benchmarks import roofline
 from launch.benchmarks.batch import describe, pairs_in, random_batch, size_of, statistics
 from launch.benchmarks.flops import multiplications
 from launch.benchmarks.roofline import Ceilings, Cost
-from launch.benchmarks.settings import Benchmark, enlarged, integers
+from launch.benchmarks.settings import Benchmark, enlarged, integers, numbered
 from launch.benchmarks.timing import Row, Timing, in_turn
 from launch.cli import cpu
 from launch.runs import run_folder, settings
@@ -88,7 +88,9 @@ def measure(config: Benchmark, size: int, limit: Ceilings) -> Row:
 
 def step_rows(config: Benchmark) -> list[Row]:
     """The flags' batch and its multiples; the flags' batch at further sizes; the ceilings they are held against."""
-    limit = roofline.ceilings(parallel.choose_devices(config.devices.count), min(config.repeats, 5))
+    devices = parallel.choose_devices(config.devices.count)
+    config = numbered(config, len(devices))
+    limit = roofline.ceilings(devices, min(config.repeats, 5))
     size = size_of(config)
     batches = [
         measure(enlarged(config, multiple), size, limit)

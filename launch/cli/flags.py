@@ -15,6 +15,7 @@ from absl import app, flags, logging
 
 from launch.cli import compilation_cache, cpu, options, out_of_memory
 from mcss_jax.errors import UserError, is_mendable
+from mcss_jax.setting import AUTO, CountOrAuto
 
 Config = TypeVar("Config")
 # The exit code of a program that has met a fault of its own.
@@ -24,9 +25,15 @@ LARGEST = 1 << 63
 
 
 def define(config: type, parser: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines an absl flag for every setting: bool, int, float, str, Literal (an enum) and `X | None`."""
+    """Defines an absl flag for every setting: bool, int, float, str, Literal (an enum), `X | None`, texts."""
     for name, setting in options.options(config).items():
         hint, default = setting.hint, setting.default
+        if hint == CountOrAuto:
+            flags.DEFINE(_CountOrAuto(), name, default, setting.meaning, flag_values=parser)
+            continue
+        if hint == options.Texts:
+            flags.DEFINE_multi_string(name, list(default), setting.meaning, flag_values=parser)
+            continue
         if isinstance(hint, types.UnionType):
             hint = next(part for part in typing.get_args(hint) if part is not type(None))
         if typing.get_origin(hint) is typing.Literal:
@@ -42,6 +49,23 @@ def define(config: type, parser: flags.FlagValues = flags.FLAGS) -> None:
             flags.DEFINE_string(name, default, setting.meaning, flag_values=parser)
 
 
+class _CountOrAuto(flags.ArgumentParser):
+    """Reads a whole number, or `auto`."""
+
+    def parse(self, argument: Any) -> int | str:
+        """The number, or the word. Raises ValueError for anything else, as absl asks."""
+        if argument == AUTO:
+            return AUTO
+        try:
+            return int(argument)
+        except ValueError as error:
+            raise ValueError(f"expected a whole number, or {AUTO}") from error
+
+    def flag_type(self) -> str:
+        """As absl's own `--helpxml` names it."""
+        return f"int or {AUTO}"
+
+
 def parsed(config: type[Config], parser: flags.FlagValues = flags.FLAGS) -> Config:
     """The configuration that the parsed flags describe.
 
@@ -50,7 +74,9 @@ def parsed(config: type[Config], parser: flags.FlagValues = flags.FLAGS) -> Conf
     by_name = {}
     for name, setting in options.options(config).items():
         value: Any = parser[name].value
-        if isinstance(value, str):
+        if setting.hint == options.Texts:
+            value = tuple(value)
+        if isinstance(value, str) and setting.hint != CountOrAuto:
             _check_text(name, value)
         elif isinstance(value, int) and abs(value) >= LARGEST:
             raise UserError(f"--{name}={value}; expected a whole number of at most 64 bits")
@@ -82,6 +108,20 @@ def from_file(config: type[Config], file: Path, **overrides: Any) -> Config:
 
     Raises UserError when there is no such file, for a flag that does not exist and a bad value.
     """
+    return options.replace(parsed(config, _parser_of(config, file)), **overrides)
+
+
+def named_in(config: type[Config], file: Path) -> dict[str, Any]:
+    """The settings that a flag file names, or a flag file in it, with the values that it gives them.
+
+    Raises UserError as `from_file`.
+    """
+    parser = _parser_of(config, file)
+    values = options.values(parsed(config, parser))
+    return {name: value for name, value in values.items() if parser[name].present}
+
+
+def _parser_of(config: type, file: Path) -> flags.FlagValues:
     if not file.is_file():
         raise UserError(f"there is no flag file {file}")
     parser = flags.FlagValues()
@@ -91,7 +131,7 @@ def from_file(config: type[Config], file: Path, **overrides: Any) -> Config:
         parser(["", f"--flagfile={file}"])
     except (flags.Error, UnicodeDecodeError) as error:
         raise UserError(f"{file}: {error}") from error
-    return options.replace(parsed(config, parser), **overrides)
+    return parser
 
 
 def help_text(config: type, program: str, description: str) -> str:
@@ -101,6 +141,10 @@ def help_text(config: type, program: str, description: str) -> str:
         hint, choices = setting.hint, ""
         if typing.get_origin(hint) is typing.Literal:
             choices = "|".join(str(choice) for choice in typing.get_args(hint))
+        elif hint == CountOrAuto:
+            choices = f"INTEGER|{AUTO}"
+        elif hint == options.Texts:
+            choices = "TEXT"
         elif hint is not bool:
             base = (
                 hint
@@ -109,7 +153,7 @@ def help_text(config: type, program: str, description: str) -> str:
             )
             choices = {int: "INTEGER", float: "NUMBER"}.get(base, "TEXT")
         head = f"  --[no]{name}" if hint is bool else f"  --{name}={choices}"
-        default = "" if setting.default in (None, "") else f" (default: {setting.default})"
+        default = "" if setting.default in (None, "", ()) else f" (default: {setting.default})"
         body = textwrap.fill(
             setting.meaning + default, 100, initial_indent=" " * 6, subsequent_indent=" " * 6
         )

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mcss_jax.errors import UserError
-from mcss_jax.setting import Bounds, Role, problem
+from mcss_jax.setting import AUTO, NEVER, Bounds, Role, problem
 
 Config = TypeVar("Config")
+Texts = tuple[str, ...]
+"""Type of a setting whose flag may be given several times; all of them count."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Option:
       changeable: it does not decide the result (folders, intervals): a run may be resumed under another value.
       bounds: what numbers it may be.
       roles: what else it decides.
+      earlier: the default that it had before, where that was another.
     """
 
     name: str
@@ -44,6 +47,12 @@ class Option:
     changeable: bool
     bounds: Bounds | None
     roles: Collection[Role]
+    earlier: Any = NEVER
+
+    @property
+    def meant(self) -> Any:
+        """The value in configurations that do not name it: they are older, and had the default of then."""
+        return self.default if self.earlier is NEVER else self.earlier
 
     def value(self, config: Any) -> Any:
         """The value in a configuration."""
@@ -59,6 +68,7 @@ def option(
     bounds: Bounds | None = None,
     roles: Collection[Role] = (),
     flag: str = "",
+    earlier: Any = NEVER,
 ) -> Any:
     """A dataclass field that becomes a flag, named as the field where `flag` does not say otherwise; see `Option`."""
     metadata = {
@@ -68,6 +78,7 @@ def option(
         "bounds": bounds,
         "roles": roles,
         "flag": flag,
+        "earlier": earlier,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -104,6 +115,7 @@ def _options(config: type, path: tuple[str, ...], group: str, prefix: str) -> It
                 changeable=metadata.get("changeable", False),
                 bounds=metadata.get("bounds"),
                 roles=metadata.get("roles", ()),
+                earlier=metadata.get("earlier", NEVER),
             )
 
 
@@ -155,16 +167,22 @@ def check_values(config: Any) -> None:
 
 def arguments(config: Any) -> list[str]:
     """The flags of a configuration: every setting that is not the default, as the line of a flag file."""
-    parts = []
-    for name, setting in options(type(config)).items():
-        value = setting.value(config)
-        if value == setting.default:
-            continue
-        if isinstance(value, bool):
-            parts.append(f"--{name}" if value else f"--no{name}")
-        else:
-            parts.append(f"--{name}={value}")
-    return parts
+    settings = options(type(config)).items()
+    different = {
+        name: value for name, setting in settings if (value := setting.value(config)) != setting.default
+    }
+    return [
+        argument(name, part)
+        for name, value in different.items()
+        for part in (value if isinstance(value, tuple) else (value,))
+    ]
+
+
+def argument(name: str, value: Any) -> str:
+    """The flag that gives a setting a value."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={value}"
 
 
 def command(program: str, config: Any) -> str:
@@ -198,7 +216,7 @@ def flattened(config: type, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stored(config: type[Config], content: Mapping[str, Any], source: str | Path) -> Config:
-    """A configuration as it was stored, nested or flat; settings younger than it have, in effect, their default.
+    """A configuration as it was stored, nested or flat; settings that it does not name have the default of then.
 
     Raises UserError naming the setting and `source`, where it was found, for one that is unknown or that no flag
     would have given.
@@ -213,20 +231,31 @@ def stored(config: type[Config], content: Mapping[str, Any], source: str | Path)
         expected = problem(value, settings[name].hint, settings[name].bounds)
         if expected:
             raise UserError(f"{source} has {name} {value!r}; expected {expected}")
-    return build(config, **flat)
+    return build(config, **({name: setting.meant for name, setting in settings.items()} | flat))
 
 
 def differences(config: Any, content: Mapping[str, Any]) -> list[str]:
-    """Settings in which a stored configuration differs, `changeable` ones aside: `--seed: 0 before, 1 now`."""
+    """Settings in which a stored configuration differs, `changeable` ones aside: `--seed: 0 before, 1 now`.
+
+    `auto` differs from nothing: what it came to is what is stored. A default that has changed is named, with the flag
+    that brings it back.
+    """
     settings = options(type(config))
-    # A setting that is younger than what is stored had, in effect, its default.
-    before = {name: setting.default for name, setting in settings.items()} | flattened(type(config), content)
+    before = {name: setting.meant for name, setting in settings.items()} | flattened(type(config), content)
     now = values(config)
     changeable = {name for name, setting in settings.items() if setting.changeable}
+
+    def sentence(name: str) -> str:
+        text = f"--{name}: {before[name]!r} before, {now.get(name, 'unknown')!r} now"
+        setting = settings.get(name)
+        if setting is None or before[name] != setting.earlier or now[name] != setting.default:
+            return text
+        return f"{text} (the default has changed; {argument(name, before[name])} brings the earlier one back)"
+
     return [
-        f"--{name}: {before[name]!r} before, {now.get(name, 'unknown')!r} now"
+        sentence(name)
         for name in sorted(before.keys() - changeable)
-        if name not in now or before[name] != now[name]
+        if name not in now or (before[name] != now[name] and now[name] != AUTO)
     ]
 
 

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 from jaxtyping import UInt8
 
-from datasets.synthetic_multiview.streamed_takes import Takes
 from datasets.tuples import pipeline
 from launch.benchmarks.timing import Row, in_turn
 from launch.interchange import exported
@@ -46,7 +45,7 @@ def person_crops(run: run_folder.Run, count: int) -> tuple[str, UInt8[np.ndarray
         records = np.linspace(0, split.records - 1, count).astype(int)
         views, name = pipeline.iterate_views(split, split.views * count, records), split.name
     else:
-        takes = Takes(streamed.JUDGES["test"], 0, config.run.seed, size)
+        takes = dataclasses.replace(streamed.judged_takes(config, "test"), first=0, size=size)
         records = np.linspace(0, len(takes) - 1, -(-count // takes.cameras)).astype(int)
         views, name = streamed.views_of(takes, records), "rendered by datasets.synthetic_multiview"
     images = np.concatenate([np.asarray(batch.images) for batch in views])

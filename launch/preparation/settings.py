@@ -18,7 +18,8 @@ class Prepare:
 
     dataset: str = option(
         "synthetic_multiview/demo",
-        "What to prepare: synthetic_multiview/tiny, demo, studio or wild; multiview_video: your own recordings; "
+        "What to prepare: synthetic_multiview/tiny, demo, studio, wild, sessions or sessions_studio; multiview_video: "
+        "your own recordings; "
         "human36m/fps10 or fps50; mpi_inf_3dhp/SET_fps10 or SET_native, SET being vnect, chest, relevant or all.",
         "Data",
     )

@@ -62,6 +62,11 @@ def initial_state(config: settings.Train, image_size: int, statistics: PoseStati
     return init(streams.stream(config.run.seed, "init"), statistics)
 
 
+def settings_in(folder: Path) -> settings.Train:
+    """The settings that a run's folder keeps. Raises UserError for a file that is damaged or of another version."""
+    return options.stored(settings.Train, read_json(folder / CONFIG), folder / CONFIG)
+
+
 def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: bool = False) -> Run:
     """Opens a run's newest whole checkpoint, or that of `step`.
 
@@ -74,8 +79,7 @@ def open_run(workdir: str | Path, step: int | None = None, *, encoder_alone: boo
             f"{folder} is not the folder of a run (it has no {CONFIG}); train one with "
             f"python -m launch.train --workdir={workdir}"
         )
-    stored = read_json(folder / CONFIG)
-    config = options.stored(settings.Train, stored, folder / CONFIG)
+    config = settings_in(folder)
     card = read_json(folder / CARD)
     if IMPORTED in card and not encoder_alone:
         raise UserError(

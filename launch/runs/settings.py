@@ -5,20 +5,24 @@
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
-from datasets.tuples import sampling
+from datasets.tuples import block_numbers, sampling
+from datasets.tuples.records import SequenceRow
 from launch.cli import options
 from launch.cli.options import nested, option
 from mcss_jax import method
 from mcss_jax.augment import Augmentation
 from mcss_jax.errors import UserError
 from mcss_jax.method import COUNT, NOT_NEGATIVE, Network, Objective, Optimiser
-from mcss_jax.setting import Role
+from mcss_jax.setting import AUTO, CountOrAuto, Role
 from mcss_jax.training import accumulation
 from mcss_jax.training.parallel import Kind, nearest_multiples
 
+Config = TypeVar("Config", bound="Train")
 Cache = Literal["none", "device"]
+StreamRooms = Literal["shared", "person"]
 MethodName = Literal["mcss", "baseline", "batchnorm"]
 
 
@@ -28,6 +32,12 @@ class Data:
 
     dataset: str = option("synthetic_multiview/demo", "Prepared data set, NAME or NAME/CONFIG.")
     data_dir: str = option("data", "Folder of prepared data sets.", changeable=True, roles={Role.OF_HOST})
+    unlabelled: str = option(
+        "all",
+        "Whose pictures are used without labels: all, or subjects with optional fractions of their recordings, as for "
+        "--labelled (S1,S5 or S1:0.5, or all:0.25).",
+        roles={Role.METHOD},
+    )
     labelled: str = option(
         "S1",
         "Whose poses may be used: subjects with optional fractions (S1 or S1,S5 or S1:0.1), none, or all.",
@@ -57,6 +67,10 @@ class Data:
         "Render an endless stream of synthetic people on the accelerator instead of reading --dataset.",
     )
     stream_size: int = option(64, "Side of the streamed pictures, pixels.", roles={Role.MEMORY})
+    stream_rooms: StreamRooms = option(
+        "shared",
+        "Streamed people share one room, or every person has a room, light, cameras and clothes of their own.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +80,19 @@ class Batch:
     labelled_batch: int = option(
         64, "Labelled pictures in a batch.", bounds=NOT_NEGATIVE, roles={Role.MEMORY}
     )
-    blocks: int = option(
-        4,
-        "Blocks in the unlabelled part of a batch; each is one person in one room.",
+    blocks: CountOrAuto = option(
+        AUTO,
+        "Blocks in the unlabelled part of a batch; each is one person in one room. auto: by what the data set holds.",
         bounds=COUNT,
         roles={Role.METHOD, Role.MEMORY},
+        earlier=4,
     )
-    sequences: int = option(4, "Sequences in a block.", bounds=COUNT, roles={Role.METHOD})
-    instants: int = option(6, "Instants of each sequence, two views each.", bounds=COUNT, roles={Role.METHOD})
+    sequences: CountOrAuto = option(
+        AUTO, "Sequences in a block.", bounds=COUNT, roles={Role.METHOD}, earlier=4
+    )
+    instants: CountOrAuto = option(
+        AUTO, "Instants of each sequence, two views each.", bounds=COUNT, roles={Role.METHOD}, earlier=6
+    )
     accumulate: int = option(
         1,
         "Parts in which a device goes through its batch, for memory; triplets still reach over the whole batch, but "
@@ -276,11 +295,42 @@ def labelled_size(config: Train) -> int:
 
 
 def blocks_of(config: Train) -> sampling.Blocks | None:
-    """The make-up of the unlabelled part, or None when the method has none."""
+    """The make-up of the unlabelled part, or None when the method has none; its numbers are chosen (`with_numbers`)."""
     if config.method == "baseline":
         return None
     batch = config.batch
-    gap = config.objective.min_negative_gap if batch.instant_gap == -1 else batch.instant_gap
+    assert not has_auto(config), "with_numbers comes first"
     return sampling.Blocks(
-        batch.blocks, batch.sequences, batch.instants, gap, batch.mix_groups, batch.positives
+        int(batch.blocks),
+        int(batch.sequences),
+        int(batch.instants),
+        gap_of(config),
+        batch.mix_groups,
+        batch.positives,
     )
+
+
+def gap_of(config: Train) -> float:
+    """Least seconds between the instants of a sequence in a batch."""
+    gap = config.batch.instant_gap
+    return config.objective.min_negative_gap if gap == -1 else gap
+
+
+def with_numbers(config: Config, table: Sequence[SequenceRow] | None, devices: int = 1) -> Config:
+    """The settings with a number in the place of every `auto`: as a sequence table asks for, or a large one, if None.
+
+    `devices` are those of all hosts, which share a batch evenly.
+    """
+    if not has_auto(config):
+        return config
+    given = {name: getattr(config.batch, name) for name in block_numbers.NAMES}
+    fixed = {name: int(number) for name, number in given.items() if number != AUTO}
+    shares = devices * config.batch.accumulate
+    numbers = block_numbers.choose(block_numbers.LARGE if table is None else table, shares, fixed)
+    return options.replace(config, **(numbers._asdict() | fixed))
+
+
+def has_auto(config: Train) -> bool:
+    """Whether a number of the unlabelled part is still to be chosen; a baseline has no such part."""
+    numbers = config.batch.blocks, config.batch.sequences, config.batch.instants
+    return config.method != "baseline" and AUTO in numbers

@@ -74,6 +74,12 @@ class Journal:
                 "the embeddings have collapsed to one point (variance "
                 f"{values['embedding_variance']:.1e} at step {step}); raise --temperature_start or lower --margin",
             )
+        if values.get("anchors_with_negative") == 0.0 and self.config.method == "mcss" and hosts.first():
+            self._warn_once(
+                "negatives",
+                f"no unlabelled instant in the batch of step {step} has a negative, so that it teaches nothing; record "
+                "each person for longer, or lower --min_negative_gap",
+            )
         self._interval, self.waiting.seconds = _Interval(), 0.0
 
     def warn_of_damage(self) -> None:

@@ -26,5 +26,11 @@ def choose(
             f"name subjects whose poses {name} holds"
         )
     blocks = None if config.data.stream else settings.blocks_of(config)  # a stream has no end
-    sampling.check(table, views, blocks, len(records), settings.labelled_size(config))
+    unlabelled = () if blocks is None else unlabelled_table(config, table)
+    sampling.check(unlabelled, views, blocks, len(records), settings.labelled_size(config))
     return labels, records
+
+
+def unlabelled_table(config: settings.Train, table: Sequence[SequenceRow]) -> tuple[SequenceRow, ...]:
+    """What `--unlabelled` leaves of a sequence table. Raises UserError where that cannot be."""
+    return sampling.unlabelled_table(config.data.unlabelled, table)

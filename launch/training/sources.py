@@ -1,7 +1,7 @@
 """Where a training run's batches come from: a prepared data set, or a stream rendered on the accelerator."""
 
 import dataclasses
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -10,9 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from datasets.tuples import pipeline, sampling
+from datasets.tuples.records import SequenceRow
 from launch.runs import settings
 from launch.training import cached, labelled, memory, streamed
 from mcss_jax.errors import UserError
+from mcss_jax.pairs import Instants
 from mcss_jax.training.state import PoseStatistics, pose_statistics
 
 Batches = Generator[tuple[int, Any], None, None]
@@ -27,6 +29,12 @@ class Source(Protocol):
 
     def batches(self, first: int, last: int, waiting: pipeline.Waiting) -> Batches:
         """(step, batch) for steps first .. last - 1; `waiting` adds up the seconds the loop waits."""
+
+    def instants(self, step: int) -> Instants:
+        """What the temporal rule knows of the unlabelled instants of a step, of all hosts; none without such a part."""
+
+    def recorded(self) -> Sequence[SequenceRow]:
+        """The sequences that unlabelled instants are drawn from; nothing where they have no end, or none is drawn."""
 
     def validation(self) -> tuple[Iterator[pipeline.Views], int] | None:
         """Views of validation people and their largest batch; None when there are none."""
@@ -52,6 +60,9 @@ class Prepared:
             config, self._split.table, self._split.views, config.data.dataset
         )
         self._blocks = settings.blocks_of(config)
+        self._unlabelled = (
+            () if self._blocks is None else labelled.unlabelled_table(config, self._split.table)
+        )
         loader = cached.Loader if config.data.cache == "device" else pipeline.Loader
         self._loader = loader(self._split, self._labelled, config.run.decode_threads)
         self._validation = self._open_validation()
@@ -68,10 +79,11 @@ class Prepared:
             "label_sampling": config.data.label_sampling,
             "labelled_subjects": [subject for subject, _ in labels.fractions],
             "labelled_instants": len(self._labelled),
-            "unlabelled_instants": 0 if self._blocks is None else self._split.records,
-            "unlabelled_subjects": []
-            if self._blocks is None
-            else sorted({row.subject for row in self._split.table}),
+            "unlabelled_instants": sum(row.length for row in self._unlabelled),
+            "unlabelled_subjects": sorted({row.subject for row in self._unlabelled}),
+            "unlabelled_seconds": round(
+                sum(row.length * row.seconds_per_record for row in self._unlabelled), 3
+            ),
         }
 
     def _open_validation(self) -> pipeline.Split | None:
@@ -107,18 +119,36 @@ class Prepared:
 
     def batches(self, first: int, last: int, waiting: pipeline.Waiting) -> Batches:
         def make(step: int) -> Any:
-            plan = sampling.plan(
-                self._split.table,
-                self._split.views,
-                seed=self._config.run.seed,
-                step=step,
-                blocks=self._blocks,
-                labelled=self._labelled,
-                labelled_size=settings.labelled_size(self._config),
-            )
+            plan = self._plan(step)
             return self._loader(sampling.share(plan, jax.process_index(), jax.process_count()))
 
         return pipeline.read_ahead(make, range(first, last), waiting=waiting)
+
+    def _plan(self, step: int) -> sampling.Plan:
+        return sampling.plan(
+            self._unlabelled,
+            self._split.views,
+            seed=self._config.run.seed,
+            step=step,
+            blocks=self._blocks,
+            labelled=self._labelled,
+            labelled_size=settings.labelled_size(self._config),
+        )
+
+    def instants(self, step: int) -> Instants:
+        records = self._plan(step).unlabelled
+        place = np.searchsorted([row.first for row in self._unlabelled], records, side="right") - 1
+        rows = [self._unlabelled[i] for i in place]
+        time = [(at - row.first) * row.seconds_per_record for at, row in zip(records, rows, strict=True)]
+        return Instants(
+            jnp.asarray([row.group for row in rows], jnp.int32),
+            jnp.asarray(place, jnp.int32),
+            jnp.asarray(time, jnp.float32),
+            jnp.ones(len(rows), bool),
+        )
+
+    def recorded(self) -> Sequence[SequenceRow]:
+        return self._unlabelled
 
     def validation(self) -> tuple[Iterator[pipeline.Views], int] | None:
         if self._validation is None:

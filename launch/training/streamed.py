@@ -1,6 +1,6 @@
 """Synthetic people rendered step by step on the accelerator: no TFDS, no disk."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from datasets.synthetic_multiview import stream
+from datasets.synthetic_multiview import people, stream
 from datasets.synthetic_multiview.streamed_takes import Takes
 from datasets.tuples import pipeline, sampling
+from datasets.tuples.records import SequenceRow
 from launch.runs import settings
 from launch.training import labelled, memory
+from mcss_jax.errors import UserError
+from mcss_jax.pairs import Instants
 from mcss_jax.training.batch import Batch, Labelled, Unlabelled
 
-# Subjects as in `synthetic_multiview/studio`.
-TRAINING: tuple[int, ...] = (1, 2, 3, 4, 5)
-JUDGES: dict[str, tuple[int, ...]] = {"validation": (6,), "test": (7, 8)}
+# Where people share a room, those of `synthetic_multiview/studio`; where each has their own, those of `sessions`.
+PEOPLE: dict[settings.StreamRooms, people.Splits] = {"shared": people.STUDIO, "person": people.SESSIONS}
 # A stream's seed decides its people, so its parts share it and number their sequences from far apart.
 FIRST_LABELLED = 1 << 28
 FIRST_JUDGED = {"validation": 1 << 29, "test": 3 << 28}
@@ -26,17 +28,36 @@ LEAST_GAP = 0.1
 # Pictures rendered at a time for those who judge.
 JUDGED_AT_ONCE = 128
 
+# What tells the fingerprints of streams apart whose people have rooms of their own.
+ROOMS_SUFFIX: dict[settings.StreamRooms, str] = {"shared": "", "person": "-person"}
+
 Judge = Literal["validation", "test"]
 
 
 def labelled_takes(config: settings.Train) -> Takes:
     """The takes that labels can be had of."""
-    return Takes(TRAINING, FIRST_LABELLED, config.run.seed, config.data.stream_size)
+    return _takes(config, "train", FIRST_LABELLED)
 
 
 def judged_takes(config: settings.Train, judge: Judge) -> Takes:
     """The takes of the people who judge a run with this seed, none of whom it is trained on."""
-    return Takes(JUDGES[judge], FIRST_JUDGED[judge], config.run.seed, config.data.stream_size)
+    return _takes(config, judge, FIRST_JUDGED[judge])
+
+
+def _takes(config: settings.Train, split: str, first: int) -> Takes:
+    rooms = config.data.stream_rooms
+    return Takes(PEOPLE[rooms][split], first, config.run.seed, config.data.stream_size, rooms=rooms)
+
+
+def unlabelled_people(config: settings.Train) -> tuple[int, ...]:
+    """The training people that unlabelled sequences are of. Raises UserError for a bad `--unlabelled`."""
+    text = config.data.unlabelled
+    if ":" in text:
+        raise UserError(
+            f"--unlabelled={text}: a stream has no end, and no fraction of it can be had; name people alone"
+        )
+    table = labelled_takes(config).table
+    return tuple(sorted({row.group for row in sampling.unlabelled_table(text, table)}))
 
 
 def views_of(
@@ -76,12 +97,14 @@ class Streamed:
         labels, self._labelled = labelled.choose(config, self._takes.table, self._takes.cameras, "the stream")
         self._labelled_subjects = jnp.asarray([int(name[1:]) for name, _ in labels.fractions], jnp.int32)
         self._blocks = settings.blocks_of(config)
+        self._people = () if self._blocks is None else unlabelled_people(config)
         self.image_size = config.data.stream_size
         self.labelled_poses = self._labelled_poses()
         self.card: dict[str, Any] = {
             "dataset": f"synthetic_multiview stream, {config.data.stream_size} px",
             # 2: labels are finite.
-            "fingerprint": f"stream2-{config.data.stream_size}-{config.run.seed}",
+            "fingerprint": f"stream2-{config.data.stream_size}-{config.run.seed}"
+            + ROOMS_SUFFIX[config.data.stream_rooms],
             "image_size": config.data.stream_size,
             "views": self._takes.cameras,
             "boxes": "mask",
@@ -90,7 +113,7 @@ class Streamed:
             "labelled_subjects": [name for name, _ in labels.fractions],
             "labelled_instants": len(self._labelled),
             "unlabelled_instants": 0 if self._blocks is None else "endless",
-            "unlabelled_subjects": [] if self._blocks is None else [f"S{s}" for s in TRAINING],
+            "unlabelled_subjects": [f"S{s}" for s in self._people],
         }
 
     def _labelled_poses(self) -> Float[np.ndarray, "n 17 3"]:
@@ -121,7 +144,7 @@ class Streamed:
 
     def _unlabelled_part(self, step: int, blocks: sampling.Blocks) -> Unlabelled:
         host, hosts = jax.process_index(), jax.process_count()
-        config = stream_of(blocks, self._config.data.stream_size)
+        config = self._stream(blocks)
         b = stream.stream_batch(self._config.run.seed, step, config, host, hosts)
         count = len(b.subject)
         # A second view that is the first one again is told apart by augmentation.
@@ -138,6 +161,21 @@ class Streamed:
             sample=host * count + jnp.arange(count, dtype=jnp.int32),
             pose=jnp.where(has_label[:, None, None], b.pose[:, 0], jnp.nan),
         )
+
+    def _stream(self, blocks: sampling.Blocks) -> stream.StreamConfig:
+        data = self._config.data
+        return stream_of(blocks, data.stream_size, self._people, data.stream_rooms)
+
+    def instants(self, step: int) -> Instants:
+        if self._blocks is None:
+            nobody = jnp.zeros(0, jnp.int32)
+            return Instants(nobody, nobody, jnp.zeros(0), jnp.zeros(0, bool))
+        moments = stream.moments_of(self._config.run.seed, step, self._stream(self._blocks))
+        # One subject is one group, whichever block it stands in: clothes and room are the same.
+        return Instants(moments.subject, moments.sequence, moments.time, jnp.ones(len(moments.subject), bool))
+
+    def recorded(self) -> Sequence[SequenceRow]:
+        return ()
 
     def batches(
         self, first: int, last: int, waiting: pipeline.Waiting
@@ -159,15 +197,18 @@ class Streamed:
         return pipeline.Skipped()
 
 
-def stream_of(blocks: sampling.Blocks, size: int) -> stream.StreamConfig:
-    """The stream that yields such blocks of training people; mixed ones are instants that share no sequence."""
+def stream_of(
+    blocks: sampling.Blocks, size: int, subjects: tuple[int, ...], rooms: settings.StreamRooms = "shared"
+) -> stream.StreamConfig:
+    """The stream that yields such blocks of these people; mixed ones are instants that share no sequence."""
     mixed = blocks.mix_groups
     return stream.StreamConfig(
-        subjects=TRAINING,
+        subjects=subjects,
         groups=blocks.size if mixed else blocks.blocks,
         sequences=1 if mixed else blocks.sequences,
         instants=1 if mixed else blocks.instants,
         views=2 if blocks.positives == "views" else 1,
         size=size,
         gap=max(blocks.min_gap, LEAST_GAP),
+        rooms=rooms,
     )

@@ -5,16 +5,17 @@ import dataclasses
 import functools
 import itertools
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from datasets.tuples import pipeline
+from datasets.tuples import block_numbers, pipeline
 from launch.cli import cpu, progress
 from launch.runs import folder_lock, hosts, metric_log, run_folder, settings, stopping
-from launch.training import journal, memory, sources, warm_start
+from launch.training import batch_numbers, journal, memory, negatives, sources, warm_start
 from mcss_jax import streams
 from mcss_jax.errors import UserError
 from mcss_jax.storage import checkpoint
@@ -45,6 +46,9 @@ def _begin(config: settings.Train) -> tuple[sources.Source, dict[str, Any], Trai
     """
     with hosts.together("begin"):
         source = sources.open_source(config)
+        few = negatives.check(config, source)
+        if few and hosts.first():
+            warnings.warn(few, stacklevel=2)
         statistics = sources.means(source.labelled_poses)
         state, origin = warm_start.first_state(config, source.image_size, statistics.statistics)
     hosts.compare({"the data's fingerprint": source.card["fingerprint"]})
@@ -131,6 +135,9 @@ def train(config: settings.Train) -> Trained:
     hosts.compare_settings(config)
     settings.check(config)
     devices = parallel.choose_devices(config.devices.count)
+    with hosts.together("open the data"):
+        config = batch_numbers.settled(config, len(devices))
+    hosts.compare({f"--{name}": str(getattr(config.batch, name)) for name in block_numbers.NAMES})
     settings.check_devices(config, len(devices))
     here = parallel.local(devices)
     if jax.process_count() > 1:

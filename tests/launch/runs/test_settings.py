@@ -11,6 +11,7 @@ from launch.runs import settings
 from launch.runs.settings import Train
 from mcss_jax.errors import UserError
 from mcss_jax.method import Method
+from mcss_jax.setting import CountOrAuto
 
 GOOD = options.build(Train, workdir="x")
 
@@ -119,7 +120,7 @@ def test_batches_must_divide() -> None:
 
 
 def test_jit_is_for_one_device() -> None:
-    config = options.replace(GOOD, parallel="jit")
+    config = settings.with_numbers(options.replace(GOOD, parallel="jit"), None)
     settings.check_devices(config, 1)
     with pytest.raises(UserError, match="--parallel=jit is for one device, and there are 2; set --devices=1"):
         settings.check_devices(config, 2)
@@ -134,6 +135,8 @@ OF_THE_METHOD = {
 
 def another(value: Any, hint: Any) -> Any:
     """A value that is not this one, of the same kind."""
+    if hint == CountOrAuto:
+        return 3
     if typing.get_origin(hint) is typing.Literal:
         return next(other for other in typing.get_args(hint) if other != value)
     return not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value / 2 + 0.1
@@ -166,6 +169,18 @@ def test_methods_without_the_metric_loss_are_the_same_but_for_its_weight() -> No
         assert settings.method_of(options.replace(GOOD, method=name)) == without
     assert base.temperature_steps == GOOD.optimiser.steps
     assert settings.method_of(options.replace(GOOD, temperature_steps=7)).temperature_steps == 7
+
+
+def test_numbers_are_chosen_where_they_are_auto_and_a_method_has_any() -> None:
+    chosen = settings.with_numbers(options.replace(GOOD, blocks=2), None)
+    assert (chosen.batch.blocks, chosen.batch.sequences, chosen.batch.instants) == (2, 4, 12)
+    assert settings.with_numbers(chosen, None) is chosen
+    several = settings.with_numbers(options.replace(GOOD, accumulate=5), None, devices=2)
+    settings.check_devices(options.replace(several, labelled_batch=60, accumulate=5), 2)
+    baseline = options.replace(GOOD, method="baseline")
+    assert settings.with_numbers(baseline, None) is baseline and not settings.has_auto(baseline)
+    with pytest.raises(AssertionError, match="with_numbers"):
+        settings.blocks_of(GOOD)
 
 
 def test_blocks_of() -> None:

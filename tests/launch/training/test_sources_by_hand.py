@@ -100,6 +100,7 @@ def test_labelled_poses_are_root_relative_and_of_the_labelled_alone(opened: Any)
         "labelled_instants": 11,
         "unlabelled_instants": 24,
         "unlabelled_subjects": ["S1", "S2", "S3"],
+        "unlabelled_seconds": 12.0,  # 24 of 0.5 s
     }
 
 
