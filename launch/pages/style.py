@@ -45,6 +45,12 @@ border-top:1px solid var(--grid)}}
 .where{{grid-column:1/-1;margin:0;font-size:.85em}}
 .methods{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,255px),1fr));gap:8px 16px}}
 .methods h4{{font-size:.85em;font-weight:600;margin:0}}
+.triplets{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr));gap:12px 20px;
+margin:0 0 14px}}
+.triplet{{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:4px;break-inside:avoid}}
+.triplet figure{{margin:0}}
+.triplet img{{width:100%}}
+.triplet figcaption{{font-size:.75em}}
 .strip{{display:grid;grid-template-columns:repeat(5,minmax(0,1fr));gap:4px}}
 .strip img{{border:3px solid transparent}}
 .right img{{border:3px solid var(--right)}}

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from datasets.tuples import pipeline
 from launch.cli import options, progress
 from launch.evaluation import evaluate, inference, protocols
+from launch.reports import mined
 from launch.retrieval import protocol
 from launch.runs import metric_log, run_folder, settings
 from mcss_jax.errors import UserError
@@ -42,6 +43,7 @@ class Compared:
       nearest: what each run and the oracle retrieve.
       pairs: mean PA-MPJPE@1 by query and gallery camera; cameras: their names.
       split: the people that they are compared on.
+      mined: the negatives that runs mine, of those that do and whose training data are at hand.
     """
 
     configs: dict[str, settings.Train]
@@ -54,6 +56,7 @@ class Compared:
     pairs: dict[str, Float[np.ndarray, "c c"]]
     cameras: tuple[str, ...]
     split: pipeline.Split
+    mined: dict[str, mined.Mined]
 
     @property
     def views(self) -> dict[str, inference.Views]:
@@ -180,4 +183,7 @@ def compare(
         pairs={name: scores[name].pairs["pa_mpjpe@1"] for name in named},
         cameras=tuple(searched.cameras.values()),
         split=split,
+        mined={
+            name: found for name, run in named.items() if (found := mined.mine(run, data_dir)) is not None
+        },
     )

@@ -10,7 +10,7 @@ from launch.cli import progress
 from launch.cli.options import option
 from launch.pages import page as report_page
 from launch.reports import commands as report_commands
-from launch.reports import pictures, study_protocol, study_sections
+from launch.reports import mined, pictures, study_protocol, study_sections
 from launch.reports import sections as report_sections
 from launch.reports.comparison import Compared
 from launch.runs import run_folder
@@ -44,13 +44,15 @@ def page(compared: Compared | None, title: str, command: str, study: Sequence[Li
         makers = (
             report_sections.groups,
             report_sections.learning,
+            lambda compared: mined.section(compared.mined),
             report_sections.retrieved,
             pictures.retrieved,
             report_sections.embeddings,
             pictures.skeletons,
             report_sections.protocol,
         )
-        sections += [make(compared) for make in progress.bar(makers, "draw the report", "section")]
+        made = [make(compared) for make in progress.bar(makers, "draw the report", "section")]
+        sections += [section for section in made if section is not None]
     commands = study_protocol.commands(study) if study else []
     sections.append(report_commands.section(compared, command, commands))
     return report_page.document(title, lead, sections)

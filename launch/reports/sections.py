@@ -13,6 +13,7 @@ from launch.reports import view_pairs
 from launch.reports.comparison import CHANCE, MEAN_POSE, ORACLE, Compared, confounders
 from launch.retrieval import protocol as retrieval_protocol
 from mcss_jax.search import retrieval
+from mcss_jax.training.train_step import FALSE_NEGATIVE
 
 BARS = {"pa_mpjpe": "PA-MPJPE", "mpjpe_canonical": "MPJPE\ncanonical", "mpjpe": "MPJPE\ncamera"}
 BY_GROUP = {"mpjpe": "MPJPE", "n_mpjpe": "N-MPJPE", "pa_mpjpe": "PA-MPJPE"}
@@ -21,6 +22,7 @@ CURVES = {
     "validation PA-MPJPE (mm)": ("validation/pa_mpjpe",),
     "training pose loss": ("train/loss_pose",),
     "distance of training pairs": ("train/positive_distance", "train/negative_distance"),
+    "share of false negatives": ("train/false_negatives",),
 }
 
 
@@ -100,7 +102,10 @@ def learning(compared: Compared) -> Section:
             drawn.append(
                 page.chart(figure, f"Lines of {ylabel} by training step: {', '.join(compared.logs)}.")
             )
-    text = "Positive: two views of one instant; negative: the mined instants."
+    text = (
+        "Positive: two views of one instant; negative: the mined instants. A mined negative is false where its pose is "
+        f"within {FALSE_NEGATIVE:g} mm of the anchor's, among those whose labels may be read."
+    )
     if absent:
         text += f" Not logged by these runs: {'; '.join(absent)}."
     return Section("Learning curves", text, page.charts(drawn))

@@ -51,6 +51,10 @@ def commands(lines: Sequence[Line]) -> list[str]:
     workdir = str(Path(str(finished[0]["configuration"].get("workdir", ""))).parent.parent)
     judged = finished[0]["judged"]
     shell_commands = [f"cat > {_BASE} <<'END'\n" + "\n".join([*options.arguments(base_of(finished)), "END"])]
+    own = _own_files(finished)
+    shell_commands += [
+        f"cat > {file} <<'END'\n" + "\n".join([*content, "END"]) for file, content in own.values()
+    ]
     for grid in plan.grids_of([key_of(line) for line in lines]):
         config = Study(
             base=_BASE,
@@ -58,10 +62,22 @@ def commands(lines: Sequence[Line]) -> list[str]:
             methods=",".join(grid.methods),
             amounts=" ".join(grid.amounts),
             seeds=",".join(map(str, grid.seeds)),
+            settings=tuple(f"{name}:{own[name][0]}" for name in grid.methods if name in own),
             **{field.name: judged[field.name] for field in dataclasses.fields(Study) if field.name in judged},
         )
         shell_commands.append(options.command("launch.study", config))
     return shell_commands
+
+
+def _own_files(finished: Sequence[Line]) -> dict[str, tuple[str, list[str]]]:
+    """By method, the flag file of its own settings and the lines of it."""
+    files: dict[str, tuple[str, list[str]]] = {}
+    for line in finished:
+        values = {name: line["configuration"][name] for name in line.get("settings", ())}
+        if values:
+            content = [options.argument(name, value) for name, value in values.items()]
+            files[line["method"]] = (f"{line['method']}.flags", content)
+    return files
 
 
 def base_of(finished: Sequence[Line]) -> settings.Train:
@@ -69,8 +85,8 @@ def base_of(finished: Sequence[Line]) -> settings.Train:
     names = options.options(settings.Train).keys() - {"labelled", "seed", "workdir"}
     base: dict[str, Any] = {}
     for line in finished:
-        of_method = plan.METHODS.get(line["method"], {})
-        for name in (names - of_method.keys()) & line["configuration"].keys():
+        of_method = {*plan.METHODS.get(line["method"], {}), *line.get("settings", ())}
+        for name in (names - of_method) & line["configuration"].keys():
             base.setdefault(name, line["configuration"][name])
     return options.build(settings.Train, **base)
 

@@ -1,19 +1,23 @@
 """Figures of a study: error against label amount, and ablations and controls beside what they are compared with."""
 
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from launch.pages import figures, palette
+from launch.studies import summary
 from launch.studies.results import Line, labels_of, methods_of
 from launch.studies.summary import CONTROL, METRICS, Table, errors
 
 
 def drawn(lines: Sequence[Line], metric: str = "pa_mpjpe") -> dict[str, Figure]:
-    """The figures of one metric by name: `error`, and `ablations` where there are any."""
-    beside = ablations(lines, metric)
-    return {"error": curve(lines, metric)} | ({} if beside is None else {"ablations": beside})
+    """The figures of one metric by name: `error`, and `ablations` and `unlabelled` where there are any."""
+    others = {"ablations": ablations(lines, metric), "unlabelled": unlabelled(lines, metric)}
+    return {"error": curve(lines, metric)} | {
+        name: drawn for name, drawn in others.items() if drawn is not None
+    }
 
 
 def _amounts(lines: Sequence[Line]) -> dict[str, set[str]]:
@@ -60,7 +64,9 @@ def curve(lines: Sequence[Line], metric: str = "pa_mpjpe") -> Figure:
                 label=method,
                 color=figures.colour(method, i),
             )
-    ax.set_xticks(range(len(amounts)), amounts)
+    # Several people under each other, or long lists would run into their neighbours.
+    names = ["\n".join(textwrap.wrap(amount.replace(",", ", "), 7)) for amount in amounts]
+    ax.set_xticks(range(len(amounts)), names)
     ax.set_xlabel("labels")
     ax.set_ylabel(METRICS[metric])
     done = sum(line["status"] == "finished" for line in lines)
@@ -99,6 +105,50 @@ def ablations(lines: Sequence[Line], metric: str = "pa_mpjpe") -> Figure | None:
     figure.suptitle(f"{title}seed {seeds}", fontsize=9)
     if len(amounts) > 1:
         figure.legend(frameon=False, ncols=3, loc="outside lower left", fontsize=8)
+    return figure
+
+
+def unlabelled(lines: Sequence[Line], metric: str = "pa_mpjpe") -> Figure | None:
+    """Error against the minutes that were recorded without labels, of runs that differ from MCSS in nothing else.
+
+    Whole recordings of fewer people, and shorter ones of all people; means, bars of one standard deviation over seeds.
+    None where there are not two amounts.
+    """
+    amounts = summary.by_unlabelled(lines, metric)
+    if len(amounts) < 2:
+        return None
+    everybody = max(amount.people for amount in amounts)
+    figure, ax = figures.chart()
+    for i, (name, of_all) in enumerate((("fewer people", False), ("shorter recordings", True))):
+        chosen = [a for a in amounts if (a.people == everybody) == of_all or a.whole]
+        if len(chosen) < 2:
+            continue
+        ax.errorbar(
+            [amount.minutes for amount in chosen],
+            [amount.error.mean or 0.0 for amount in chosen],
+            yerr=[amount.error.sd or 0.0 for amount in chosen],
+            fmt=figures.mark(i) + figures.dash(i),
+            ms=4,
+            capsize=3,
+            label=name,
+            color=figures.colour("mcss" if not of_all else "", i),
+        )
+    for amount in amounts:
+        if amount.error.mean is not None:
+            ax.annotate(
+                f"{amount.people} people" if amount.people > 1 else "1 person",
+                (amount.minutes, amount.error.mean),
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=7,
+            )
+    ax.set_xscale("log")
+    ax.set_xticks([amount.minutes for amount in amounts], [f"{amount.minutes:.2g}" for amount in amounts])
+    ax.minorticks_off()
+    ax.set_xlabel("minutes recorded without labels")
+    ax.set_ylabel(METRICS[metric])
+    figures.plain(ax)
+    figure.legend(frameon=False, ncols=2, loc="outside upper left", fontsize=8)
     return figure
 
 

@@ -5,7 +5,7 @@ Every run of the grid has a line from the start, so that the file says by itself
     {"method": "mcss", "labelled": "S1", "seed": 0, "status": "finished", "mpjpe": 91.4, "pa_mpjpe": 77.3, ...}
 
 `status` is `finished`, `failed` (with the `error`) or `unfinished`; figures are millimetres, and only finished runs
-have any.
+have any. `unlabelled_people` and `unlabelled_minutes` (of all of them together) say what a run saw without labels.
 """
 
 import json
@@ -13,10 +13,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets.tuples import block_numbers
 from launch.cli import options
 from launch.runs import locks, run_folder, settings
 from launch.studies.plan import METHODS, Key, PlannedRun, describe
 from mcss_jax.errors import UserError
+from mcss_jax.setting import AUTO
 
 # What a line must have beside its run, by its status.
 NEEDED: dict[str, dict[str, type]] = {
@@ -28,11 +30,18 @@ NEEDED: dict[str, dict[str, type]] = {
 _FREE = {"method", "labelled", "seed"} | {
     name for name, setting in options.options(settings.Train).items() if setting.changeable
 }
-_DEFAULTS = options.values(settings.Train())
+# What lines mean that do not name a setting: they are older than it, or than its default.
+_MEANT = {name: setting.meant for name, setting in options.options(settings.Train).items()}
 
 # What, where a line has it, is a number, or null where it is not known.
 FIGURES = ("pa_mpjpe", "mpjpe", "n_mpjpe", "retrieval_pa_mpjpe_at_1")
-NUMBERS = {"wall_seconds", *FIGURES, *(f"mean_pose_{name}" for name in FIGURES)}
+NUMBERS = {
+    "wall_seconds",
+    "unlabelled_people",
+    "unlabelled_minutes",
+    *FIGURES,
+    *(f"mean_pose_{name}" for name in FIGURES),
+}
 
 Line = dict[str, Any]
 
@@ -123,13 +132,13 @@ def refuse_mixture(file: Path, lines: Iterable[Line]) -> None:
 
 def _conditions(line: Line) -> dict[str, Any]:
     """What the finished lines of a file have in common where they have it, by name."""
-    # A setting that is younger than the line had, in effect, its default.
-    settings_of = _DEFAULTS | line["configuration"]
-    of_method = METHODS.get(line["method"], {})
+    settings_of = _MEANT | line["configuration"]
+    # How large a batch may be depends on whose pictures a method uses.
+    of_method = {*METHODS.get(line["method"], {}), *line.get("settings", ()), *block_numbers.NAMES}
     conditions = {
         f"--{name}" + (f" of {line['method']}" if name in of_method else ""): value
         for name, value in settings_of.items()
-        if name not in _FREE
+        if name not in _FREE and value != AUTO
     }
     conditions |= {f"--{name}": value for name, value in line["judged"].items()}
     if "fingerprint" in line:
@@ -223,5 +232,6 @@ def failed(run: PlannedRun, error: str) -> Line:
 
 
 def finished(run: PlannedRun, figures: dict[str, Any], about: dict[str, Any]) -> Line:
-    """The line of a run with its figures, and what they depend on."""
-    return _head(run, "finished") | figures | about
+    """The line of a run with its figures, and what they depend on; `settings` names those of its method's own files."""
+    own = {"settings": list(run.own)} if run.own else {}
+    return _head(run, "finished") | figures | about | own

@@ -73,15 +73,25 @@ def judge_run(run: PlannedRun, judge: Judge | None, judged: dict[str, Any]) -> s
     figures = {} if judge is None else judge(run_folder.open_run(run.folder, run.config.optimiser.steps))
     entries = calls(run)
     seconds = [entry["seconds"] for entry in entries]
+    card = run_folder.read_json(run.folder / run_folder.CARD)
     about = {
         "judged": judged,
-        "fingerprint": run_folder.read_json(run.folder / run_folder.CARD)["fingerprint"],
+        "fingerprint": card["fingerprint"],
         "wall_seconds": None if None in seconds else sum(seconds),
         "hardware": _without_repeats([entry["hardware"] for entry in entries]),
         "revision": _without_repeats([entry["revision"] for entry in entries]),
-        "configuration": options.values(run.config),
+        "configuration": options.values(run_folder.settings_in(run.folder)),
+        **_unlabelled(card),
     }
     return study_results.finished(run, figures, about)
+
+
+def _unlabelled(card: dict[str, Any]) -> dict[str, float]:
+    """How much a run saw without labels; nothing where it saw none, or has no end."""
+    seconds = card.get("unlabelled_seconds")
+    if not isinstance(seconds, float | int) or not seconds:
+        return {}
+    return {"unlabelled_people": len(card["unlabelled_subjects"]), "unlabelled_minutes": seconds / 60}
 
 
 def _without_repeats(values: list[Any]) -> Any:

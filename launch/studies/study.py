@@ -17,7 +17,7 @@ from launch.studies import judge as study_judge
 from launch.studies import results as study_results
 from launch.studies import runs as study_runs
 from launch.studies.plan import PlannedRun
-from launch.training import labelled, streamed, train
+from launch.training import batch_numbers, labelled, streamed, train
 from mcss_jax.errors import UserError, is_mendable
 from mcss_jax.training import parallel
 
@@ -32,10 +32,24 @@ class Study:
         "", "Flag file of launch.train with the settings that the methods start from. Required.", RUN
     )
     workdir: str = option("", "Folder of the study. Required.", RUN)
+    results: str = option(
+        "", "Where the results are kept: PREFIX_JUDGE.jsonl; by default WORKDIR/results_JUDGE.jsonl.", RUN
+    )
     data_dir: str = option("", "Folder of prepared data sets; by default that of --base.", RUN)
     dry_run: bool = option(False, "List the runs and how far each one is; do nothing.", RUN)
 
-    methods: str = option("baseline,mcss", f"Methods, separated by commas: {', '.join(plan.METHODS)}.", GRID)
+    methods: str = option(
+        "baseline,mcss",
+        f"Methods, separated by commas: {', '.join(plan.METHODS)}, or any that --settings names.",
+        GRID,
+    )
+    settings: options.Texts = option(
+        (),
+        "METHOD:FILE gives a method the settings that a flag file of launch.train names, the same for all label "
+        "amounts; may be repeated. Those of mcss hold for all methods but the baseline, and a METHOD of your own name "
+        "is mcss with them. Labels, seed and folder are the grid's.",
+        GRID,
+    )
     amounts: str = option(
         "S1:0.05 S1:0.2 S1 S1,S5 all", "Label amounts, separated by spaces, each as for --labelled.", GRID
     )
@@ -67,13 +81,19 @@ def planned(config: Study) -> tuple[PlannedRun, ...]:
             f"{config.base} sets --stop_after={base.run.stop_after}; a run of a study is finished"
         )
     base = options.replace(base, data_dir=config.data_dir or base.data.data_dir)
+    own = plan.own_settings(base, config.settings)
+    known = tuple(dict.fromkeys((*plan.METHODS, *own)))
     grids = (
-        plan.parse_grid(config.methods, config.amounts, config.seeds),
+        plan.parse_grid(config.methods, config.amounts, config.seeds, known=known),
         plan.parse_grid(
-            config.ablations, config.ablations_amounts, config.ablations_seeds, prefix="ablations"
+            config.ablations,
+            config.ablations_amounts,
+            config.ablations_seeds,
+            prefix="ablations",
+            known=known,
         ),
     )
-    return plan.plan(base, config.workdir, grids)
+    return plan.plan(base, config.workdir, grids, own)
 
 
 def check_data(runs: Sequence[PlannedRun]) -> None:
@@ -91,8 +111,10 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
             if (run.folder / run_folder.CARD).is_file():
                 study_judge.check_fingerprint(run, run_folder.read_json(run.folder / run_folder.CARD), split)
     for run in runs:
-        settings.check_devices(run.config, len(parallel.choose_devices(run.config.devices.count)))
-        labelled.choose(run.config, table, views, name)
+        devices = len(parallel.choose_devices(run.config.devices.count))
+        config = batch_numbers.of_table(run.config, None if base.data.stream else table, devices)
+        settings.check_devices(config, devices)
+        labelled.choose(config, table, views, name)
 
 
 def check_settings(runs: Sequence[PlannedRun]) -> None:
@@ -102,7 +124,7 @@ def check_settings(runs: Sequence[PlannedRun]) -> None:
             options.refuse_differences(run.config, run.folder / run_folder.CONFIG)
 
 
-def check_finished(runs: Sequence[PlannedRun], folder: Path) -> None:
+def check_finished(config: Study, runs: Sequence[PlannedRun]) -> None:
     """Raises UserError when a run of the study is not trained: only then may the test people be read.
 
     That is a run of this grid, or one that another grid in the study's folder has planned.
@@ -114,7 +136,7 @@ def check_finished(runs: Sequence[PlannedRun], folder: Path) -> None:
             f"{len(runs)} runs are not finished, the first: {left[0]}; run the study without --judge=test first"
         )
     trained = {run.key for run in runs}
-    before = [study_results.Results(results_file(folder, judge)) for judge in ("validation", "none")]
+    before = [study_results.Results(results_file(config, judge)) for judge in ("validation", "none")]
     trained.update(*(results.finished_keys() for results in before))
     for results in before:
         others = [key for key in results.keys() if key not in trained]
@@ -126,9 +148,10 @@ def check_finished(runs: Sequence[PlannedRun], folder: Path) -> None:
             )
 
 
-def results_file(folder: Path, judge: str) -> Path:
-    """The result file of a study's folder and judge."""
-    return folder / f"results_{judge}.jsonl"
+def results_file(config: Study, judge: str) -> Path:
+    """The result file of a study and judge."""
+    prefix = Path(config.results or Path(config.workdir) / "results").expanduser()
+    return prefix.with_name(f"{prefix.name}_{judge}.jsonl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +169,7 @@ def study(config: Study) -> Ended:
     """
     runs = planned(config)
     folder = Path(config.workdir).expanduser()
-    results = study_results.Results(results_file(folder, config.judge))
+    results = study_results.Results(results_file(config, config.judge))
     judged = {name: getattr(config, name) for name in ("judge", "every", "stride", "damaged")}
     results.check(runs, judged)
     check_settings(runs)
@@ -167,7 +190,7 @@ def study(config: Study) -> Ended:
 def prepare(config: Study, runs: Sequence[PlannedRun]) -> study_judge.Judge | None:
     """Looks at all that runs need before the first one begins, and opens the people who judge; None for nobody."""
     if config.judge == "test":
-        check_finished(runs, Path(config.workdir).expanduser())
+        check_finished(config, runs)
         progress.say(f"all {len(runs)} runs are finished: the test people are read now, once")
     check_data(runs)
     if config.judge == "none":

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.tuples import block_numbers
 from launch.studies.plan import describe
 from launch.studies.results import Line, key_of, labels_of, methods_of
 
@@ -43,6 +44,50 @@ class Spread:
             return f"none{missing}"
         mean = round(self.mean, 1) + 0.0  # no negative zero
         return f"{mean:.1f}" + ("" if self.sd is None else f" ± {self.sd:.1f}") + missing
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlabelled:
+    """An amount of recordings without labels, and the error with it; `whole`: all that there are."""
+
+    people: int
+    minutes: float
+    error: Spread
+    whole: bool
+
+
+def by_unlabelled(lines: Sequence[Line], metric: str) -> list[Unlabelled]:
+    """Errors by what was recorded without labels, the least first, of MCSS and runs that differ in that alone.
+
+    Of the label amount that most of them have.
+    """
+    finished = [line for line in lines if line["status"] == "finished" and "unlabelled_minutes" in line]
+    reference = next((_beside_unlabelled(line) for line in finished if line["method"] == "mcss"), None)
+    same = [line for line in finished if _beside_unlabelled(line) == reference]
+    names = {line["method"] for line in same}
+    others = [line["labelled"] for line in same if line["method"] != "mcss"]
+    if len(names) < 2 or not others:
+        return []
+    labelled = max(dict.fromkeys(others), key=others.count)
+    cells: dict[tuple[int, float], list[Line]] = {}
+    for line in same:
+        if line["labelled"] == labelled and line.get(metric) is not None:
+            cells.setdefault((line["unlabelled_people"], line["unlabelled_minutes"]), []).append(line)
+    most = max((minutes for _, minutes in cells), default=0.0)
+    amounts = [
+        Unlabelled(
+            people, minutes, Spread({line["seed"]: line[metric] for line in of}, len(of)), minutes == most
+        )
+        for (people, minutes), of in cells.items()
+    ]
+    return sorted(amounts, key=lambda amount: amount.minutes)
+
+
+def _beside_unlabelled(line: Line) -> dict[str, Any]:
+    """Settings of a run but for those that tell it apart, play no part, or follow from what is unlabelled."""
+    settings_of = line["configuration"]
+    free = {"unlabelled", "labelled", "seed", "workdir", "data_dir", *block_numbers.NAMES}
+    return {name: value for name, value in settings_of.items() if name not in free}
 
 
 Table = dict[str, dict[str, Spread]]

@@ -164,7 +164,7 @@ def test_the_demo_writes_its_report(
 
     for method in demo.METHODS:
         lines = f"--dataset=synthetic_multiview/tiny\n--method={method}\n"
-        (tmp_path / f"demo_{method}.flags").write_text(lines)
+        (tmp_path / f"sessions_{method}.flags").write_text(lines)
     monkeypatch.setattr(demo, "EXPERIMENTS", tmp_path)
     monkeypatch.setattr(train, "train", trained)
     monkeypatch.setattr(pictures, "TYPICAL", 1)

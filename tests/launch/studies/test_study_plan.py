@@ -1,5 +1,6 @@
 """Which runs a study is made of."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mcss_jax.errors import UserError
 from tests.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[3]
-BASE = options.build(Train, labelled_batch=8)
+BASE = options.build(Train, labelled_batch=8, blocks=2, sequences=4, instants=6)
 
 
 def test_a_grid_is_a_product_seed_after_seed() -> None:
@@ -45,7 +46,8 @@ def test_ablations_are_added_once() -> None:
 
 
 def test_every_method_changes_what_it_is_called_after() -> None:
-    runs = plan(BASE, "study", [Grid(tuple(study_plan.METHODS), ("S1",), (0,))])
+    methods = tuple(name for name in study_plan.METHODS if name != "no_global_negatives")
+    runs = plan(BASE, "study", [Grid(methods, ("S1",), (0,))])
     mcss = next(run.config for run in runs if run.method == "mcss")
     changed = {
         run.method: {
@@ -65,7 +67,8 @@ def test_every_method_changes_what_it_is_called_after() -> None:
         "soft_mining": {"temperature_start", "temperature_end"},
         "hardest_mining": {"temperature_start", "temperature_end"},
         "scheduled_mining": {"temperature_start", "temperature_end"},
-        "no_global_negatives": {"across_groups"},
+        "all_groups": {"across_groups"},
+        "infonce": {"metric_loss"},
         "augmented_views": {"positives"},
     }
 
@@ -76,7 +79,7 @@ def test_the_temporal_rule_alone_tells_two_methods_apart() -> None:
     mcss, without, near = (run.config for run in runs)
     blocks = [settings.blocks_of(config) for config in (mcss, without, near)]
     assert blocks[1] == blocks[2] != blocks[0] and blocks[1] is not None and blocks[1].min_gap == 0
-    assert streamed.stream_of(blocks[1], 64).gap < near.objective.min_negative_gap
+    assert streamed.stream_of(blocks[1], 64, (1,)).gap < near.objective.min_negative_gap
     gaps = [settings.method_of(config).objective.min_negative_gap for config in (mcss, without, near)]
     assert gaps == [0.5, 0.0, 0.5]
     with refused("--instant_gap=-2.0", "0", "-1"):
@@ -144,9 +147,9 @@ def test_grids_that_cannot_be() -> None:
     with refused("--method=baseline", "--labelled=none"):
         plan(BASE, "study", [Grid(("baseline",), ("none",), (0,))])
     twins = Grid(("mcss", "no_global_negatives"), ("S1",), (0,))
-    assert len(plan(BASE, "study", [twins])) == 2
+    assert len(plan(options.replace(BASE, across_groups=True), "study", [twins])) == 2
     with pytest.raises(UserError, match="the methods mcss and no_global_negatives are the same"):
-        plan(options.replace(BASE, across_groups=False), "study", [twins])
+        plan(BASE, "study", [twins])
 
 
 @pytest.mark.parametrize("name", ["demo", "studio", "human36m"])
@@ -159,7 +162,9 @@ def test_the_flag_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command in lines and f"{command} --judge=test" in lines
     runs = study.planned(config)
     assert len(runs) == 2 * 5 * 3 + 9
-    assert {run.method for run in runs} == set(study_plan.METHODS)
+    groups = "no_global_negatives" if name == "demo" else "all_groups"
+    others = {"infonce", "all_groups", "no_global_negatives"} - {groups}
+    assert {run.method for run in runs} == set(study_plan.METHODS) - others
     if name == "studio":
         of_run = runs[0].config
         assert (
@@ -188,3 +193,110 @@ def test_what_a_study_needs(tmp_path: Path) -> None:
     (tmp_path / "base.flags").write_text("--stop_after=3\n")
     with pytest.raises(UserError, match="sets --stop_after=3; a run of a study is finished"):
         study.planned(study.Study(base=str(tmp_path / "base.flags"), workdir="x"))
+
+
+# -------- settings of a method's own
+
+
+def files(folder: Path, **contents: str) -> list[str]:
+    """Flag files by method, as entries of `--settings`."""
+    for name, text in contents.items():
+        (folder / f"{name}.flags").write_text(text)
+    return [f"{name}:{folder / name}.flags" for name in contents]
+
+
+def test_a_method_has_the_settings_of_its_file_at_every_amount(tmp_path: Path) -> None:
+    entries = files(
+        tmp_path,
+        baseline="--augment_colour=0.9\n--labelled=S3\n--seed=8",
+        mcss="--margin=0.7\n--method=mcss",
+        mine="--blocks=3",
+    )
+    own = study_plan.own_settings(BASE, entries)
+    grid = Grid(("baseline", "mcss", "soft_mining", "batchnorm", "mine"), ("S1", "all"), (0, 4))
+    runs = plan(BASE, "study", [grid], own)
+    for run in runs:
+        changed = {
+            "baseline": {"augment_colour": 0.9},
+            "mcss": {"margin": 0.7},
+            # All but the baseline begin with what mcss has, and differ from it in what they are called after.
+            "soft_mining": {"margin": 0.7, "temperature_start": 1.0, "temperature_end": 1.0},
+            "batchnorm": {"margin": 0.7},
+            "mine": {"margin": 0.7, "blocks": 3},
+        }[run.method]
+        method = {"baseline": "baseline", "batchnorm": "batchnorm"}.get(run.method, "mcss")
+        expected = options.replace(
+            BASE, **changed, method=method, labelled=run.labelled, seed=run.seed, workdir=str(run.folder)
+        )
+        assert run.config == expected
+    by_file = {run.method: run.own for run in runs}
+    assert by_file["baseline"] == ("augment_colour",) and by_file["soft_mining"] == ("margin",)
+    assert by_file["mine"] == ("blocks", "margin")
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        (["mcss"], ("--settings=mcss", "METHOD:FILE")),
+        (["mcss:"], ("--settings=mcss:", "METHOD:FILE")),
+        (["a b:{mcss}"], ("METHOD:FILE",)),
+        (["mcss:{mcss}", "mcss:{mine}"], ("mcss", "twice")),
+        (["mcss:nowhere.flags"], ("nowhere.flags",)),
+        (["mcss:{wrong}"], ("wrong.flags", "no_such_flag")),
+        (["mcss:{data}"], ("--dataset=other/set", "data.flags", "synthetic_multiview/demo")),
+        (["soft_mining:{hard}"], ("--temperature_start=0.0", "soft_mining", "1.0")),
+        (["baseline:{mcss}"], ("--method=mcss", "baseline")),
+    ],
+)
+def test_settings_that_cannot_be(entries: list[str], told: tuple[str, ...], tmp_path: Path) -> None:
+    made = files(
+        tmp_path, mcss="--method=mcss", mine="--blocks=3", wrong="--no_such_flag=1",
+        data="--dataset=other/set", hard="--temperature_start=0",
+    )  # fmt: skip
+    paths = dict(entry.split(":", 1) for entry in made)
+    with refused(*told):
+        study_plan.own_settings(BASE, [entry.format(**paths) for entry in entries])
+
+
+def test_own_settings_come_from_flags_that_may_be_repeated(tmp_path: Path) -> None:
+    """Two on the command line, or in a file: both count, and a method of one's own can be named."""
+    (tmp_path / "base.flags").write_text("--labelled_batch=8\n--blocks=2\n--sequences=2\n--instants=2")
+    entries = files(tmp_path, baseline="--augment_colour=0.9", mine="--margin=0.7")
+    lines = [
+        f"--base={tmp_path}/base.flags",
+        "--workdir=study",
+        "--methods=baseline,mine",
+        "--amounts=S1",
+        "--seeds=0",
+    ]
+    (tmp_path / "study.flags").write_text("\n".join([*lines, *(f"--settings={entry}" for entry in entries)]))
+    config = flags.from_file(study.Study, tmp_path / "study.flags")
+    assert config.settings == tuple(entries)
+    assert [argument for argument in options.arguments(config) if argument.startswith("--settings")] == [
+        f"--settings={entry}" for entry in entries
+    ]
+    baseline, mine = (run.config for run in study.planned(config))
+    assert (baseline.augmentation.colour, mine.augmentation.colour) == (0.9, BASE.augmentation.colour)
+    assert (baseline.objective.margin, mine.objective.margin) == (BASE.objective.margin, 0.7)
+    with refused("--methods", "'other'", "mine"):
+        study.planned(dataclasses.replace(config, methods="other"))
+
+
+def test_results_may_be_kept_elsewhere() -> None:
+    config = study.Study(workdir="w")
+    assert study.results_file(config, "test") == Path("w/results_test.jsonl")
+    config = dataclasses.replace(config, results="kept/sessions")
+    assert study.results_file(config, "validation") == Path("kept/sessions_validation.jsonl")
+
+
+def test_the_study_of_sessions_has_the_settings_that_were_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    file = Path("launch/experiments/supervision_sessions.flags")
+    runs = study.planned(flags.from_file(study.Study, file))
+    assert len(runs) == 2 * 6 * 3
+    for run in runs:
+        alone = flags.from_file(Train, Path(f"launch/experiments/sessions_{run.method}.flags"))
+        assert run.config == options.replace(
+            alone, labelled=run.labelled, seed=run.seed, workdir=run.config.run.workdir
+        ), "the run of its flag file, with other labels"
+        assert not run.config.objective.across_groups

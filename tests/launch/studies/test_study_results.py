@@ -172,9 +172,15 @@ def test_figures_of_other_runs_under_other_settings_are_refused(tmp_path: Path) 
     assert results.file.read_bytes() == kept
     # A setting that is younger than a line had its default.
     old = [
-        line | {"configuration": {"stream": False, "labelled_batch": 8}} for line in LINES if "judged" in line
+        line | {"configuration": {"stream": False, "labelled_batch": 8, "across_groups": False}}
+        for line in LINES
+        if "judged" in line
     ]
     study_results.refuse_mixture(results.file, [*old, *LINES])
+    # ... which may have been another than today's.
+    older = [line | {"configuration": {"stream": False, "labelled_batch": 8}} for line in old]
+    with refused("--across_groups", "True", "False"):
+        study_results.refuse_mixture(results.file, [*older, *LINES])
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -309,3 +315,96 @@ def test_ablations_stand_beside_what_they_are_compared_with() -> None:
     figure = study_figures.ablations([*lines, other, *third])
     assert figure is not None
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["S1", "all"]
+
+
+def test_methods_may_differ_in_settings_of_their_own_and_in_nothing_else(tmp_path: Path) -> None:
+    """A baseline that is tuned on its own stands beside mcss; two of its runs agree in what its file sets."""
+    base = options.build(Train, labelled_batch=8)
+    own = {"baseline": {"augment_colour": 0.9}}
+    grid = Grid(("baseline", "mcss"), ("S1",), (0, 1))
+
+    def lines(of: Any, base: Train = base) -> list[Any]:
+        return [
+            study_results.finished(run, {}, {"judged": JUDGED, "configuration": options.values(run.config)})
+            for run in plan(base, "study", [grid], of)
+        ]
+
+    whole = lines(own)
+    assert [line.get("settings") for line in whole] == [["augment_colour"], None] * 2
+    study_results.refuse_mixture(tmp_path, whole)
+    with refused("--augment_colour of baseline", "0.9", "0.8"):
+        study_results.refuse_mixture(tmp_path, [whole[0], lines({"baseline": {"augment_colour": 0.8}})[2]])
+    with refused("--steps", "1000", "9000"):
+        study_results.refuse_mixture(tmp_path, [whole[0], lines(own, options.replace(base, steps=9000))[1]])
+    # What auto came to is of the data; a line that is planned says nothing of it.
+    resolved = [line | {"configuration": line["configuration"] | {"blocks": 3}} for line in whole]
+    study_results.refuse_mixture(tmp_path, [*whole, *resolved])
+
+
+# -------- what another recording without labels buys
+
+
+def recorded(
+    method: str, seed: int, people: int, minutes: float, error: float, unlabelled: str, **changes: Any
+) -> dict[str, Any]:
+    config = options.build(Train, labelled_batch=8, unlabelled=unlabelled, **changes)
+    return {
+        "method": method, "labelled": "S1", "seed": seed, "status": "finished", "judged": JUDGED, "pa_mpjpe": error,
+        "configuration": options.values(config), "unlabelled_people": people, "unlabelled_minutes": minutes,
+    }  # fmt: skip
+
+
+RECORDED = [
+    recorded("mcss", 0, 10, 16.0, 80.0, "all", blocks=4),
+    recorded("mcss", 1, 10, 16.0, 82.0, "all", blocks=4),
+    recorded("people1", 0, 1, 1.6, 100.0, "S1", blocks=1),
+    recorded("people3", 0, 3, 4.8, 90.0, "S1,S2,S3"),
+    recorded("half", 0, 10, 8.0, 84.0, "all:0.5"),
+    # Of other settings, other labels or no figures: no part of the curve.
+    recorded("infonce", 0, 10, 2.0, 50.0, "all", metric_loss="infonce"),
+    recorded("mcss", 0, 10, 3.0, 60.0, "all") | {"labelled": "all"},
+    study_results.unfinished(RUNS[0]),
+]
+
+
+def test_errors_by_what_was_recorded() -> None:
+    amounts = summary.by_unlabelled(RECORDED, "pa_mpjpe")
+    assert [(a.people, a.minutes, a.error.mean, a.whole) for a in amounts] == [
+        (1, 1.6, 100.0, False),
+        (3, 4.8, 90.0, False),
+        (10, 8.0, 84.0, False),
+        (10, 16.0, 81.0, True),
+    ]
+    assert summary.by_unlabelled(RECORDED[:2], "pa_mpjpe") == [] == summary.by_unlabelled(LINES, "pa_mpjpe")
+    assert summary.by_unlabelled(RECORDED, "mpjpe") == []
+
+
+def test_the_curve_over_recordings() -> None:
+    figure = study_figures.drawn(RECORDED)["unlabelled"]
+    ax = figure.axes[0]
+    drawn = {c.get_label(): c.lines[0].get_xydata().tolist() for c in ax.containers}  # type: ignore[attr-defined]
+    assert drawn == {
+        "fewer people": [[1.6, 100.0], [4.8, 90.0], [16.0, 81.0]],
+        "shorter recordings": [[8.0, 84.0], [16.0, 81.0]],
+    }
+    assert [text.get_text() for text in ax.texts] == ["1 person", "3 people", "10 people", "10 people"]
+    assert "unlabelled" not in study_figures.drawn(RECORDED[:2])
+
+
+# -------- lines that are kept in the repository
+
+
+@pytest.mark.parametrize("judge", ["test", "validation"])
+@pytest.mark.parametrize("study", ["sessions", "supervision_demo"])
+def test_published_lines_can_be_read_beside_each_other(study: str, judge: str) -> None:
+    file = Path(__file__).resolve().parents[3] / f"launch/experiments/results/{study}_{judge}.jsonl"
+    lines = study_results.read(file)
+    study_results.refuse_mixture(file, lines)
+    assert {line["status"] for line in lines} == {"finished"}
+    for method in ("baseline", "mcss"):
+        cells = {(line["labelled"], line["seed"]) for line in lines if line["method"] == method}
+        amounts = {labelled for labelled, _ in cells}
+        assert {"S1:0.05", "S1:0.2", "S1", "S1,S5", "all"} <= amounts
+        assert cells == {(labelled, seed) for labelled in amounts for seed in (0, 1, 2)}
+    people = {tuple(line["subjects"]) for line in lines}
+    assert len(people) == 1 and len({line["fingerprint"] for line in lines}) == 1
