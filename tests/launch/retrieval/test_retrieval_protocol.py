@@ -202,7 +202,9 @@ def test_queries_without_a_gallery_are_left_out(searched: SearchSet, features: n
         for name, matrix in scores.pairs.items():
             np.testing.assert_array_equal(np.isnan(matrix), np.isnan(got.pairs[name]))
         counts = {label: row["queries"] for label, row in scores.groups["action"].items()}
-        assert counts == {label: row["queries"] for label, row in got.groups["action"].items()}
+        actions = some.groups["action"]
+        assert counts == {label: (asked & (actions == label)).sum() for label in ("walk", "sit")}
+        assert sum(counts.values()) == (~alone).sum() < len(some)
 
 
 def test_chance_where_few_queries_may_retrieve_anything() -> None:
@@ -256,6 +258,8 @@ def test_k_beyond_the_gallery(searched: SearchSet) -> None:
     unseen = np.where(np.arange(3) == 1, 0, sizes)  # a camera that nobody may retrieve from is not in the way
     assert protocol.ks_within(unseen, (least,)) == (least,) and protocol.ks_within(sizes, (30,)) == ()
     protocol.check_gallery(searched, unseen, least)
+    # The camera with the smallest gallery decides, by the query that may retrieve most from it.
+    assert protocol.ks_within(np.asarray([[9, 1], [7, 2]]), (1, 2, 3, 9)) == (1, 2)
 
 
 def test_tables_by_hand() -> None:

@@ -2,6 +2,8 @@
 
 from tests.mutations.fault import Fault
 
+FALSE = ("tests/mcss_jax/training/test_mined_pose_distance.py",)
+
 FORMULAS = "tests/mcss_jax/training/test_settings_as_formulas.py"
 STEP = "tests/mcss_jax/training/test_step_as_formulas.py"
 LOSS = (f"{FORMULAS}::test_loss_figures_and_gradient",)
@@ -282,12 +284,12 @@ FAULTS = (
         "lambda x: jnp.where(jnp.arange(total) < total - 1, x.reshape(-1)[:total], 0)",
         OF_LOSSES,
     ),
-    Fault("pairs: gap ignored", PAIRS_FILE, "            pairs.min_gap,\n", "            0.5,\n", LOSS),
+    Fault("pairs: gap ignored", PAIRS_FILE, "        pairs.min_gap,\n", "        0.5,\n", LOSS),
     Fault(
         "pairs: across_groups ignored",
         PAIRS_FILE,
-        "            pairs.across_groups,\n",
-        "            True,\n",
+        "        pairs.across_groups,\n",
+        "        True,\n",
         LOSS,
     ),
     # -------- InfoNCE
@@ -557,5 +559,34 @@ FAULTS = (
         "lax.pmean(share * lax.axis_size(axis_name), axis_name)",
         "lax.pmean(share, axis_name)",
         REPLICAS,
+    ),
+    # -------- what is logged of negatives
+    Fault(
+        "figures: the limit of a false negative",
+        TRAIN_STEP,
+        "FALSE_NEGATIVE = 50.0",
+        "FALSE_NEGATIVE = 60.0",
+        FALSE,
+    ),
+    Fault(
+        "figures: a false negative counts where no label may be read",
+        TRAIN_STEP,
+        "false = labelled & (distance < FALSE_NEGATIVE)",
+        "false = distance < FALSE_NEGATIVE",
+        FALSE,
+    ),
+    Fault(
+        "figures: every anchor has a negative",
+        TRAIN_STEP,
+        "jnp.sum(number > 0)",
+        "jnp.sum(number >= 0)",
+        LOSS,
+    ),
+    Fault(
+        "figures: damaged instants count as anchors",
+        TRAIN_STEP,
+        "jnp.sum(pairs.instants.valid)",
+        "jnp.sum(jnp.ones_like(pairs.instants.valid))",
+        LOSS,
     ),
 )

@@ -7,6 +7,11 @@ SETTINGS = "launch/runs/settings.py"
 FORMULAS = ("tests/datasets/tuples/test_plan_as_formulas.py",)
 PLANS = ("tests/datasets/tuples/test_sampling.py",)
 RUN = ("tests/launch/runs/test_settings.py",)
+SOURCES, CHECK = "launch/training/sources.py", "launch/training/negatives.py"
+NUMBERS = "datasets/tuples/block_numbers.py"
+CHOSEN = ("tests/datasets/tuples/test_block_numbers.py",)
+BEGUN = ("tests/launch/training/test_batch_numbers.py",)
+NEGATIVES = ("tests/launch/training/test_negatives.py",)
 
 FAULTS = (
     Fault(
@@ -184,50 +189,50 @@ FAULTS = (
     Fault(
         "plans: blocks of the setting are ignored",
         SETTINGS,
-        "batch.blocks, batch.sequences, batch.instants, gap, batch.mix_groups, batch.positives",
-        "4, batch.sequences, batch.instants, gap, batch.mix_groups, batch.positives",
+        "        int(batch.blocks),\n        int(batch.sequences),",
+        "        4,\n        int(batch.sequences),",
         FORMULAS,
     ),
     Fault(
         "plans: sequences of the setting are ignored",
         SETTINGS,
-        "batch.blocks, batch.sequences, batch.instants, gap, batch.mix_groups, batch.positives",
-        "batch.blocks, 4, batch.instants, gap, batch.mix_groups, batch.positives",
+        "        int(batch.blocks),\n        int(batch.sequences),",
+        "        int(batch.blocks),\n        4,",
         FORMULAS,
     ),
     Fault(
         "plans: instants of the setting are ignored",
         SETTINGS,
-        "batch.blocks, batch.sequences, batch.instants, gap, batch.mix_groups, batch.positives",
-        "batch.blocks, batch.sequences, 6, gap, batch.mix_groups, batch.positives",
+        "        int(batch.instants),\n        gap_of(config),",
+        "        6,\n        gap_of(config),",
         FORMULAS,
     ),
     Fault(
         "plans: sequences and instants change places",
         SETTINGS,
-        "batch.blocks, batch.sequences, batch.instants, gap, batch.mix_groups, batch.positives",
-        "batch.blocks, batch.instants, batch.sequences, gap, batch.mix_groups, batch.positives",
+        "        int(batch.sequences),\n        int(batch.instants),\n        gap_of",
+        "        int(batch.instants),\n        int(batch.sequences),\n        gap_of",
         FORMULAS,
     ),
     Fault(
         "plans: the gap of instants is ignored",
         SETTINGS,
-        "gap = config.objective.min_negative_gap if batch.instant_gap == -1 else batch.instant_gap",
-        "gap = config.objective.min_negative_gap",
+        "return config.objective.min_negative_gap if gap == -1 else gap",
+        "return config.objective.min_negative_gap",
         FORMULAS,
     ),
     Fault(
         "plans: the gap of instants does not follow that of negatives",
         SETTINGS,
-        "gap = config.objective.min_negative_gap if batch.instant_gap == -1 else batch.instant_gap",
-        "gap = max(batch.instant_gap, 0.5) if batch.instant_gap == -1 else batch.instant_gap",
+        "return config.objective.min_negative_gap if gap == -1 else gap",
+        "return max(gap, 0.5) if gap == -1 else gap",
         FORMULAS,
     ),
     Fault(
         "plans: a gap of zero is taken for none given",
         SETTINGS,
-        "if batch.instant_gap == -1 else batch.instant_gap",
-        "if batch.instant_gap <= 0 else batch.instant_gap",
+        "if gap == -1 else gap",
+        "if gap <= 0 else gap",
         FORMULAS,
     ),
     Fault(
@@ -240,15 +245,15 @@ FAULTS = (
     Fault(
         "plans: mixing of groups does not reach the plan",
         SETTINGS,
-        "gap, batch.mix_groups, batch.positives",
-        "gap, False, batch.positives",
+        "        batch.mix_groups,\n",
+        "        False,\n",
         FORMULAS,
     ),
     Fault(
         "plans: mixed instants are drawn with repetition",
         SAMPLING,
-        "rng.choice(total, blocks.size, replace=blocks.size > total)",
-        "rng.choice(total, blocks.size, replace=True)",
+        "rng.choice(records, blocks.size, replace=blocks.size > len(records))",
+        "rng.choice(records, blocks.size, replace=True)",
         PLANS,
     ),
     Fault(
@@ -261,8 +266,8 @@ FAULTS = (
     Fault(
         "plans: augmented positives do not reach the plan",
         SETTINGS,
-        "gap, batch.mix_groups, batch.positives",
-        'gap, batch.mix_groups, "views"',
+        "        batch.positives,\n",
+        '        "views",\n',
         FORMULAS,
     ),
     Fault(
@@ -516,5 +521,153 @@ FAULTS = (
         "if size > labelled * views and size > 0:",
         "if size > labelled * views + 1 and size > 0:",
         PLANS,
+    ),
+    # -------- whose pictures are used without labels
+    Fault(
+        "plans: whose pictures are unlabelled is ignored",
+        SAMPLING,
+        '        fractions = _fractions("--unlabelled", text, subjects)\n',
+        "        fractions = dict.fromkeys(subjects, 1.0)\n",
+        FORMULAS,
+    ),
+    Fault(
+        "plans: a fraction of all is all",
+        SAMPLING,
+        "fractions = dict.fromkeys(subjects, share)",
+        "fractions = dict.fromkeys(subjects, 1.0)",
+        FORMULAS,
+    ),
+    Fault(
+        "plans: a fraction's sequences are the first ones",
+        SAMPLING,
+        "rows[int((i + 0.5) * len(rows) / count)]",
+        "rows[i]",
+        FORMULAS,
+    ),
+    Fault(
+        "plans: less than a sequence is a whole one",
+        SAMPLING,
+        "kept += [_beginning(row, wanted) for row in rows[:1]]",
+        "kept += rows[:1]",
+        FORMULAS,
+    ),
+    Fault(
+        "plans: mixed instants are of anybody",
+        SAMPLING,
+        "np.concatenate([row.first + np.arange(row.length) for row in table])",
+        "np.arange(max(row.first + row.length for row in table))",
+        ("tests/datasets/tuples/test_sampling.py",),
+    ),
+    Fault(
+        "plans: unlabelled instants are of everybody",
+        SOURCES,
+        "            self._unlabelled,\n            self._split.views,",
+        "            self._split.table,\n            self._split.views,",
+        FORMULAS,
+    ),
+    Fault(
+        "plans: a stream shows everybody",
+        "launch/training/streamed.py",
+        "return stream_of(blocks, data.stream_size, self._people, data.stream_rooms)",
+        "return stream_of(blocks, data.stream_size, (1, 2, 3, 4, 5), data.stream_rooms)",
+        NEGATIVES,
+    ),
+    # -------- the numbers that stand for auto
+    *(
+        Fault(f"numbers: {name}", NUMBERS, old, new, CHOSEN)
+        for name, old, new in (
+            ("more blocks than groups", "min(BLOCKS, groups))", "BLOCKS)"),
+            (
+                "a block has more than a group holds",
+                "in_block = min(max(SIZE // blocks, 1), records)",
+                "in_block = max(SIZE // blocks, 1)",
+            ),
+            (
+                "more sequences than a group has",
+                "min(SEQUENCES, sequences_of_group, ",
+                "min(SEQUENCES, SEQUENCES, ",
+            ),
+            (
+                "small groups leave no room for more blocks",
+                "max(1, min(groups, SIZE // (sequences * instants)))",
+                "blocks",
+            ),
+            (
+                "blocks that are given are ignored",
+                'blocks = fixed.get("blocks", min(BLOCKS, groups))',
+                "blocks = min(BLOCKS, groups)",
+            ),
+            (
+                "devices are ignored",
+                "if numbers.size <= total and numbers.size % shares == 0:",
+                "if numbers.size <= total:",
+            ),
+            (
+                "a batch may be larger than the table",
+                "if numbers.size <= total and numbers.size % shares == 0:",
+                "if numbers.size % shares == 0:",
+            ),
+            ("the typical group is the largest", "if reached >= half:", "if reached >= 2 * half:"),
+            (
+                "the typical group is that of most groups",
+                "if reached >= half:",
+                "if lengths is by_size[len(by_size) // 2]:",
+            ),
+        )
+    ),
+    Fault(
+        "numbers: accumulation is ignored",
+        SETTINGS,
+        "shares = devices * config.batch.accumulate",
+        "shares = devices",
+        RUN,
+    ),
+    Fault(
+        "numbers: a resumed run chooses anew",
+        "launch/training/batch_numbers.py",
+        "    config = _as_begun(config)\n    return of_table(",
+        "    return of_table(",
+        BEGUN,
+    ),
+    Fault(
+        "numbers: what is not used counts",
+        "launch/training/batch_numbers.py",
+        "unlabelled = None if table is None else sampling.unlabelled_table(config.data.unlabelled, table)",
+        "unlabelled = table",
+        BEGUN,
+    ),
+    # -------- negatives that there are none of
+    *(
+        Fault(f"negatives: {name}", CHECK, old, new, NEGATIVES)
+        for name, old, new in (
+            ("one batch is looked at", "range(min(BATCHES, config.optimiser.steps))", "range(1)"),
+            (
+                "the gap of the run is ignored",
+                "rule.min_negative_gap, rule.across_groups).any()",
+                "0.5, rule.across_groups).any()",
+            ),
+            (
+                "other groups are not counted",
+                "rule.min_negative_gap, rule.across_groups).any()",
+                "rule.min_negative_gap, False).any()",
+            ),
+            (
+                "a run without the loss is refused",
+                'learns = config.method == "mcss" and config.objective.metric_weight > 0',
+                "learns = True",
+            ),
+            ("few are not told", "if capacity >= FEW:", "if capacity >= 0:"),
+            ("the limit is another", "if capacity >= FEW:", "if capacity >= FEW - 1:"),
+            (
+                "records count that are too near",
+                "every = max(1, int(np.ceil((min_gap - mining.TIME_TOLERANCE) / row.seconds_per_record)))",
+                "every = 1",
+            ),
+            (
+                "the last record counts as far",
+                "return (row.length - 1) // every + 1",
+                "return row.length // every + 1",
+            ),
+        )
     ),
 )
