@@ -1,5 +1,8 @@
 """The whole path on synthetic people, in minutes on a CPU: prepare, train, evaluate, retrieve, report.
 
+One person has labels; nine others were recorded without any, each in a room and with cameras of their own. A baseline
+learns from the one alone, MCSS from all.
+
     bash launch/demo.sh
 
 Leaves runs/demo/report.html, the same figures as runs/demo/results.json, and a small model that launch.predict uses by
@@ -48,7 +51,7 @@ def demo(config: Demo) -> Path:
     configs = {
         method: flags.from_file(
             settings.Train,
-            EXPERIMENTS / f"demo_{method}.flags",
+            EXPERIMENTS / f"sessions_{method}.flags",
             workdir=str(output / method),
             data_dir=config.data_dir,
             seed=config.seed,
