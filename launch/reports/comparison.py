@@ -134,6 +134,20 @@ def confounders(compared: Compared, a: str, b: str) -> list[str]:
     return names + [name for name, of_run in beside.items() if of_run[a] != of_run[b]]
 
 
+def tuning(compared: Compared, a: str, b: str) -> set[str]:
+    """Those of `confounders` that say how each is trained: methods may each have what is best for them.
+
+    Optimiser, augmentation, labelled pictures in a batch; and the step, where both runs came to their end.
+    """
+    names = {
+        f"--{name}"
+        for name, setting in options.options(settings.Train).items()
+        if setting.path[0] in ("optimiser", "augmentation") or name == "labelled_batch"
+    }
+    ended = all(compared.evaluated[n].card["step"] == compared.configs[n].optimiser.steps for n in (a, b))
+    return names | ({"step"} if ended else set())
+
+
 def _of_lists(sizes: Int[np.ndarray, "n c"], ks: Sequence[int]) -> str:
     """How many lists are short, and which K are left out because a gallery is smaller."""
     left_out = [str(k) for k in protocol.KS if k not in ks]

@@ -10,7 +10,7 @@ from launch.evaluation import evaluate
 from launch.pages import figures, page
 from launch.pages.page import Section
 from launch.reports import view_pairs
-from launch.reports.comparison import CHANCE, MEAN_POSE, ORACLE, Compared, confounders
+from launch.reports.comparison import CHANCE, MEAN_POSE, ORACLE, Compared, confounders, tuning
 from launch.retrieval import protocol as retrieval_protocol
 from mcss_jax.search import retrieval
 from mcss_jax.training.train_step import FALSE_NEGATIVE
@@ -27,9 +27,9 @@ CURVES = {
 
 
 def headline(compared: Compared) -> str:
-    """The comparison in one sentence of HTML, when a baseline and MCSS are both there.
+    """The comparison in a sentence or two of HTML, when a baseline and MCSS are both there.
 
-    The gain is given where the two differ in nothing but the method.
+    The gain is given where the two differ in nothing but the method and how each is trained, which is then named.
     """
     methods = {name: config.method for name, config in compared.configs.items()}
     if any(methods.get(name) != name for name in ("baseline", "mcss")):
@@ -37,11 +37,12 @@ def headline(compared: Compared) -> str:
     mean = compared.evaluated["baseline"].mean_pose["pa_mpjpe"]
     base, ours = (compared.evaluated[name].figures["pa_mpjpe"] for name in ("baseline", "mcss"))
     others = confounders(compared, "baseline", "mcss")
-    gain = (
-        f"</b> mm. No gain of MCSS is given: beside the method the two differ in {', '.join(others)}"
-        if others
-        else f"</b> mm ({_change(ours, base)} than the baseline)"
-    )
+    if set(others) <= tuning(compared, "baseline", "mcss"):
+        gain = f"</b> mm ({_change(ours, base)} than the baseline)"
+        own = [name for name in others if name != "step"]
+        gain += f". Each has settings of its own: {', '.join(own)}" if own else ""
+    else:
+        gain = f"</b> mm. No gain of MCSS is given: beside the method the two differ in {', '.join(others)}"
     return (
         f'<p class="gain">PA-MPJPE on unseen people: constant mean pose <b>{mean:.1f}</b> mm, supervised baseline '
         f"<b>{base:.1f}</b> mm ({_change(base, mean)}), MCSS <b>{ours:.1f}{gain}.</p>"

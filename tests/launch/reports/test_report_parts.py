@@ -153,7 +153,17 @@ def test_the_gain_is_given_where_the_method_alone_differs() -> None:
     for other in (mcss, implied):
         said = report_sections.headline(compared(base, other, **same))
         assert "MCSS <b>75.0</b> mm (25 % lower than the baseline)." in said and "(17 % lower), MCSS" in said
+    # Each method may have what is best for it: said, with the gain.
+    tuned = options.replace(mcss, steps=7, augment_colour=0.9, weight_decay=0.5, labelled_batch=9)
+    ended = same | {"step": {"baseline": base.optimiser.steps, "mcss": 7}}
+    said = report_sections.headline(compared(base, tuned, **ended))
+    assert "MCSS <b>75.0</b> mm (25 % lower than the baseline). Each has settings of its own: " in said
+    named = re.search(r"of its own: (.*)\.</p>", said)
+    own = "--augment_colour, --labelled_batch, --steps, --weight_decay"
+    assert named and ", ".join(sorted(named[1].split(", "))) == own
     for other, beside, names in (
+        (tuned, same | {"step": {"baseline": 9, "mcss": 7}}, own + ", step"),
+        (options.replace(mcss, width=9), same, "--width"),
         (options.replace(mcss, steps=7, seed=1), same, "--seed, --steps"),
         (options.replace(mcss, labelled="S1:0.5", blocks=2), same, "--labelled"),
         (mcss, same | {"step": {"baseline": 9, "mcss": 6}}, "step"),
