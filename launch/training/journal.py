@@ -28,6 +28,8 @@ class _Interval:
     start: float = dataclasses.field(default_factory=time.perf_counter)
     images: int = 0
     updates: int = 0
+    # On the device, so that no update waits to be read: few batches hold labels that tell, and one alone says little.
+    false_negatives: list[jax.Array] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -53,6 +55,11 @@ class Journal:
         self._interval.images += batch.pictures
         self._interval.updates += 1
 
+    def keep(self, report: Report) -> None:
+        """Keeps of an update's report what the next look gives the mean of."""
+        if "false_negatives" in report:
+            self._interval.false_negatives.append(report["false_negatives"])
+
     def look(self, step: int, report: Report, state: TrainState, *, validate: bool) -> None:
         """Writes down what update `step` reported, with the figures of validation people where wanted.
 
@@ -61,7 +68,7 @@ class Journal:
         values = {name: float(value) for name, value in report.items()}
         _check_finite(values, step - self._interval.updates, step, saved=self._saved_before(step))
         shown = {f"train/{name}": value for name, value in values.items() if not math.isnan(value)}
-        shown |= self._speed()
+        shown |= self._false_negatives() | self._speed()
         if validate:
             with hosts.together("validate"):
                 shown |= self._validate(state)
@@ -97,6 +104,12 @@ class Journal:
             "images_per_second": self._interval.images * jax.process_count() / seconds,
             "input_wait_ms": 1e3 * self.waiting.seconds / self._interval.updates,
         }
+
+    def _false_negatives(self) -> dict[str, float]:
+        """The mean over the updates since the last look that could tell; nothing where none could."""
+        shares = [float(share) for share in self._interval.false_negatives]
+        known = [share for share in shares if not math.isnan(share)]
+        return {"train/false_negatives": sum(known) / len(known)} if known else {}
 
     def _validate(self, state: TrainState) -> dict[str, float]:
         validation = self.source.validation()

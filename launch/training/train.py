@@ -178,6 +178,7 @@ def train(config: settings.Train) -> Trained:
         for number, batch in batches:
             notes.count(batch)
             state, report = step(state, batch, rng)
+            notes.keep(report)
             done = number + 1
             bar.update()
             stopping_now = stop.wanted()

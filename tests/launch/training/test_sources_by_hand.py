@@ -239,3 +239,26 @@ class Empty:
     """A batch without a picture."""
 
     pictures = 0
+
+
+def test_the_share_of_false_negatives_is_of_all_updates_since_the_last_look() -> None:
+    """One batch in five holds labels that tell."""
+    notes, lines = journal_of()
+    for shares, expected in (([np.nan, 0.5, np.nan, 0.25], 0.375), ([np.nan, np.nan], None), ([1.0], 1.0)):
+        for share in shares:
+            notes.count(Empty())  # type: ignore[arg-type]
+            notes.keep(REPORT | {"false_negatives": np.float32(share)})
+        notes.look(1, REPORT | {"false_negatives": np.float32(shares[-1])}, None, validate=False)  # type: ignore[arg-type]
+        assert lines.written[-1][1].get("train/false_negatives") == expected
+    notes.keep(REPORT)  # of labels alone
+
+
+@pytest.mark.parametrize(("method", "said"), [("mcss", 1), ("batchnorm", 0)])
+def test_a_batch_without_negatives_is_said_once(method: str, said: int) -> None:
+    notes, _ = journal_of(options.replace(CONFIG, method=method))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for share, count in ((0.01, 0), (0.0, said), (0.0, said)):
+            notes.count(Empty())  # type: ignore[arg-type]
+            notes.look(1, REPORT | {"anchors_with_negative": share}, None, validate=False)  # type: ignore[arg-type]
+            assert ["has a negative" in str(one.message) for one in caught] == [True] * count
