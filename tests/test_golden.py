@@ -152,6 +152,9 @@ def observed(folder: Path) -> dict[str, Any]:
     """What today's programs make of copies of the golden folders, which are put into `folder`."""
     for origin in (FIRST, STUDY, HEAD):
         shutil.copytree(GOLDEN / origin, folder / origin)
+        # Their negatives were of all groups, which was the default then: a resume asks for it by name.
+        with (folder / origin / "train.flags").open("a") as flag_file:
+            flag_file.write("\n--across_groups\n")
     # The set of both is the same, byte for byte, and 131 kB.
     shutil.copytree(GOLDEN / HEAD / "data", folder / STUDY / "data")
     answers = _answers(folder)

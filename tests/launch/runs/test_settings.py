@@ -183,6 +183,24 @@ def test_numbers_are_chosen_where_they_are_auto_and_a_method_has_any() -> None:
         settings.blocks_of(GOOD)
 
 
+def test_what_does_not_name_a_setting_had_the_default_of_then() -> None:
+    """A resume under another is refused with the flag that brings it back; `auto` differs from no number."""
+    before = options.stored(Train, {"seed": 1}, "config.json")
+    assert before.objective.across_groups
+    assert (before.batch.blocks, before.batch.sequences, before.batch.instants) == (4, 4, 6)
+    now = options.replace(before, across_groups=False, blocks="auto", sequences="auto", instants="auto")
+    told = "--across_groups: True before, False now "
+    told += "(the default has changed; --across_groups brings the earlier one back)"
+    assert options.differences(now, {"seed": 1, "labelled": "S1"}) == [told]
+    assert options.differences(now, {"seed": 1, "across_groups": True}) == [told]
+    assert options.differences(now, {"seed": 1, "across_groups": False}) == []
+    assert options.differences(options.replace(now, across_groups=True), {"seed": 1}) == []
+    other = options.differences(options.replace(now, across_groups=True), {"seed": 1, "across_groups": False})
+    assert other == ["--across_groups: False before, True now"], "that default is today's"
+    named = options.differences(options.replace(now, across_groups=True, blocks=2), {"seed": 1})
+    assert named == ["--blocks: 4 before, 2 now"]
+
+
 def test_blocks_of() -> None:
     config = options.replace(
         GOOD, blocks=3, sequences=2, instants=5, min_negative_gap=0.7, mix_groups=True, positives="augmented"
